@@ -1,0 +1,40 @@
+#include "cresco/artifacts/table.h"
+
+#include "cresco/base/require.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace cresco::artifacts {
+namespace {
+
+TEST(Table, SurvivesCsvUnchanged) {
+  Table table({"step", "text", "value"});
+  table.add(1, "a,\"b\"\nc", 0.1 + 0.2);
+  table.add(2, "", std::nan(""));
+  table.add(3, "\xff\r", 1e-300);
+  const Table copy = parse_csv(to_csv(table), "test");
+  EXPECT_EQ(copy.columns(), table.columns());
+  EXPECT_EQ(copy.text(0, "text"), "a,\"b\"\nc");
+  EXPECT_EQ(copy.number(0, "value"), 0.1 + 0.2);
+  EXPECT_TRUE(std::isnan(copy.number(1, "value")));
+  EXPECT_EQ(copy.text(2, "text"), "\xff\r");
+  EXPECT_EQ(copy.numbers("step"), (std::vector<double>{1, 2, 3}));
+}
+
+TEST(Table, ReadsWindowsLineEnds) {
+  const Table table = parse_csv("a,b\r\n1,2\r\n", "test");
+  EXPECT_EQ(table.text(0, "b"), "2");
+}
+
+TEST(Table, RefusesDamage) {
+  for (const char* text : {"", "a,a\n", "a,b\n1\n", "a\n\"x\n", "a\nx\"y\n"})
+    EXPECT_THROW(parse_csv(text, "test"), Error) << text;
+  const Table table = parse_csv("a\nx\n", "test");
+  EXPECT_THROW(table.number(0, "a"), Error);
+  EXPECT_THROW(table.text(0, "b"), Error);
+}
+
+}  // namespace
+}  // namespace cresco::artifacts

@@ -1,0 +1,244 @@
+#include "cresco/base/fields.h"
+
+#include "cresco/base/files.h"
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+
+#include <nlohmann/json.hpp>
+#include <yaml-cpp/yaml.h>
+
+#include <cmath>
+#include <set>
+#include <type_traits>
+
+namespace cresco {
+namespace {
+
+// ---- YAML in ----
+
+std::string scalar(const YAML::Node& node, const std::string& where) {
+  require_usage(node.IsScalar() || node.IsNull(), "{}: expected one value, found a {}", where,
+                node.IsMap() ? "mapping" : "list");
+  return node.IsNull() ? "" : node.Scalar();
+}
+
+void read_value(const YAML::Node& node, bool& value, const std::string& where) {
+  const std::string text = scalar(node, where);
+  require_usage(YAML::convert<bool>::decode(node, value), "{}: '{}' is not true or false", where, text);
+}
+void read_value(const YAML::Node& node, std::int64_t& value, const std::string& where) {
+  value = parse_int(scalar(node, where), where);
+}
+void read_value(const YAML::Node& node, double& value, const std::string& where) {
+  value = parse_double(scalar(node, where), where);
+}
+void read_value(const YAML::Node& node, std::string& value, const std::string& where) {
+  if (!node.IsSequence()) {
+    value = scalar(node, where);
+    return;
+  }
+  std::vector<std::string> parts;
+  for (const YAML::Node& item : node) parts.push_back(scalar(item, where));
+  value = join(parts, ",");
+}
+template <class Item>
+void read_value(const YAML::Node& node, std::vector<Item>& value, const std::string& where) {
+  value.clear();
+  if (node.IsScalar()) {  // --betas 0.9,0.95
+    for (const std::string& part : split(node.Scalar(), ',')) {
+      Item item;
+      read_value(YAML::Node(part), item, where);
+      value.push_back(item);
+    }
+    return;
+  }
+  require_usage(node.IsSequence() || node.IsNull(), "{}: expected a list", where);
+  for (const YAML::Node& part : node) {
+    Item item;
+    read_value(part, item, where);
+    value.push_back(item);
+  }
+}
+
+// Visits one mapping; names of it that no field asked for are errors.
+class YamlReader final : public FieldVisitor {
+ public:
+  YamlReader(const YAML::Node& in, std::string where) : in_(in), where_(std::move(where)) {
+    require_usage(in_.IsMap() || in_.IsNull() || !in_.IsDefined(), "{}: expected `name: value` pairs", where_);
+  }
+  void field(const char* n, bool& v, const char*, const char*) override { read(n, v); }
+  void field(const char* n, std::int64_t& v, const char*, const char*) override { read(n, v); }
+  void field(const char* n, double& v, const char*, const char*) override { read(n, v); }
+  void field(const char* n, std::string& v, const char*, const char*) override { read(n, v); }
+  void field(const char* n, std::vector<double>& v, const char*, const char*) override { read(n, v); }
+  void field(const char* n, std::vector<std::string>& v, const char*, const char*) override { read(n, v); }
+  void group(const char* name, const Fields& fields, const char*) override {
+    known_.emplace_back(name);
+    if (const YAML::Node node = find(name)) fields_from_yaml(fields, node, path(name));
+  }
+  void list(const char* name, const FieldList& items, const char*) override {
+    known_.emplace_back(name);
+    const YAML::Node node = find(name);
+    if (!node) return;
+    require_usage(node.IsSequence(), "{}: expected a list", path(name));
+    items.resize(node.size());
+    for (std::size_t i = 0; i < node.size(); ++i)
+      fields_from_yaml(items.item(i), node[i], fmt::format("{}[{}]", path(name), i));
+  }
+  void refuse_unknown() const {
+    if (!in_.IsMap()) return;
+    std::set<std::string> seen;
+    for (const auto& pair : in_) {
+      const std::string name = scalar(pair.first, where_);
+      require_usage(std::find(known_.begin(), known_.end(), name) != known_.end(), "{}: unknown field '{}'{}",
+                    where_, name, did_you_mean(name, known_));
+      require_usage(seen.insert(name).second, "{}: field '{}' is given twice", where_, name);
+    }
+  }
+
+ private:
+  YAML::Node find(const char* name) const { return in_.IsMap() ? in_[name] : YAML::Node(YAML::NodeType::Undefined); }
+  std::string path(const char* name) const { return where_ + ": " + name; }
+  template <class Value>
+  void read(const char* name, Value& value) {
+    known_.emplace_back(name);
+    if (const YAML::Node node = find(name)) read_value(node, value, path(name));
+  }
+
+  const YAML::Node in_;  // const: operator[] of a mutable node would insert
+  std::string where_;
+  std::vector<std::string> known_;
+};
+
+// ---- YAML and JSON out ----
+
+class JsonWriter final : public FieldVisitor {
+ public:
+  explicit JsonWriter(Json& out) : out_(out) { out_ = Json::object(); }
+  void field(const char* n, bool& v, const char*, const char*) override { out_[n] = v; }
+  void field(const char* n, std::int64_t& v, const char*, const char*) override { out_[n] = v; }
+  void field(const char* n, double& v, const char*, const char*) override { out_[n] = v; }
+  void field(const char* n, std::string& v, const char*, const char*) override { out_[n] = v; }
+  void field(const char* n, std::vector<double>& v, const char*, const char*) override { out_[n] = v; }
+  void field(const char* n, std::vector<std::string>& v, const char*, const char*) override { out_[n] = v; }
+  void group(const char* name, const Fields& fields, const char*) override { out_[name] = fields_to_json(fields); }
+  void list(const char* name, const FieldList& items, const char*) override {
+    Json list = Json::array();
+    for (std::size_t i = 0; i < items.size(); ++i) list.push_back(fields_to_json(items.item(i)));
+    out_[name] = std::move(list);
+  }
+
+ private:
+  Json& out_;
+};
+
+// JSON is YAML's flow style, except for the numbers that JSON prints and YAML can't read back (none),
+// so the block style below needs only scalars and nesting.
+void emit(YAML::Emitter& out, const Json& value) {
+  if (value.is_object()) {
+    out << YAML::BeginMap;
+    for (const auto& [name, item] : value.items()) {
+      out << YAML::Key << name << YAML::Value;
+      emit(out, item);
+    }
+    out << YAML::EndMap;
+  } else if (value.is_array()) {
+    out << YAML::Flow << YAML::BeginSeq;
+    for (const Json& item : value) emit(out, item);
+    out << YAML::EndSeq;
+  } else if (value.is_string()) {
+    const std::string text = value.get<std::string>();
+    if (text.empty() || YAML::Load(text).IsScalar() == false)
+      out << YAML::DoubleQuoted << text;
+    else
+      out << text;
+  } else if (value.is_number_float()) {
+    out << fmt::format("{}", value.get<double>());
+  } else {
+    out << value.dump();
+  }
+}
+
+// ---- JSON in ----
+
+// Values become YAML nodes, so that one set of conversions and messages serves both.
+YAML::Node to_yaml(const Json& value) {
+  YAML::Node node;
+  if (value.is_object()) {
+    node = YAML::Node(YAML::NodeType::Map);
+    for (const auto& [name, item] : value.items()) node[name] = to_yaml(item);
+  } else if (value.is_array()) {
+    node = YAML::Node(YAML::NodeType::Sequence);
+    for (const Json& item : value) node.push_back(to_yaml(item));
+  } else if (value.is_string()) {
+    node = value.get<std::string>();
+  } else if (value.is_number_float()) {
+    node = fmt::format("{}", value.get<double>());
+  } else if (!value.is_null()) {
+    node = value.dump();
+  }
+  return node;
+}
+
+}  // namespace
+
+void fields_from_yaml(const Fields& fields, const YAML::Node& in, const std::string& where) {
+  YamlReader reader(in, where);
+  fields(reader);
+  reader.refuse_unknown();
+}
+
+void fields_from_yaml_file(const Fields& fields, const std::string& path) {
+  const std::string text = read_file(path, /*limit_bytes=*/std::int64_t{16} << 20);
+  YAML::Node node;
+  try {
+    node = YAML::Load(text);
+  } catch (const YAML::Exception& e) {
+    fail_usage("{}: line {}: {}", path, e.mark.line + 1, e.msg);
+  }
+  fields_from_yaml(fields, node, path);
+}
+
+std::string fields_to_yaml(const Fields& fields) {
+  YAML::Emitter out;
+  emit(out, fields_to_json(fields));
+  return std::string(out.c_str()) + "\n";
+}
+
+void fields_from_json(const Fields& fields, const Json& in, const std::string& where) {
+  fields_from_yaml(fields, to_yaml(in), where);
+}
+
+Json fields_to_json(const Fields& fields) {
+  Json out;
+  JsonWriter writer(out);
+  fields(writer);
+  return out;
+}
+
+void set_field(const Fields& fields, const std::string& assignment) {
+  const std::size_t equals = assignment.find('=');
+  require_usage(equals != std::string::npos && equals > 0, "--set '{}': expected FIELD=VALUE", assignment);
+  YAML::Node value;
+  try {
+    value = YAML::Load(assignment.substr(equals + 1));
+  } catch (const YAML::Exception& e) {
+    fail_usage("--set {}: {}", assignment, e.msg);
+  }
+  const std::vector<std::string> path = split(assignment.substr(0, equals), '.');
+  for (auto name = path.rbegin(); name != path.rend(); ++name) {
+    YAML::Node outer(YAML::NodeType::Map);
+    outer[*name] = value;
+    value = outer;
+  }
+  fields_from_yaml(fields, value, "--set " + assignment.substr(0, equals));
+}
+
+std::vector<std::string> field_paths(const Fields& fields) {
+  std::vector<std::string> paths;
+  EachField collector([&](const std::string& path, auto&, const char*, const char*) { paths.push_back(path); });
+  fields(collector);
+  return paths;
+}
+
+}  // namespace cresco

@@ -1,0 +1,243 @@
+#include "cresco/base/files.h"
+
+#include "cresco/base/require.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace cresco {
+namespace {
+
+std::string cause(int error) {
+  switch (error) {
+    case ENOENT:
+      return "no such file or folder";
+    case EACCES:
+    case EPERM:
+      return "permission denied";
+    case ENOSPC:
+      return "the disk is full";
+    case EDQUOT:
+      return "the disk quota is used up";
+    case EFBIG:
+      return "the file is larger than this process may write (ulimit -f)";
+    case EROFS:
+      return "the file system is read-only";
+    default:
+      return std::strerror(error);
+  }
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  ~Descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+std::int64_t open_size(const Descriptor& file, const Path& path) {
+  require(file.get() >= 0, "{}: {}", path.string(), cause(errno));
+  struct stat status {};
+  require(::fstat(file.get(), &status) == 0, "{}: {}", path.string(), cause(errno));
+  require(!S_ISDIR(status.st_mode), "{}: is a folder, expected a file", path.string());
+  return S_ISREG(status.st_mode) ? status.st_size : -1;
+}
+
+Path temporary_beside(const Path& path) {
+  static std::atomic<int> count{0};
+  const Path folder = path.has_parent_path() ? path.parent_path() : Path(".");
+  return folder / fmt::format("{}{}.{}.{}", kTemporaryPrefix, path.filename().string(), ::getpid(), count++);
+}
+
+void sync_folder(const Path& path) {
+  const Path folder = path.has_parent_path() ? path.parent_path() : Path(".");
+  const Descriptor file(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (file.get() >= 0) ::fsync(file.get());
+}
+
+void rename_over(const Path& from, const Path& to) {
+  require(::rename(from.c_str(), to.c_str()) == 0, "{}: cannot be put in place: {}", to.string(), cause(errno));
+  sync_folder(to);
+}
+
+}  // namespace
+
+std::string read_file(const Path& path, std::int64_t limit_bytes) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const std::int64_t size = open_size(file, path);
+  require(size <= limit_bytes, "{}: {} bytes, more than the {} expected of such a file", path.string(), size,
+          limit_bytes);
+  std::string text;
+  if (size > 0) text.reserve(static_cast<std::size_t>(size));
+  char chunk[1 << 16];
+  for (;;) {
+    const ssize_t got = ::read(file.get(), chunk, sizeof chunk);
+    if (got < 0 && errno == EINTR) continue;
+    require(got >= 0, "{}: {}", path.string(), cause(errno));
+    if (got == 0) return text;
+    text.append(chunk, static_cast<std::size_t>(got));
+    require(static_cast<std::int64_t>(text.size()) <= limit_bytes, "{}: more than the {} bytes expected",
+            path.string(), limit_bytes);
+  }
+}
+
+MappedFile::MappedFile(const Path& path) : path_(path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const std::int64_t size = open_size(file, path);
+  require(size >= 0, "{}: is not a regular file", path.string());
+  size_ = static_cast<std::size_t>(size);
+  if (size_ == 0) return;  // mmap refuses an empty range
+  void* const address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  require(address != MAP_FAILED, "{}: cannot be mapped: {}", path.string(), cause(errno));
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+AtomicFile::AtomicFile(const Path& path) : path_(path), temporary_(temporary_beside(path)) {
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  require(descriptor_ >= 0, "{}: cannot be written: {}", path_.string(), cause(errno));
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(Bytes bytes) {
+  constexpr std::size_t kBuffer = 1 << 20;
+  size_ += static_cast<std::int64_t>(bytes.size());
+  if (bytes.size() < kBuffer) {
+    buffer_.append(as_text(bytes));
+    if (buffer_.size() >= kBuffer) flush_buffer();
+    return;
+  }
+  flush_buffer();
+  buffer_.assign(as_text(bytes));
+  flush_buffer();
+}
+
+void AtomicFile::flush_buffer() {
+  std::string_view rest = buffer_;
+  while (!rest.empty()) {
+    const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
+    if (written < 0 && errno == EINTR) continue;
+    require(written >= 0, "{}: cannot be written past byte {}: {}; what stood there before is kept", path_.string(),
+            size_ - static_cast<std::int64_t>(rest.size()), cause(errno));
+    rest.remove_prefix(static_cast<std::size_t>(written));
+  }
+  buffer_.clear();
+}
+
+void AtomicFile::commit() {
+  flush_buffer();
+  require(::fsync(descriptor_) == 0, "{}: cannot be flushed: {}", path_.string(), cause(errno));
+  require(::close(std::exchange(descriptor_, -1)) == 0, "{}: cannot be closed: {}", path_.string(), cause(errno));
+  rename_over(temporary_, path_);
+}
+
+void write_file(const Path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+AtomicFolder::AtomicFolder(const Path& path) : path_(path), temporary_(temporary_beside(path)) {
+  std::error_code error;
+  std::filesystem::create_directories(temporary_, error);
+  require(!error, "{}: cannot be made: {}", path_.string(), error.message());
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit(bool replace) {
+  if (replace) {
+    // Not one step: a kill between the two leaves the old folder under a temporary name. The only
+    // callers are resumes that write again, bit for bit, what they are replacing.
+    const Path old = temporary_beside(path_);
+    if (::rename(path_.c_str(), old.c_str()) == 0) {
+      rename_over(temporary_, path_);
+      temporary_ = old;  // removed by the destructor
+      return;
+    }
+  }
+  rename_over(temporary_, path_);
+  temporary_.clear();
+}
+
+void remove_temporaries(const Path& folder) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    if (entry.path().filename().string().starts_with(kTemporaryPrefix))
+      std::filesystem::remove_all(entry.path(), error);
+}
+
+FolderLock::FolderLock(const Path& folder) {
+  const Path path = folder / ".lock";
+  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  require(descriptor_ >= 0, "{}: cannot be locked: {}", folder.string(), cause(errno));
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    char holder[32] = {};
+    const ssize_t got = ::pread(descriptor_, holder, sizeof holder - 1, 0);
+    ::close(std::exchange(descriptor_, -1));
+    fail("{}: another process ({}) is working on this folder", folder.string(),
+         got > 0 ? std::string("id ") + holder : "id unknown");
+  }
+  const std::string id = std::to_string(::getpid());
+  if (::ftruncate(descriptor_, 0) != 0 || ::pwrite(descriptor_, id.data(), id.size(), 0) < 0) {
+    // The lock holds without the name in it; a full disk must not stop a run from resuming.
+  }
+}
+
+FolderLock::~FolderLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void make_output_folder(const Path& path, bool overwrite) {
+  require_usage(!path.empty(), "--out is needed: the folder to write");
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) {
+    require(std::filesystem::is_directory(path), "{}: exists and is not a folder", path.string());
+    if (!std::filesystem::is_empty(path)) {
+      require(overwrite, "{}: exists already; --overwrite replaces it", path.string());
+      for (const auto& entry : std::filesystem::directory_iterator(path)) {
+        std::filesystem::remove_all(entry.path(), error);
+        require(!error, "{}: cannot be removed: {}", entry.path().string(), error.message());
+      }
+    }
+  }
+  std::filesystem::create_directories(path, error);
+  require(!error, "{}: cannot be made: {}", path.string(), error.message());
+}
+
+void make_output_file(const Path& path, bool overwrite) {
+  require_usage(!path.empty(), "--out is needed: the file to write");
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) {
+    require(!std::filesystem::is_directory(path), "{}: is a folder, expected a file name", path.string());
+    require(overwrite, "{}: exists already; --overwrite replaces it", path.string());
+  }
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  require(!error, "{}: cannot be made: {}", path.parent_path().string(), error.message());
+}
+
+}  // namespace cresco

@@ -1,0 +1,110 @@
+#include "cresco/base/progress.h"
+
+#include "cresco/base/strings.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+
+namespace cresco {
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::int64_t pages = 0, resident = 0;
+  statm >> pages >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+std::int64_t peak_resident_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
+}
+
+std::string utc_time() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+}
+
+namespace {
+
+class NoProgress final : public Progress {
+ public:
+  void begin(std::string_view, std::int64_t, std::string_view) override {}
+  void update(std::int64_t, std::string_view) override {}
+  void end() override {}
+  void note(std::string_view) override {}
+};
+
+}  // namespace
+
+Progress& no_progress() {
+  static NoProgress none;
+  return none;
+}
+
+TextProgress::TextProgress(std::FILE* out, bool quiet, double interval_seconds)
+    : out_(out), quiet_(quiet), terminal_(::isatty(::fileno(out)) == 1), interval_(interval_seconds) {}
+
+TextProgress::~TextProgress() { clear_line(); }
+
+void TextProgress::begin(std::string_view stage, std::int64_t total, std::string_view unit) {
+  stage_ = stage;
+  unit_ = unit;
+  total_ = total;
+  first_done_ = -1;
+  started_ = last_shown_ = now_seconds();
+}
+
+void TextProgress::update(std::int64_t done, std::string_view detail) {
+  if (first_done_ < 0) first_done_ = done;  // a resumed stage begins past zero
+  last_done_ = done;
+  const double now = now_seconds();
+  if (quiet_ || now - last_shown_ < (terminal_ ? 0.1 : interval_)) return;
+  last_shown_ = now;
+  const std::string text = line(done, detail);
+  if (terminal_) {
+    fmt::print(out_, "\r\x1b[2K{}", text);
+    line_open_ = true;
+  } else {
+    fmt::print(out_, "{}\n", text);
+  }
+  std::fflush(out_);
+}
+
+std::string TextProgress::line(std::int64_t done, std::string_view detail) const {
+  std::string text = fmt::format("{}: {} {}", stage_, unit_, done);
+  if (total_ > 0) text += fmt::format("/{}", total_);
+  if (!detail.empty()) text += fmt::format(" | {}", detail);
+  text += fmt::format(" | {}", human_bytes(static_cast<double>(resident_bytes())));
+  if (total_ > 0 && done > first_done_) {
+    const double per_unit = (now_seconds() - started_) / static_cast<double>(done - first_done_);
+    text += fmt::format(" | eta {}", human_duration(per_unit * static_cast<double>(total_ - done)));
+  }
+  return text;
+}
+
+void TextProgress::end() { clear_line(); }
+
+void TextProgress::note(std::string_view text) {
+  clear_line();
+  if (!quiet_) fmt::print(out_, "{}\n", text);
+  std::fflush(out_);
+}
+
+void TextProgress::clear_line() {
+  if (line_open_) fmt::print(out_, "\r\x1b[2K");
+  line_open_ = false;
+  std::fflush(out_);
+}
+
+}  // namespace cresco

@@ -1,0 +1,162 @@
+#include "cresco/formats/megatron.h"
+
+#include "cresco/base/require.h"
+
+#include <cstring>
+#include <limits>
+
+namespace cresco::formats {
+namespace {
+
+constexpr std::string_view kMagic("MMIDIDX\0\0", 9);
+constexpr std::uint64_t kVersion = 1;
+constexpr std::size_t kHeaderBytes = 34;
+
+template <class Number>
+Number load(Bytes bytes, std::size_t at) {
+  Number value;
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
+}
+
+template <class Stored>
+void convert(const std::byte* from, std::span<std::int32_t> out, const Path& path) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    Stored value;
+    std::memcpy(&value, from + i * sizeof value, sizeof value);
+    if constexpr (sizeof(Stored) == 8)
+      require(value >= 0 && value <= std::numeric_limits<std::int32_t>::max(),
+              "{}: token id {} does not fit 32 bits", path.string(), value);
+    out[i] = static_cast<std::int32_t>(value);
+  }
+}
+
+template <class Stored>
+void append_as(std::span<const std::int32_t> ids, AtomicFile& file, const Path& path) {
+  std::vector<Stored> stored(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    require(ids[i] >= 0 && static_cast<std::int64_t>(ids[i]) <= std::int64_t{std::numeric_limits<Stored>::max()},
+            "{}: token id {} does not fit the file's {}-byte type", path.string(), ids[i], sizeof(Stored));
+    stored[i] = static_cast<Stored>(ids[i]);
+  }
+  file.write(std::as_bytes(std::span(stored)));
+}
+
+}  // namespace
+
+int token_bytes(TokenType type) {
+  switch (type) {
+    case TokenType::U8:
+    case TokenType::I8: return 1;
+    case TokenType::I16:
+    case TokenType::U16: return 2;
+    case TokenType::I32: return 4;
+    case TokenType::I64: return 8;
+  }
+  return 0;
+}
+
+TokenType token_type_for(std::int64_t vocab_size) {
+  return vocab_size < 65'500 ? TokenType::U16 : TokenType::I32;
+}
+
+Path token_file_prefix(const Path& path) {
+  const std::string extension = path.extension().string();
+  return extension == ".bin" || extension == ".idx" ? Path(path).replace_extension() : path;
+}
+
+TokenFile::TokenFile(const Path& path) : prefix_(token_file_prefix(path)) {
+  const MappedFile idx(idx_path());
+  bin_ = std::make_unique<MappedFile>(bin_path());
+  const Bytes bytes = idx.bytes();
+  const std::string where = idx_path().string();
+  require(bytes.size() >= kHeaderBytes && as_text(bytes.first(kMagic.size())) == kMagic,
+          "{}: not a token index: it does not begin with MMIDIDX", where);
+  const auto version = load<std::uint64_t>(bytes, 9);
+  require(version == kVersion, "{}: version {}, expected {}", where, version, kVersion);
+  const auto code = load<std::uint8_t>(bytes, 17);
+  require(code == 1 || code == 2 || code == 3 || code == 4 || code == 5 || code == 8,
+          "{}: type code {} is not one of whole numbers", where, code);
+  type_ = static_cast<TokenType>(code);
+  const auto sequences = load<std::uint64_t>(bytes, 18), documents = load<std::uint64_t>(bytes, 26);
+  const std::uint64_t room = bytes.size() - kHeaderBytes;
+  require(sequences <= room / 12 && documents <= (room - 12 * sequences) / 8 &&
+              12 * sequences + 8 * documents == room,
+          "{}: {} sequences and {} documents need another size than its {} bytes: an incomplete copy?", where,
+          sequences, documents, bytes.size());
+
+  const auto width = static_cast<std::uint64_t>(token_bytes(type_));
+  require(bin_->size() % width == 0, "{}: {} bytes are no whole number of {}-byte tokens", bin_path().string(),
+          bin_->size(), width);
+  const std::uint64_t total = bin_->size() / width;
+  begin_.reserve(sequences + 1);
+  begin_.push_back(0);
+  const std::size_t pointers = kHeaderBytes + 4 * sequences;
+  for (std::uint64_t i = 0; i < sequences; ++i) {
+    const auto size = load<std::int32_t>(bytes, kHeaderBytes + 4 * i);
+    const auto pointer = load<std::int64_t>(bytes, pointers + 8 * i);
+    const auto first = static_cast<std::uint64_t>(begin_.back());
+    require(pointer == static_cast<std::int64_t>(first * width),
+            "{}: sequence {} points to byte {}, the one before it ends at {}", where, i, pointer, first * width);
+    require(size >= 0 && static_cast<std::uint64_t>(size) <= total - first,
+            "{}: sequence {} has {} tokens, {} are left in {}", where, i, size, total - first,
+            bin_path().string());
+    begin_.push_back(begin_.back() + size);
+  }
+  require(static_cast<std::uint64_t>(begin_.back()) == total, "{}: names {} tokens, {} holds {}", where,
+          begin_.back(), bin_path().string(), total);
+}
+
+void TokenFile::read(std::int64_t first, std::span<std::int32_t> out) const {
+  const auto count = static_cast<std::int64_t>(out.size());
+  require(first >= 0 && count <= num_tokens() - first, "{}: tokens {} to {} asked for, it has {}",
+          bin_path().string(), first, first + count, num_tokens());
+  const std::byte* from = bin_->bytes().data() + first * token_bytes(type_);
+  switch (type_) {
+    case TokenType::U8: return convert<std::uint8_t>(from, out, bin_path());
+    case TokenType::I8: return convert<std::int8_t>(from, out, bin_path());
+    case TokenType::I16: return convert<std::int16_t>(from, out, bin_path());
+    case TokenType::U16: return convert<std::uint16_t>(from, out, bin_path());
+    case TokenType::I32: return convert<std::int32_t>(from, out, bin_path());
+    case TokenType::I64: return convert<std::int64_t>(from, out, bin_path());
+  }
+}
+
+TokenFileWriter::TokenFileWriter(const Path& prefix, TokenType type)
+    : prefix_(token_file_prefix(prefix)), type_(type), bin_(prefix_.string() + ".bin") {
+  require(type == TokenType::U16 || type == TokenType::I32, "{}: token files are written as U16 or I32",
+          prefix.string());
+}
+
+void TokenFileWriter::append(std::span<const std::int32_t> document) {
+  require(document.size() <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()),
+          "{}: a document of {} tokens, the format allows 2^31 - 1", prefix_.string(), document.size());
+  if (type_ == TokenType::U16)
+    append_as<std::uint16_t>(document, bin_, prefix_);
+  else
+    append_as<std::int32_t>(document, bin_, prefix_);
+  sizes_.push_back(static_cast<std::int32_t>(document.size()));
+  num_tokens_ += static_cast<std::int64_t>(document.size());
+}
+
+void TokenFileWriter::commit() {
+  AtomicFile idx(prefix_.string() + ".idx");
+  const auto put = [&idx](const auto& value) { idx.write(std::as_bytes(std::span(&value, 1))); };
+  const auto count = static_cast<std::uint64_t>(sizes_.size());
+  idx.write(kMagic);
+  put(kVersion);
+  put(static_cast<std::uint8_t>(type_));
+  put(count);
+  put(count + 1);  // document boundaries, one more than documents
+  idx.write(std::as_bytes(std::span(sizes_)));
+  std::int64_t pointer = 0;
+  for (const std::int32_t size : sizes_) {
+    put(pointer);
+    pointer += std::int64_t{size} * token_bytes(type_);
+  }
+  for (std::uint64_t i = 0; i <= count; ++i) put(static_cast<std::int64_t>(i));
+  bin_.commit();
+  idx.commit();
+}
+
+}  // namespace cresco::formats

@@ -1,0 +1,200 @@
+#include "cresco/formats/npy.h"
+
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace cresco::formats {
+namespace {
+
+constexpr std::string_view kMagic("\x93NUMPY", 6);
+
+constexpr std::pair<std::string_view, DType> kDescriptions[] = {
+    {"<f4", DType::F32}, {"<f8", DType::F64}, {"<f2", DType::F16}, {"<i8", DType::I64},
+    {"<i4", DType::I32}, {"<i2", DType::I16}, {"|i1", DType::I8},  {"<u8", DType::U64},
+    {"<u4", DType::U32}, {"<u2", DType::U16}, {"|u1", DType::U8},  {"|b1", DType::Bool},
+    {"<c8", DType::C64}};
+
+// The header is a Python literal: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
+class HeaderReader {
+ public:
+  HeaderReader(std::string_view text, const std::string& where) : text_(text), where_(where) {}
+
+  void read(std::string& description, bool& fortran, std::vector<std::int64_t>& shape) {
+    bool has_description = false, has_order = false, has_shape = false;
+    expect('{');
+    while (!accept('}')) {
+      const std::string key = quoted();
+      expect(':');
+      if (key == "descr" && !std::exchange(has_description, true)) {
+        skip_space();
+        require(text_.starts_with('\''), "{}: 'descr' is not a plain type: structured arrays are not read",
+                where_);
+        description = quoted();
+      } else if (key == "fortran_order" && !std::exchange(has_order, true)) {
+        fortran = word() == "True";
+      } else if (key == "shape" && !std::exchange(has_shape, true)) {
+        shape = tuple();
+      } else {
+        fail("{}: unexpected or repeated header key '{}'", where_, escape_for_terminal(key));
+      }
+      if (!accept(',')) {
+        expect('}');
+        break;
+      }
+    }
+    require(has_description && has_order && has_shape,
+            "{}: the header lacks one of descr, fortran_order, shape", where_);
+    skip_space();
+    require(text_.empty(), "{}: text after the header's closing brace", where_);
+  }
+
+ private:
+  void skip_space() { text_.remove_prefix(std::min(text_.find_first_not_of(" \n"), text_.size())); }
+  bool accept(char c) {
+    skip_space();
+    if (!text_.starts_with(c)) return false;
+    text_.remove_prefix(1);
+    return true;
+  }
+  void expect(char c) { require(accept(c), "{}: the header lacks a '{}'", where_, c); }
+  std::string quoted() {
+    expect('\'');
+    const std::size_t end = text_.find('\'');
+    require(end != std::string_view::npos, "{}: a quote in the header has no end", where_);
+    const std::string value(text_.substr(0, end));
+    text_.remove_prefix(end + 1);
+    return value;
+  }
+  std::string_view word() {
+    skip_space();
+    const std::size_t end = std::min(text_.find_first_of(",}) \n"), text_.size());
+    const std::string_view value = text_.substr(0, end);
+    text_.remove_prefix(end);
+    require(value == "True" || value == "False", "{}: fortran_order is neither True nor False", where_);
+    return value;
+  }
+  std::vector<std::int64_t> tuple() {
+    std::vector<std::int64_t> sizes;
+    expect('(');
+    while (!accept(')')) {
+      skip_space();
+      const std::size_t end = text_.find_first_not_of("0123456789");
+      require(end != 0 && end != std::string_view::npos && end < 19, "{}: a size in 'shape' is no number",
+              where_);
+      sizes.push_back(parse_int(text_.substr(0, end), where_));
+      text_.remove_prefix(end);
+      require(sizes.size() <= 64, "{}: more than 64 dimensions", where_);
+      if (!accept(',')) {
+        expect(')');
+        break;
+      }
+    }
+    return sizes;
+  }
+
+  std::string_view text_;
+  const std::string& where_;
+};
+
+template <class From, class To>
+std::vector<To> converted(const NpyFile& array) {
+  std::vector<To> values(array.bytes.size() / sizeof(From));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    From value;
+    std::memcpy(&value, array.bytes.data() + i * sizeof(From), sizeof value);
+    values[i] = static_cast<To>(value);
+  }
+  return values;
+}
+
+}  // namespace
+
+NpyFile parse_npy(Bytes bytes, const std::string& where) {
+  require(bytes.size() >= 10 && as_text(bytes.first(6)) == kMagic, "{}: not a .npy file", where);
+  const auto major = static_cast<int>(bytes[6]);
+  require(major >= 1 && major <= 3, "{}: .npy version {} is not known", where, major);
+  const std::size_t prefix = major == 1 ? 10 : 12;
+  require(bytes.size() >= prefix, "{}: {} bytes, too short for its header", where, bytes.size());
+  std::uint32_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data() + 8, major == 1 ? 2 : 4);
+  require(header_bytes <= bytes.size() - prefix && header_bytes <= (1u << 20),
+          "{}: the header claims {} bytes, the file has {} after its first {}", where, header_bytes,
+          bytes.size() - prefix, prefix);
+
+  std::string description;
+  bool fortran = false;
+  NpyFile array;
+  HeaderReader(as_text(bytes.subspan(prefix, header_bytes)), where).read(description, fortran, array.shape);
+  const auto* known = std::find_if(std::begin(kDescriptions), std::end(kDescriptions),
+                                   [&](const auto& entry) { return entry.first == description; });
+  require(known != std::end(kDescriptions),
+          "{}: type '{}' is not read: objects, text, structures and big-endian numbers are refused", where,
+          escape_for_terminal(description));
+  array.dtype = known->second;
+  require(!fortran || array.shape.size() < 2,
+          "{}: stored column by column; save it with numpy.ascontiguousarray first", where);
+  array.bytes = bytes.subspan(prefix + header_bytes);
+  const auto needed = num_bytes(array.dtype, array.shape);
+  require(needed && static_cast<std::uint64_t>(*needed) == array.bytes.size(),
+          "{}: {} bytes of data, but shape {} of {} needs {}: an incomplete copy?", where, array.bytes.size(),
+          shape_text(array.shape), name_of(array.dtype), needed ? std::to_string(*needed) : "too many");
+  return array;
+}
+
+NpyFile read_npy(const Path& path) {
+  auto file = std::make_shared<MappedFile>(path);
+  NpyFile array = parse_npy(file->bytes(), path.string());
+  array.file = std::move(file);
+  return array;
+}
+
+std::vector<std::int64_t> npy_integers(const NpyFile& array, const std::string& where) {
+  switch (array.dtype) {
+    case DType::I64: return converted<std::int64_t, std::int64_t>(array);
+    case DType::I32: return converted<std::int32_t, std::int64_t>(array);
+    case DType::I16: return converted<std::int16_t, std::int64_t>(array);
+    case DType::I8: return converted<std::int8_t, std::int64_t>(array);
+    case DType::U64: return converted<std::uint64_t, std::int64_t>(array);
+    case DType::U32: return converted<std::uint32_t, std::int64_t>(array);
+    case DType::U16: return converted<std::uint16_t, std::int64_t>(array);
+    case DType::U8: return converted<std::uint8_t, std::int64_t>(array);
+    default: fail("{}: holds {}, expected whole numbers", where, name_of(array.dtype));
+  }
+}
+
+std::vector<double> npy_numbers(const NpyFile& array, const std::string& where) {
+  if (array.dtype == DType::F32) return converted<float, double>(array);
+  if (array.dtype == DType::F64) return converted<double, double>(array);
+  fail("{}: holds {}, expected F32 or F64", where, name_of(array.dtype));
+}
+
+void write_npy(const Path& path, DType dtype, std::span<const std::int64_t> shape, Bytes bytes) {
+  const auto* known = std::find_if(std::begin(kDescriptions), std::end(kDescriptions),
+                                   [&](const auto& entry) { return entry.second == dtype; });
+  require(known != std::end(kDescriptions), "{}: NumPy has no type for {}", path.string(), name_of(dtype));
+  require(num_bytes(dtype, shape) == static_cast<std::int64_t>(bytes.size()),
+          "{}: {} bytes were given for shape {} of {}", path.string(), bytes.size(), shape_text(shape),
+          name_of(dtype));
+  std::string sizes;
+  for (const std::int64_t size : shape) sizes += fmt::format("{},{}", size, shape.size() > 1 ? " " : "");
+  if (shape.size() > 1) sizes.resize(sizes.size() - 2);
+  std::string header =
+      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", known->first, sizes);
+  header.append(63 - (10 + header.size()) % 64, ' ');
+  header += '\n';
+  const auto size = static_cast<std::uint16_t>(header.size());
+
+  AtomicFile file(path);
+  file.write(kMagic);
+  file.write(std::string_view("\x01\x00", 2));
+  file.write(std::as_bytes(std::span(&size, 1)));
+  file.write(header);
+  file.write(bytes);
+  file.commit();
+}
+
+}  // namespace cresco::formats

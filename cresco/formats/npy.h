@@ -1,0 +1,47 @@
+// NumPy's .npy files: versions 1 to 3 are read, version 1 is written. See docs/formats/npy.md.
+#pragma once
+
+#include "cresco/base/files.h"
+#include "cresco/formats/dtype.h"
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace cresco::formats {
+
+// A mapped array: row-major and little-endian (others are refused with what to do about it).
+struct NpyFile {
+  std::shared_ptr<MappedFile> file;
+  DType dtype = DType::F32;
+  std::vector<std::int64_t> shape;
+  Bytes bytes;
+};
+
+NpyFile read_npy(const Path& path);
+// The same from bytes in memory; `file` stays empty.
+NpyFile parse_npy(Bytes bytes, const std::string& where);
+
+// Any integer type, as 64-bit numbers; Error for floats.
+std::vector<std::int64_t> npy_integers(const NpyFile& array, const std::string& where);
+// F16 is not converted: F32 and F64 only.
+std::vector<double> npy_numbers(const NpyFile& array, const std::string& where);
+
+void write_npy(const Path& path, DType dtype, std::span<const std::int64_t> shape, Bytes bytes);
+
+template <class Number>
+constexpr DType dtype_of_number();
+template <> constexpr DType dtype_of_number<float>() { return DType::F32; }
+template <> constexpr DType dtype_of_number<double>() { return DType::F64; }
+template <> constexpr DType dtype_of_number<std::int32_t>() { return DType::I32; }
+template <> constexpr DType dtype_of_number<std::int64_t>() { return DType::I64; }
+template <> constexpr DType dtype_of_number<std::uint32_t>() { return DType::U32; }
+template <> constexpr DType dtype_of_number<std::uint16_t>() { return DType::U16; }
+
+template <class Number>
+void write_npy(const Path& path, std::span<const std::int64_t> shape, const std::vector<Number>& values) {
+  write_npy(path, dtype_of_number<Number>(), shape, std::as_bytes(std::span(values)));
+}
+
+}  // namespace cresco::formats

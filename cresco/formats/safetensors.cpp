@@ -1,0 +1,172 @@
+#include "cresco/formats/safetensors.h"
+
+#include "cresco/base/json.h"
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace cresco::formats {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "tensors are read as they lie in the file");
+
+constexpr std::uint64_t kLargestHeader = 100'000'000;
+
+// What the header says of one tensor, checked by itself.
+TensorView read_entry(const std::string& name, const Json& entry, Bytes buffer,
+                      const std::string& where) {
+  const std::string what = fmt::format("{}: tensor '{}'", where, escape_for_terminal(name));
+  require(entry.is_object(), "{}: its entry is not an object", what);
+  TensorView tensor{name, DType::F32, {}, {}};
+
+  const std::string dtype = get_string(entry, "dtype", what);
+  const auto known = dtype_named(dtype);
+  require(known.has_value(), "{}: unknown dtype '{}'", what, escape_for_terminal(dtype));
+  tensor.dtype = *known;
+
+  require(entry.contains("shape") && entry["shape"].is_array(), "{}: 'shape' is missing or no list",
+          what);
+  for (const Json& size : entry["shape"]) {
+    require(size.is_number_unsigned() && size.get<std::uint64_t>() <= INT64_MAX,
+            "{}: the shape holds {}, expected sizes of 0 or more", what, to_line(size));
+    tensor.shape.push_back(size.get<std::int64_t>());
+  }
+  const auto needed = num_bytes(tensor.dtype, tensor.shape);
+  require(needed.has_value(), "{}: shape {} of {} does not fill a whole number of bytes below 2^63",
+          what, shape_text(tensor.shape), dtype);
+
+  const Json* offsets = entry.contains("data_offsets") ? &entry["data_offsets"] : nullptr;
+  require(offsets && offsets->is_array() && offsets->size() == 2 &&
+              (*offsets)[0].is_number_unsigned() && (*offsets)[1].is_number_unsigned(),
+          "{}: 'data_offsets' is not a pair of byte positions", what);
+  const auto begin = (*offsets)[0].get<std::uint64_t>(), end = (*offsets)[1].get<std::uint64_t>();
+  require(begin <= end, "{}: begins at byte {} and ends before it, at {}", what, begin, end);
+  require(end - begin == static_cast<std::uint64_t>(*needed),
+          "{}: has {} bytes, but shape {} of {} needs {}", what, end - begin,
+          shape_text(tensor.shape), dtype, *needed);
+  require(end <= buffer.size(), "{}: ends at byte {} of the data, which has {}: an incomplete copy?",
+          what, end, buffer.size());
+  require(entry.size() == 3, "{}: its entry holds more than dtype, shape and data_offsets", what);
+  tensor.bytes = buffer.subspan(begin, end - begin);
+  return tensor;
+}
+
+}  // namespace
+
+std::vector<TensorView> parse_safetensors(Bytes file, const std::string& where, Metadata* metadata) {
+  require(file.size() >= 8, "{}: {} bytes, too short for a safetensors file", where, file.size());
+  std::uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, file.data(), 8);
+  require(header_bytes <= kLargestHeader,
+          "{}: the header claims {} bytes, more than the {} allowed: not a safetensors file?", where,
+          header_bytes, kLargestHeader);
+  require(header_bytes <= file.size() - 8,
+          "{}: the header claims {} bytes, the file has {} after its first 8: an incomplete copy?",
+          where, header_bytes, file.size() - 8);
+  const std::string_view text = as_text(file.subspan(8, header_bytes));
+  const Json header = parse_json(text, where + ": header");
+  require(header.is_object(), "{}: the header is not a JSON object", where);
+  const Bytes buffer = file.subspan(8 + header_bytes);
+
+  std::vector<TensorView> tensors;
+  for (const auto& [name, entry] : header.items()) {
+    if (name != "__metadata__") {
+      tensors.push_back(read_entry(name, entry, buffer, where));
+      continue;
+    }
+    require(entry.is_object(), "{}: __metadata__ is not an object", where);
+    for (const auto& [key, value] : entry.items()) {
+      require(value.is_string(), "{}: __metadata__ '{}' is not text", where, escape_for_terminal(key));
+      if (metadata) (*metadata)[key] = value.get<std::string>();
+    }
+  }
+
+  // No holes and no overlaps: every byte of the data belongs to one tensor.
+  const auto begin = [&](const TensorView& t) { return t.bytes.data() - buffer.data(); };
+  std::stable_sort(tensors.begin(), tensors.end(), [&](const TensorView& a, const TensorView& b) {
+    return std::pair(begin(a), a.bytes.size()) < std::pair(begin(b), b.bytes.size());
+  });
+  std::ptrdiff_t end = 0;
+  for (const TensorView& tensor : tensors) {
+    require(begin(tensor) == end,
+            "{}: tensor '{}' begins at byte {} of the data, the one before it ends at {}", where,
+            escape_for_terminal(tensor.name), begin(tensor), end);
+    end += static_cast<std::ptrdiff_t>(tensor.bytes.size());
+  }
+  require(static_cast<std::size_t>(end) == buffer.size(),
+          "{}: the tensors end at byte {} of the data, which has {}: a damaged file?", where, end,
+          buffer.size());
+  return tensors;
+}
+
+SafetensorsFile::SafetensorsFile(const Path& path) : file_(std::make_shared<MappedFile>(path)) {
+  tensors_ = parse_safetensors(file_->bytes(), path.string(), &metadata_);
+}
+
+const TensorView* SafetensorsFile::find(std::string_view name) const {
+  for (const TensorView& tensor : tensors_)
+    if (tensor.name == name) return &tensor;
+  return nullptr;
+}
+
+const TensorView& SafetensorsFile::tensor(std::string_view name) const {
+  if (const TensorView* found = find(name)) return *found;
+  std::vector<std::string> names;
+  for (const TensorView& tensor : tensors_) names.push_back(tensor.name);
+  fail("{}: has no tensor '{}'{}", path().string(), name, did_you_mean(name, names));
+}
+
+SafetensorsWriter::SafetensorsWriter(const Path& path, std::vector<TensorView> tensors,
+                                     const Metadata& metadata)
+    : file_(path), tensors_(std::move(tensors)) {
+  std::sort(tensors_.begin(), tensors_.end(), [](const TensorView& a, const TensorView& b) {
+    return std::pair(-bits_of(a.dtype), std::string_view(a.name)) <
+           std::pair(-bits_of(b.dtype), std::string_view(b.name));
+  });
+  Json header = Json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::int64_t begin = 0;
+  for (const TensorView& tensor : tensors_) {
+    const auto bytes = num_bytes(tensor.dtype, tensor.shape);
+    require(bytes.has_value(), "{}: tensor '{}' of shape {} is too large", path.string(), tensor.name,
+            shape_text(tensor.shape));
+    require(!header.contains(tensor.name), "{}: two tensors are named '{}'", path.string(), tensor.name);
+    header[tensor.name] = {{"dtype", name_of(tensor.dtype)},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {begin, begin + *bytes}}};
+    begin += *bytes;
+  }
+  std::string text = to_line(header);
+  text.append((8 - text.size() % 8) % 8, ' ');
+  const std::uint64_t size = text.size();
+  file_.write(std::as_bytes(std::span(&size, 1)));
+  file_.write(text);
+}
+
+void SafetensorsWriter::write(Bytes bytes) {
+  require(next_ < tensors_.size(), "more tensors were written than the header names");
+  const TensorView& tensor = tensors_[next_++];
+  const auto expected = num_bytes(tensor.dtype, tensor.shape).value();
+  require(static_cast<std::int64_t>(bytes.size()) == expected,
+          "tensor '{}' was given {} bytes, its shape {} needs {}", tensor.name, bytes.size(),
+          shape_text(tensor.shape), expected);
+  file_.write(bytes);
+}
+
+void SafetensorsWriter::commit() {
+  require(next_ == tensors_.size(), "{} of {} tensors were written", next_, tensors_.size());
+  file_.commit();
+}
+
+void write_safetensors(const Path& path, std::vector<TensorView> tensors, const Metadata& metadata) {
+  SafetensorsWriter writer(path, std::move(tensors), metadata);
+  for (const TensorView& tensor : writer.tensors()) writer.write(tensor.bytes);
+  writer.commit();
+}
+
+}  // namespace cresco::formats

@@ -1,0 +1,65 @@
+// safetensors: a JSON header of names, types, shapes and byte ranges, then the bytes.
+// Format and checks: docs/formats/safetensors.md.
+#pragma once
+
+#include "cresco/base/files.h"
+#include "cresco/formats/dtype.h"
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace cresco::formats {
+
+using Metadata = std::map<std::string, std::string>;
+
+// A tensor as it lies in a file or in memory: row-major, little-endian, possibly not aligned.
+struct TensorView {
+  std::string name;
+  DType dtype = DType::F32;
+  std::vector<std::int64_t> shape;
+  Bytes bytes;
+};
+
+class SafetensorsFile {
+ public:
+  // Maps the file and checks the whole header; the tensors' bytes are not touched. Error with file,
+  // tensor and both numbers for anything that a sound writer does not write.
+  explicit SafetensorsFile(const Path& path);
+
+  const Path& path() const { return file_->path(); }
+  const Metadata& metadata() const { return metadata_; }
+  const std::vector<TensorView>& tensors() const { return tensors_; }  // in order of their bytes
+
+  const TensorView* find(std::string_view name) const;      // null when there is none
+  const TensorView& tensor(std::string_view name) const;    // Error that names what is there
+
+ private:
+  std::shared_ptr<MappedFile> file_;
+  Metadata metadata_;
+  std::vector<TensorView> tensors_;
+};
+
+// The tensors of a whole file that lies in memory, after every check. `where` begins each message.
+std::vector<TensorView> parse_safetensors(Bytes file, const std::string& where, Metadata* metadata);
+
+// Tensors in order of alignment, then name; the header padded so that the bytes start at a multiple of 8.
+void write_safetensors(const Path& path, std::vector<TensorView> tensors, const Metadata& metadata = {});
+
+// Writes tensors one after the other, so that only one has to be in memory: the header is laid out from
+// names, types and shapes, then the bytes of each follow in the order of tensors().
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const Path& path, std::vector<TensorView> tensors, const Metadata& metadata = {});
+  const std::vector<TensorView>& tensors() const { return tensors_; }  // in file order
+  void write(Bytes bytes);  // of the next tensor; Error when the size is not its own
+  void commit();            // Error when a tensor is missing
+
+ private:
+  AtomicFile file_;
+  std::vector<TensorView> tensors_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace cresco::formats

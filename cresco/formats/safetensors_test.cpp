@@ -1,0 +1,110 @@
+#include "cresco/formats/safetensors.h"
+
+#include "cresco/base/require.h"
+#include "cresco/base/temporary_folder.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+namespace cresco::formats {
+namespace {
+
+// A file in memory: the header's length, the header, the data.
+std::string file_of(const std::string& header, std::size_t data_bytes) {
+  const std::uint64_t size = header.size();
+  std::string file(reinterpret_cast<const char*>(&size), 8);
+  return file + header + std::string(data_bytes, '\1');
+}
+
+std::string error_of(const std::string& file) {
+  try {
+    parse_safetensors(as_bytes(file), "x", nullptr);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+std::string one(const std::string& entry, std::size_t data_bytes) {
+  return error_of(file_of("{\"a\":" + entry + "}", data_bytes));
+}
+
+TEST(Safetensors, ReadsBackWhatItWrote) {
+  const TemporaryFolder folder;
+  std::vector<float> a(6);
+  std::iota(a.begin(), a.end(), 0.5f);
+  const std::vector<std::uint16_t> b{1, 2, 3};
+  write_safetensors(folder / "t",
+                    {{"b", DType::BF16, {3}, std::as_bytes(std::span(b))},
+                     {"scalar", DType::F32, {}, std::as_bytes(std::span(a).first(1))},
+                     {"a", DType::F32, {2, 3}, std::as_bytes(std::span(a))},
+                     {"none", DType::I64, {0, 7}, {}}},
+                    {{"model", "m"}});
+  const SafetensorsFile file(folder / "t");
+  EXPECT_EQ(file.metadata().at("model"), "m");
+  EXPECT_EQ(file.tensor("a").shape, (std::vector<std::int64_t>{2, 3}));
+  EXPECT_EQ(as_text(file.tensor("a").bytes), as_text(std::as_bytes(std::span(a))));
+  EXPECT_EQ(file.tensor("b").dtype, DType::BF16);
+  EXPECT_EQ(file.tensor("none").bytes.size(), 0u);
+  // Aligned: the widest types first, and the data at a multiple of 8.
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.tensor("none").bytes.data()) % 8, 0u);
+  EXPECT_EQ(file.find("c"), nullptr);
+  EXPECT_THROW(file.tensor("c"), Error);
+}
+
+TEST(Safetensors, ReadsTheSmallestFile) {
+  EXPECT_TRUE(parse_safetensors(as_bytes(file_of("{}      ", 0)), "x", nullptr).empty());
+}
+
+TEST(Safetensors, RefusesDamage) {
+  const std::string good = R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})";
+  EXPECT_EQ(one(good, 8), "no error");
+  EXPECT_NE(one(good, 7).find("incomplete copy"), std::string::npos);
+  EXPECT_NE(one(good, 9).find("which has 9"), std::string::npos);
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})", 8).find("needs 12"), std::string::npos);
+  EXPECT_NE(one(R"({"dtype":"F33","shape":[2],"data_offsets":[0,8]})", 8).find("F33"), std::string::npos);
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})", 8), "no error");
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[2.0],"data_offsets":[0,8]})", 8), "no error");
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[2],"data_offsets":[8,0]})", 8), "no error");
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[2],"data_offsets":[4,12]})", 12), "no error");  // a hole
+  EXPECT_NE(one(R"({"dtype":"F4","shape":[3],"data_offsets":[0,2]})", 2), "no error");
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]})", 0), "no error");
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1})", 8), "no error");
+  EXPECT_NE(one("3", 0), "no error");
+  EXPECT_NE(error_of("short"), "no error");
+  EXPECT_NE(error_of(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8)), "no error");
+  EXPECT_NE(error_of(file_of("{", 0)), "no error");
+  EXPECT_NE(error_of(file_of("[]", 0)), "no error");
+  EXPECT_NE(error_of(file_of(R"({"__metadata__":{"a":1}})", 0)), "no error");
+  EXPECT_NE(error_of(file_of(R"({"__metadata__":{},"__metadata__":{}})", 0)), "no error");
+  const std::string two = R"({"a":)" + good + R"(,"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
+  EXPECT_NE(error_of(file_of(two, 12)).find("begins at byte 4"), std::string::npos);  // an overlap
+}
+
+// Every prefix of a file, and every file with one byte changed, is read or refused: never a crash.
+TEST(Safetensors, SurvivesEveryDamage) {
+  const std::string good =
+      file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"k":"v"}})", 8);
+  for (std::size_t n = 0; n < good.size(); ++n) EXPECT_NE(error_of(good.substr(0, n)), "no error");
+  for (std::size_t at = 0; at < good.size(); ++at)
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ (1 << bit));
+      error_of(bad);
+    }
+}
+
+TEST(Safetensors, WriterKeepsToItsHeader) {
+  const TemporaryFolder folder;
+  const float x = 1;
+  SafetensorsWriter writer(folder / "t", {{"a", DType::F32, {1}, {}}, {"b", DType::F32, {2}, {}}});
+  writer.write(std::as_bytes(std::span(&x, 1)));
+  EXPECT_THROW(writer.commit(), Error);
+  EXPECT_THROW(writer.write(std::as_bytes(std::span(&x, 1))), Error);
+  EXPECT_THROW(write_safetensors(folder / "t", {{"a", DType::F32, {0}, {}}, {"a", DType::F32, {0}, {}}}), Error);
+  EXPECT_FALSE(std::filesystem::exists(folder / "t"));
+}
+
+}  // namespace
+}  // namespace cresco::formats

@@ -1,0 +1,98 @@
+#include "cresco/tensor/bridge.h"
+
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+#include "cresco/base/threads.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <malloc.h>
+
+#include <cstring>
+
+namespace cresco::tensor {
+
+using formats::DType;
+
+namespace {
+
+constexpr std::pair<DType, at::ScalarType> kTypes[] = {
+    {DType::Bool, at::kBool},
+    {DType::U8, at::kByte},
+    {DType::I8, at::kChar},
+    {DType::F8_E5M2, at::kFloat8_e5m2},
+    {DType::F8_E4M3, at::kFloat8_e4m3fn},
+    {DType::F8_E4M3FNUZ, at::kFloat8_e4m3fnuz},
+    {DType::F8_E5M2FNUZ, at::kFloat8_e5m2fnuz},
+    {DType::I16, at::kShort},
+    {DType::F16, at::kHalf},
+    {DType::BF16, at::kBFloat16},
+    {DType::I32, at::kInt},
+    {DType::F32, at::kFloat},
+    {DType::C64, at::kComplexFloat},
+    {DType::F64, at::kDouble},
+    {DType::I64, at::kLong},
+};
+
+}  // namespace
+
+at::ScalarType scalar_type(DType dtype) {
+  for (const auto& [file, torch] : kTypes)
+    if (file == dtype) return torch;
+  fail("tensors of type {} can be stored but not computed with", formats::name_of(dtype));
+}
+
+DType dtype_of(const at::Tensor& tensor) {
+  for (const auto& [file, torch] : kTypes)
+    if (torch == tensor.scalar_type()) return file;
+  fail("tensors of LibTorch's type {} cannot be stored", c10::toString(tensor.scalar_type()));
+}
+
+at::ScalarType scalar_type_named(const std::string& name) {
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16") return at::kHalf;
+  fail_usage("dtype '{}' is not one of fp32, bf16, fp16", name);
+}
+
+at::Tensor to_tensor(const formats::TensorView& view) {
+  at::Tensor tensor = at::empty(view.shape, scalar_type(view.dtype));
+  if (!view.bytes.empty()) std::memcpy(tensor.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
+  return tensor;
+}
+
+formats::TensorView view_of(const std::string& name, const at::Tensor& tensor) {
+  TORCH_INTERNAL_ASSERT(tensor.is_contiguous() && tensor.is_cpu());
+  return {name, dtype_of(tensor), tensor.sizes().vec(),
+          {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}};
+}
+
+void write_tensors(const Path& path, const std::vector<NamedTensor>& tensors,
+                   const formats::Metadata& metadata) {
+  std::vector<at::Tensor> kept;
+  std::vector<formats::TensorView> views;
+  for (const auto& [name, tensor] : tensors) {
+    kept.push_back(tensor.detach().to(at::kCPU).contiguous());
+    views.push_back(view_of(name, kept.back()));
+  }
+  formats::write_safetensors(path, std::move(views), metadata);
+}
+
+at::Device parse_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  require_usage(name == "cuda" || name.starts_with("cuda:"), "--device '{}' is not cpu, cuda or cuda:<number>",
+                name);
+  require(at::hasCUDA(), "--device {}: no CUDA device answers in this build", name);
+  const std::int64_t index = name == "cuda" ? 0 : parse_int(name.substr(5), "--device");
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
+}
+
+void configure_threads_and_allocator(std::int64_t threads) {
+  require_usage(threads >= 0 && threads <= 4096, "--threads must be between 0 and 4096, got {}", threads);
+  set_num_threads(static_cast<int>(threads));
+  at::set_num_threads(num_threads());
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+}
+
+}  // namespace cresco::tensor

@@ -1,0 +1,1 @@
+// Gives the precompiled header of this folder a target to belong to.

@@ -1,0 +1,61 @@
+// What a verb of the program gets and what it gives back. Each verb is a config with `fields` and a
+// function `Outcome run_x(const XConfig&, VerbContext&)`; cli/main.cpp is the table of them.
+#pragma once
+
+#include "cresco/artifacts/manifest.h"
+#include "cresco/base/fields.h"
+#include "cresco/base/progress.h"
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+#include <vector>
+
+namespace cresco::verbs {
+
+// The options that all verbs share, beside --config and --set, which the program handles itself.
+struct CommonOptions {
+  std::string out;
+  std::int64_t seed = -1;
+  std::string device = "cpu";
+  std::int64_t threads = 0;
+  bool overwrite = false, quiet = false, json = false, dry_run = false;
+
+  void fields(FieldVisitor& v) {
+    v.field("out", out, "what to write: a file or a folder, as the verb says");
+    v.field("seed", seed, "of everything random; -1 is the config's own, else 0");
+    v.field("device", device, "cpu or cuda[:i]");
+    v.field("threads", threads, "0 is as many as this process may use");
+    v.field("overwrite", overwrite, "replace what stands at --out");
+    v.field("quiet", quiet, "no progress on stderr");
+    v.field("json", json, "print the summary as one JSON object");
+    v.field("dry_run", dry_run, "check the inputs, print the plan, write nothing");
+  }
+};
+
+struct VerbContext {
+  CommonOptions options;
+  std::vector<std::string> command;  // as it was typed
+  Progress& progress;
+
+  std::uint64_t seed() const { return options.seed < 0 ? 0 : static_cast<std::uint64_t>(options.seed); }
+};
+
+// stdout gets `summary` as one JSON object with --json, else `text`.
+struct Outcome {
+  Json summary = Json::object();
+  std::string text;
+  int exit_code = 0;
+};
+
+// The manifest of this verb's output, with command and settings filled in; inputs are the caller's.
+template <class Config>
+artifacts::Manifest manifest_of(const char* verb, const Config& config, const VerbContext& context) {
+  Config copy = config;  // visiting takes references that a visitor could write to
+  return {.verb = verb,
+          .command = context.command,
+          .settings = fields_to_json([&copy](FieldVisitor& v) { copy.fields(v); }),
+          .device = context.options.device};
+}
+
+}  // namespace cresco::verbs
