@@ -34,9 +34,17 @@ if(LibTorch_FOUND AND NOT TARGET libtorch::cpu)
   get_filename_component(libtorch_cupti_folder "${libtorch_cupti_library}" DIRECTORY)
   get_filename_component(libtorch_cudart_folder "${libtorch_cudart_library}" DIRECTORY)
 
+  # The wheel bundles headers of other libraries, among them another fmt than the one we link: only
+  # LibTorch's own are put on the include path.
+  set(libtorch_own_include "${CMAKE_BINARY_DIR}/libtorch-include")
+  file(MAKE_DIRECTORY "${libtorch_own_include}")
+  foreach(part ATen c10 caffe2 torch)
+    file(CREATE_LINK "${libtorch_include}/${part}" "${libtorch_own_include}/${part}" SYMBOLIC)
+  endforeach()
+
   add_library(libtorch::cpu INTERFACE IMPORTED)
-  target_include_directories(libtorch::cpu SYSTEM INTERFACE "${libtorch_include}"
-    "${libtorch_include}/torch/csrc/api/include")
+  target_include_directories(libtorch::cpu SYSTEM INTERFACE "${libtorch_own_include}"
+    "${libtorch_own_include}/torch/csrc/api/include")
   target_compile_definitions(libtorch::cpu INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
   target_link_libraries(libtorch::cpu INTERFACE "${libtorch_cpu_library}" "${libtorch_c10_library}")
   target_link_options(libtorch::cpu INTERFACE
