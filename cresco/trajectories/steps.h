@@ -1,0 +1,24 @@
+// Steps: the schedules that snapshots are taken at, and the choices of --steps.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace cresco::trajectories {
+
+// Where a run of `total_steps` takes snapshots; the last step always belongs to it. `text` is
+//   log2        0, 1, 2, 4, 8, ...
+//   pythia      0, 1, 2, 4, ..., 512, then every 1000
+//   0,10,50     a list;  0:1000:100  a range with both ends;  both may be mixed: 0:10:2,50
+//   tokens:0,1e6,...   the first step at which that many tokens have been seen
+std::vector<std::int64_t> snapshot_schedule(const std::string& text, std::int64_t total_steps,
+                                            std::int64_t tokens_per_step);
+
+// Which of the `available` steps are meant: a list, a range, or a preset (all, log2, pythia, pythia-32,
+// pythia-16, olmo2-32, heldout-8). A step of a list that is missing is an Error that names what there is; a range
+// and `log2` take those of their steps that exist.
+std::vector<std::int64_t> choose_steps(const std::string& text, const std::vector<std::int64_t>& available,
+                                       const std::string& where);
+
+}  // namespace cresco::trajectories
