@@ -1,0 +1,120 @@
+#include "cresco/dictionaries/crosscoder.h"
+
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace cresco::dictionaries {
+namespace {
+
+void check_one_of(const char* field, const std::string& value, const std::vector<std::string>& known) {
+  require_usage(std::find(known.begin(), known.end(), value) != known.end(), "{} '{}' is not one of {}{}", field,
+                value, join(known, ", "), did_you_mean(value, known));
+}
+
+void check_at_least(const char* field, double value, double least) {
+  require_usage(value >= least && std::isfinite(value), "{} is {}, expected {} or more", field, value, least);
+}
+
+void check_positive(const char* field, double value) {
+  require_usage(value > 0 && std::isfinite(value), "{} is {}, expected more than 0", field, value);
+}
+
+}  // namespace
+
+void check(const CrosscoderConfig& c) {
+  check_at_least("lr", c.lr, 0);
+  check_at_least("l1_coefficient", c.l1_coefficient, 0);
+  check_positive("frequency_scale", c.frequency_scale);
+  check_positive("tanh_stretch_coefficient", c.tanh_stretch_coefficient);
+  check_at_least("jumprelu_lr_factor", c.jumprelu_lr_factor, 0);
+  check_positive("init_threshold", c.init_threshold);
+  check_at_least("decoder_transpose_init", c.decoder_transpose_init, 0);
+  check_one_of("amp_dtype", c.amp_dtype, {"fp32"});
+  check_one_of("optimizer", c.optimizer, {"adam", "sparse_adam"});
+  check_one_of("input_preprocess", c.input_preprocess, {"none", "center", "center_scale"});
+  check_at_least("n_epochs", static_cast<double>(c.n_epochs), 1);
+  check_at_least("batch_size", static_cast<double>(c.batch_size), 1);
+  check_at_least("expansion_factor", c.expansion_factor, 0);
+  for (const auto& [field, value] : {std::pair{"l1_warmup_fraction", c.l1_warmup_fraction},
+                                     std::pair{"lr_warmup_fraction", c.lr_warmup_fraction},
+                                     std::pair{"lr_decay_fraction", c.lr_decay_fraction}})
+    require_usage(value >= 0 && value <= 1, "{} is {}, expected a share from 0 to 1", field, value);
+  require_usage(c.auxk_coefficient == 0, "auxk_coefficient is {}: reviving dead features is not built in; use 0",
+                c.auxk_coefficient);
+  require_usage(c.d_sae > 0 || (c.d_sae == 0 && c.expansion_factor > 0),
+                "d_sae is {}: say how many features the dictionary has (--d-sae 8192)", c.d_sae);
+  require_usage(c.d_sae <= std::int64_t{1} << 31, "d_sae is {}, more than any matrix here can hold", c.d_sae);
+}
+
+CrosscoderConfig resolved(CrosscoderConfig config, std::int64_t width) {
+  check(config);
+  if (config.d_sae == 0) config.d_sae = static_cast<std::int64_t>(static_cast<double>(width) * config.expansion_factor);
+  require_usage(config.d_sae > 0, "expansion_factor {} of width {} leaves no feature", config.expansion_factor, width);
+  config.expansion_factor = static_cast<double>(config.d_sae) / static_cast<double>(width);
+  return config;
+}
+
+std::int64_t CrosscoderParameters::count() const {
+  std::int64_t sum = 0;
+  for (const auto& [name, p] : named()) sum += p.numel();
+  return sum;
+}
+
+std::vector<tensor::NamedTensor> CrosscoderParameters::named() const {
+  return {{"W_E", encoder_KDF},
+          {"b_E", encoder_bias_KF},
+          {"W_D", decoder_KFD},
+          {"b_D", decoder_bias_KD},
+          {"activation_function.log_jumprelu_threshold", log_threshold_F}};
+}
+
+CrosscoderParameters CrosscoderParameters::empty_like() const {
+  return {at::empty_like(encoder_KDF), at::empty_like(encoder_bias_KF), at::empty_like(decoder_KFD),
+          at::empty_like(decoder_bias_KD), at::empty_like(log_threshold_F)};
+}
+
+CrosscoderParameters initial_parameters(const CrosscoderConfig& config, std::int64_t num_heads,
+                                        const at::Tensor& encoder_DF, const at::Tensor& decoder_FD) {
+  const auto F = decoder_FD.size(0), D = decoder_FD.size(1);
+  const auto options = decoder_FD.options();
+  const at::Tensor first_DF =
+      config.decoder_transpose_init > 0 ? decoder_FD.t().mul(config.decoder_transpose_init) : encoder_DF;
+  return {first_DF.expand({num_heads, D, F}).contiguous(), at::zeros({num_heads, F}, options),
+          decoder_FD.expand({num_heads, F, D}).contiguous(), at::zeros({num_heads, D}, options),
+          at::full({F}, std::log(config.init_threshold), options)};
+}
+
+Crosscoder::Crosscoder(CrosscoderParameters parameters)
+    : parameters_(std::move(parameters)),
+      norm_KF_(at::linalg_vector_norm(parameters_.decoder_KFD, 2, {-1})),
+      threshold_F_(parameters_.log_threshold_F.exp()) {}
+
+at::Tensor Crosscoder::pre_activation(const at::Tensor& x_BKD) const {
+  return at::addmm(parameters_.encoder_bias_KF.sum(0), x_BKD.flatten(1),
+                   parameters_.encoder_KDF.flatten(0, 1));
+}
+
+at::Tensor Crosscoder::open(const at::Tensor& p_BF, std::int64_t k) const {
+  return (p_BF * norm_KF_[k]).gt(threshold_F_);
+}
+
+at::Tensor Crosscoder::codes(const at::Tensor& p_BF, std::int64_t k) const {
+  return p_BF.masked_fill(open(p_BF, k).logical_not(), 0);
+}
+
+at::Tensor Crosscoder::decode(const at::Tensor& a_BF, std::int64_t k) const {
+  return at::addmm(parameters_.decoder_bias_KD[k], a_BF, parameters_.decoder_KFD[k]);
+}
+
+at::Tensor Crosscoder::reconstruct(const at::Tensor& x_BKD) const {
+  const at::Tensor p_BF = pre_activation(x_BKD), r_BKD = at::empty_like(x_BKD);
+  for (std::int64_t k = 0; k < parameters_.num_heads(); ++k) r_BKD.select(1, k).copy_(decode(codes(p_BF, k), k));
+  return r_BKD;
+}
+
+}  // namespace cresco::dictionaries

@@ -1,0 +1,196 @@
+#include "cresco/dictionaries/crosscoder.h"
+
+#include "cresco/base/require.h"
+#include "cresco/dictionaries/crosscoder_reference.h"
+#include "cresco/dictionaries/crosscoder_step.h"
+#include "cresco/optim/moments.h"
+
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <cmath>
+
+namespace cresco::dictionaries {
+namespace {
+
+using reference::Fixture;
+
+// How far numbers may be from those known to twelve digits, relative to the largest of their tensor.
+struct Precision {
+  const char* name;
+  at::ScalarType dtype;
+  double tolerance;
+};
+const Precision kPrecisions[] = {{"double", at::kDouble, 1e-11}, {"float", at::kFloat, 2e-6}};
+
+// Half of the last digit printed, for numbers known to ten of them.
+constexpr double kTenDigits = 0.6e-10;
+
+void expect_close(double value, double expected, double tolerance, double printed = 0) {
+  EXPECT_NEAR(value, expected, tolerance * std::max(1.0, std::abs(expected)) + printed);
+}
+
+double total(const at::Tensor& t) { return t.to(at::kDouble).sum().item<double>(); }
+double length(const at::Tensor& t) { return t.to(at::kDouble).norm().item<double>(); }
+double at_index(const at::Tensor& t, std::int64_t i) { return t.flatten()[i].item<double>(); }
+
+// The numbers of the fixture, whoever computes them.
+struct FixtureNumbers {
+  std::vector<double> p;  // of rows 0 and 1
+  std::vector<double> norm, mean_score, r00, r01;
+  double l_rec, l_s, loss, l0;
+  CrosscoderParameters gradients;
+};
+
+void expect_fixture(const FixtureNumbers& n, double tolerance) {
+  const auto all_close = [&](const std::vector<double>& values, const std::vector<double>& expected) {
+    ASSERT_EQ(values.size(), expected.size());
+    for (std::size_t i = 0; i < values.size(); ++i) expect_close(values[i], expected[i], tolerance, kTenDigits);
+  };
+  all_close(n.p, {-1.0255286108, 1.5610574418, -.7715967681, .3463247105, -.7570204875, .8541889250, -.9852722427,
+                  1.6070559823, -1.0783502035, 1.2667201342});
+  all_close(n.norm, {.6285923393, .6266497873, .6235722983, .6195903388, .6150070065, 1.1915104796, 1.1900210592,
+                     1.1913364147, 1.1953429207, 1.2016967728});
+  all_close(n.mean_score, {.3723391104, .2130958052, .4298608362, .0912634431, .2294122402});
+  all_close(n.r00, {.2242288830, .7343044358, .5692638768});
+  all_close(n.r01, {-1.3249749046, -.0122697167, 1.3117161921});
+  expect_close(n.l_rec, 8.178320213820, tolerance);
+  expect_close(n.l_s, 44.314528012103, tolerance);
+  expect_close(n.loss, 9.064610774062, tolerance);
+  EXPECT_EQ(n.l0, 1.625);
+
+  const CrosscoderParameters& g = n.gradients;
+  expect_close(total(g.encoder_KDF), -23.055143025908, tolerance);
+  expect_close(length(g.encoder_KDF), 10.286298312785, tolerance);
+  expect_close(total(g.encoder_bias_KF), 17.813625619161, tolerance);
+  expect_close(length(g.encoder_bias_KF), 6.951584266235, tolerance);
+  expect_close(total(g.decoder_KFD), 1.650167264784, tolerance);
+  expect_close(length(g.decoder_KFD), 5.980247916666, tolerance);
+  expect_close(total(g.decoder_bias_KD), .132412692039, tolerance);
+  expect_close(length(g.decoder_bias_KD), 1.684909295211, tolerance);
+  const double encoder[] = {1.9201333980, .4925648278, 1.8446105581};
+  const double decoder[] = {-.6591205725, -.7419574813, -.0912781472};
+  const double threshold[] = {-.0653830120, -.0242070171, -.2508289558, -.1062859577, -.5584460899};
+  for (int i = 0; i < 3; ++i) expect_close(at_index(g.encoder_KDF, i), encoder[i], tolerance, kTenDigits);
+  for (int i = 0; i < 3; ++i) expect_close(at_index(g.decoder_KFD, i), decoder[i], tolerance, kTenDigits);
+  for (int i = 0; i < 5; ++i) expect_close(at_index(g.log_threshold_F, i), threshold[i], tolerance, kTenDigits);
+}
+
+std::vector<double> numbers(const at::Tensor& t) {
+  const at::Tensor d = t.to(at::kDouble).contiguous();
+  return {d.const_data_ptr<double>(), d.const_data_ptr<double>() + d.numel()};
+}
+
+CrosscoderConfig fixture_config() {
+  return {.l1_coefficient = 0.02, .frequency_scale = 0.01, .tanh_stretch_coefficient = 1.0, .d_sae = 5};
+}
+
+TEST(CrosscoderReference, GivesTheKnownNumbers) {
+  Fixture f;
+  const auto o = reference::forward(f.sizes, f.weights, f.setting, f.x);
+  const auto g = reference::gradients(f.sizes, f.weights, f.setting, f.x);
+  expect_fixture({{o.p.begin(), o.p.begin() + 10},
+                  o.norm,
+                  o.mean_score,
+                  {o.reconstruction.begin(), o.reconstruction.begin() + 3},
+                  {o.reconstruction.begin() + 3, o.reconstruction.begin() + 6},
+                  o.l_rec,
+                  o.l_s,
+                  o.loss,
+                  o.num_open / 8.0,
+                  reference::parameters_of(f.sizes, g, at::kDouble)},
+                 1e-11);
+}
+
+TEST(CrosscoderStep, GivesTheKnownNumbers) {
+  Fixture f;
+  for (const auto& [name, dtype, tolerance] : kPrecisions) {
+    SCOPED_TRACE(name);
+    const auto parameters = reference::parameters_of(f.sizes, f.weights, dtype);
+    const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, dtype);
+    auto gradients = parameters.empty_like();
+    CrosscoderStep step(fixture_config(), 6, parameters);
+    const LossTerms terms = step(parameters, x_BKD, 0.02, gradients);
+
+    const Crosscoder crosscoder(parameters);
+    const at::Tensor p_BF = crosscoder.pre_activation(x_BKD), r_BKD = crosscoder.reconstruct(x_BKD);
+    const auto o = reference::forward(f.sizes, f.weights, f.setting, f.x);
+    expect_fixture({numbers(p_BF.narrow(0, 0, 2)), numbers(crosscoder.norm_KF()), o.mean_score, numbers(r_BKD[0][0]),
+                    numbers(r_BKD[0][1]), terms.l_rec, terms.l_s, terms.loss, terms.l0, gradients},
+                   tolerance);
+  }
+}
+
+TEST(Crosscoder, OpensTheKnownGates) {
+  Fixture f;
+  const Crosscoder crosscoder(reference::parameters_of(f.sizes, f.weights, at::kFloat));
+  const at::Tensor p_BF = crosscoder.pre_activation(reference::tensor_of(f.x, {4, 2, 3}, at::kFloat));
+  const std::vector<std::vector<std::vector<std::int64_t>>> open{
+      {{1}, {0, 2}, {0, 2}, {}}, {{1}, {0, 2, 4}, {0, 2, 4}, {3}}};
+  for (std::int64_t k = 0; k < 2; ++k)
+    for (std::int64_t b = 0; b < 4; ++b) {
+      std::vector<std::int64_t> fired;
+      for (std::int64_t j = 0; j < 5; ++j)
+        if (crosscoder.open(p_BF, k)[b][j].item<bool>()) fired.push_back(j);
+      EXPECT_EQ(fired, open[k][b]) << "head " << k << ", row " << b;
+      EXPECT_TRUE(at::equal(crosscoder.codes(p_BF, k).gt(0), crosscoder.open(p_BF, k)));
+    }
+}
+
+struct KnownTraining {
+  const char* optimizer;
+  double losses[5];  // before steps 0, 1, 2, 19 and after 20
+  double norms[5];
+};
+const KnownTraining kTrainings[] = {
+    {"adam",
+     {9.064610774062, 8.225779714146, 7.465174983106, 2.816776333977, 2.814028914645},
+     {2.8821892308, .4746280432, 2.7763520453, .3056389408, 1.5353037726}},
+    {"sparse_adam",
+     {9.064610774062, 8.225779905240, 7.465175273379, 2.816776333790, 2.814028913153},
+     {2.9023775473, .4216307176, 2.8093599477, .3056388813, 1.5352645885}}};
+
+double rate(int tensor) { return tensor == 4 ? 1e-3 : 1e-2; }
+
+void expect_training(const KnownTraining& known, const std::vector<double>& losses, const CrosscoderParameters& end,
+                     double tolerance) {
+  const int at[] = {0, 1, 2, 19, 20};
+  for (int i = 0; i < 5; ++i) expect_close(losses[at[i]], known.losses[i], tolerance);
+  const auto tensors = end.named();
+  for (int i = 0; i < 5; ++i) expect_close(length(tensors[i].second), known.norms[i], tolerance, kTenDigits);
+}
+
+TEST(CrosscoderReference, TrainsToTheKnownNumbers) {
+  for (const KnownTraining& known : kTrainings) {
+    SCOPED_TRACE(known.optimizer);
+    Fixture f;
+    const bool sparse = std::string(known.optimizer) == "sparse_adam";
+    const auto losses = reference::train(f.sizes, f.weights, f.setting, f.x, 20, sparse, rate);
+    expect_training(known, losses, reference::parameters_of(f.sizes, f.weights, at::kDouble), 1e-11);
+  }
+}
+
+TEST(CrosscoderStep, TrainsToTheKnownNumbers) {
+  for (const auto& [name, dtype, tolerance] : kPrecisions)
+    for (const KnownTraining& known : kTrainings) {
+      SCOPED_TRACE(fmt::format("{} {}", name, known.optimizer));
+      Fixture f;
+      const auto parameters = reference::parameters_of(f.sizes, f.weights, dtype);
+      const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, dtype);
+      auto gradients = parameters.empty_like();
+      CrosscoderStep step(fixture_config(), 4, parameters);
+      const auto optimizer = optim::make_moment_optimizer(known.optimizer, {}, parameters.named());
+      std::vector<double> losses;
+      for (int i = 0; i <= 20; ++i) {
+        losses.push_back(step(parameters, x_BKD, 0.02, gradients).loss);
+        std::vector<at::Tensor> list;
+        for (const auto& [key, g] : gradients.named()) list.push_back(g);
+        if (i < 20) optimizer->step(list, {rate(0), rate(1), rate(2), rate(3), rate(4)});
+      }
+      expect_training(known, losses, parameters, tolerance);
+    }
+}
+
+}  // namespace
+}  // namespace cresco::dictionaries
