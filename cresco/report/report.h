@@ -1,0 +1,128 @@
+// A report is data: sections of charts, tables and lists. Those who build sections know nothing of
+// HTML; the renderers know nothing of models.
+#pragma once
+
+#include "cresco/artifacts/table.h"
+#include "cresco/base/fields.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace cresco::report {
+
+// LogOnePlus is log(1 + value), for steps. Log gives zero a place of its own, left of the smallest
+// positive value; negative values are left out.
+enum class Scale { Linear, Log, LogOnePlus };
+
+struct Axis {
+  std::string label;  // with the unit: "loss (nats per token)"
+  Scale scale = Scale::Linear;
+};
+
+// One mark per point with finite coordinates, and a line through them.
+struct Series {
+  std::string name;
+  std::string source;  // the file whose rows the marks are
+  std::vector<double> x, y;
+  bool line = true;
+  bool hollow = false;
+  double ramp = -1;  // in [0, 1]: a place on the sequential ramp instead of a colour of the palette
+};
+
+// A horizontal line to compare with.
+struct Level {
+  double y = 0;
+  std::string label;
+};
+
+struct Chart {
+  std::string id;  // unique on the page
+  std::string title, source, caption;
+  Axis x, y;
+  std::vector<Series> series;
+  std::vector<Level> levels;
+  std::vector<double> stops;  // thin vertical lines
+  std::string stops_label;
+  bool half = false;           // half of the page's width is enough
+  bool linear_toggle = false;  // the reader may switch both axes to linear
+  artifacts::Table data;       // the rows behind the drawing
+};
+
+// values[row * columns + column] is in [0, 1], relative to row_scale[row].
+struct HeatMap {
+  std::string id, title, source, caption;
+  std::string row_label, value_label, scale_label;
+  std::vector<std::int64_t> steps;  // of the columns
+  std::vector<std::int64_t> rows;   // what each row is, from the top
+  std::vector<float> values, row_scale;
+};
+
+struct DataTable {
+  std::string id, title, source, caption;
+  artifacts::Table table;
+};
+
+struct Passage {
+  std::int64_t step = 0;
+  std::string prompt, continuation;
+};
+
+struct Passages {
+  std::string id, title, source;
+  std::vector<Passage> passages;
+};
+
+// One number of the summary.
+struct Fact {
+  std::string label, value, note;
+};
+
+struct Facts {
+  std::vector<Fact> facts;
+};
+
+// What made one folder: its manifest, or null.
+struct Origin {
+  std::string name, path, recipe;
+  Json manifest;
+};
+
+struct Provenance {
+  std::vector<Origin> origins;
+};
+
+struct PromotedToken {
+  std::int64_t feature = 0, step = 0, rank = 0;
+  double score = 0, floor = 0;
+  std::string token;
+};
+
+// norms and rates are (steps, features), or empty. Promoted tokens stand in order of feature, step,
+// rank.
+struct FeatureCards {
+  std::string id, source;
+  std::vector<std::int64_t> steps;
+  artifacts::Table features;
+  std::vector<float> norms, rates;
+  std::vector<PromotedToken> promoted;
+};
+
+using Block = std::variant<Facts, Chart, HeatMap, DataTable, Passages, FeatureCards, Provenance>;
+
+struct Section {
+  std::string id, title, text;
+  std::vector<Block> blocks;
+};
+
+struct Report {
+  std::string title, subtitle;
+  std::vector<Section> sections;
+  std::vector<std::string> absent;  // "planted features (planted.csv)"
+  std::string version;              // of the program that made it
+};
+
+}  // namespace cresco::report

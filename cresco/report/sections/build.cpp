@@ -1,0 +1,38 @@
+#include "cresco/report/sections/build.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+
+namespace cresco::report {
+
+std::vector<const Source*> sources_with(const Sources& sources, const std::string& file) {
+  std::vector<const Source*> found;
+  for (const Source& source : sources)
+    if (source.has(file)) found.push_back(&source);
+  return found;
+}
+
+std::string figure_id(std::string_view kind, std::size_t index) {
+  return index == 0 ? std::string(kind) : fmt::format("{}-{}", kind, index + 1);
+}
+
+std::string title_of(std::string_view title, const Source& source, std::size_t num_sources) {
+  return num_sources == 1 ? std::string(title) : fmt::format("{} · {}", title, source.name);
+}
+
+std::vector<double> numbers_or_nan(const artifacts::Table& table, std::string_view column) {
+  if (table.has(column)) return table.numbers(column);
+  return std::vector<double>(table.num_rows(), std::numeric_limits<double>::quiet_NaN());
+}
+
+artifacts::Table rows_with(const artifacts::Table& table, std::string_view column) {
+  artifacts::Table rows(table.columns());
+  const std::vector<double> numbers = numbers_or_nan(table, column);
+  for (std::size_t i = 0; i < numbers.size(); ++i)
+    if (std::isfinite(numbers[i])) rows.add_row(table.row(i));
+  return rows;
+}
+
+}  // namespace cresco::report

@@ -1,0 +1,139 @@
+#include "cresco/report/sections/build.h"
+
+#include "cresco/report/numbers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace cresco::report {
+namespace {
+
+// The runs among the sources. (Dictionaries log metrics of other names.)
+std::vector<const Source*> runs(const Sources& sources) {
+  std::vector<const Source*> found = sources_with(sources, "metrics.jsonl");
+  std::erase_if(found, [](const Source* source) {
+    return !source->tables.at("metrics.jsonl").has("train/loss");
+  });
+  return found;
+}
+
+// Tokens seen at `step`: logged, or by the batch size of the nearest logged step before it.
+double tokens_at(std::int64_t step, const std::vector<double>& steps,
+                 const std::vector<double>& tokens) {
+  double per_step = NAN;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    if (steps[i] == double(step)) return tokens[i];
+    if (steps[i] > 0 && (steps[i] < double(step) || std::isnan(per_step)))
+      per_step = tokens[i] / steps[i];
+  }
+  return per_step * double(step);
+}
+
+Series series_of(const artifacts::Table& metrics, const std::string& column,
+                 const std::string& x_column, const std::string& name) {
+  const artifacts::Table rows = rows_with(metrics, column);
+  return {.name = name,
+          .source = "metrics.jsonl",
+          .x = numbers_or_nan(rows, x_column),
+          .y = rows.numbers(column)};
+}
+
+std::string series_name(const std::string& metric, const Source& run, std::size_t num_runs) {
+  return num_runs == 1 ? metric : fmt::format("{} · {}", metric, run.name);
+}
+
+void add_baselines(Chart& chart, const Sources& sources) {
+  for (const Source* source : sources_with(sources, "baselines.csv")) {
+    const artifacts::Table& baselines = source->tables.at("baselines.csv");
+    for (std::size_t i = 0; i < baselines.num_rows(); ++i) {
+      const double loss = baselines.number(i, "loss");
+      if (std::isfinite(loss))
+        chart.levels.push_back(
+            {loss, fmt::format("{} {}", baselines.text(i, "name"), short_number(loss))});
+    }
+  }
+}
+
+Chart loss_chart(const Sources& sources, const std::vector<const Source*>& found) {
+  Chart chart{.id = "loss",
+              .title = "Loss against tokens",
+              .source = "metrics.jsonl",
+              .x = {"tokens trained on", Scale::Log},
+              .y = {"loss (nats per token)", Scale::Log},
+              .linear_toggle = true,
+              .data = artifacts::Table({"series", "tokens", "loss"})};
+  for (const Source* run : found) {
+    const artifacts::Table& metrics = run->tables.at("metrics.jsonl");
+    const std::string x = metrics.has("tokens") ? "tokens" : "step";
+    if (x == "step") chart.x.label = "training step";
+    for (const char* metric : {"train/loss", "val/loss"})
+      if (metrics.has(metric))
+        chart.series.push_back(
+            series_of(metrics, metric, x, series_name(metric, *run, found.size())));
+    if (found.size() == 1) {
+      for (const std::int64_t step : run->snapshot_steps)
+        chart.stops.push_back(tokens_at(step, metrics.numbers("step"), metrics.numbers(x)));
+    }
+  }
+  for (const Series& series : chart.series)
+    for (std::size_t i = 0; i < series.x.size(); ++i)
+      chart.data.add(series.name, series.x[i], series.y[i]);
+  if (!chart.stops.empty()) chart.stops_label = "snapshot";
+  add_baselines(chart, sources);
+  if (!chart.levels.empty())
+    chart.caption = "Dashed lines are what simple predictors reach on the validation tokens.";
+  return chart;
+}
+
+void add_panel(Section& section, const std::vector<const Source*>& found, const char* column,
+               const char* id, const char* title, Axis y) {
+  Chart chart{.id = id,
+              .title = title,
+              .source = "metrics.jsonl",
+              .x = step_axis(),
+              .y = std::move(y),
+              .half = true,
+              .data = artifacts::Table({"run", "step", column})};
+  for (const Source* run : found) {
+    const artifacts::Table& metrics = run->tables.at("metrics.jsonl");
+    if (!metrics.has(column)) continue;
+    chart.series.push_back(
+        series_of(metrics, column, "step", series_name(column, *run, found.size())));
+    for (std::size_t i = 0; i < chart.series.back().x.size(); ++i)
+      chart.data.add(run->name, chart.series.back().x[i], chart.series.back().y[i]);
+  }
+  if (!chart.series.empty()) section.blocks.emplace_back(std::move(chart));
+}
+
+}  // namespace
+
+std::optional<Section> build_loss(const Sources& sources) {
+  const std::vector<const Source*> found = runs(sources);
+  if (found.empty()) return std::nullopt;
+  Section section{.id = "loss-section",
+                  .title = "Loss",
+                  .text = "How well the model predicts the next token as it sees more text."};
+  section.blocks.emplace_back(loss_chart(sources, found));
+  add_panel(section, found, "optim/lr", "learning_rate", "Learning rate", {"learning rate"});
+  add_panel(section, found, "optim/grad_norm", "grad_norm", "Gradient norm",
+            {"norm before clipping", Scale::Log});
+  return section;
+}
+
+std::optional<Section> build_dictionary_training(const Sources& sources) {
+  Section section{.id = "dictionary-training",
+                  .title = "Training of the dictionary",
+                  .text = "Measured on the batch of each logged step, before its update."};
+  std::vector<const Source*> found = sources_with(sources, "metrics.jsonl");
+  std::erase_if(
+      found, [](const Source* source) { return !source->tables.at("metrics.jsonl").has("l_rec"); });
+  if (found.empty()) return std::nullopt;
+  add_panel(section, found, "l_rec", "dictionary_loss", "Reconstruction loss",
+            {"l_rec", Scale::Log});
+  add_panel(section, found, "l0", "dictionary_l0", "Open gates", {"l0", Scale::Log});
+  return section;
+}
+
+}  // namespace cresco::report
