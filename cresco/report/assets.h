@@ -1,0 +1,12 @@
+// The files of assets/, embedded when the library is built.
+#pragma once
+
+#include <string_view>
+
+namespace cresco::report::assets {
+
+std::string_view page_html();
+std::string_view page_css();
+std::string_view page_js();
+
+}  // namespace cresco::report::assets

@@ -1,0 +1,273 @@
+// Charts as static SVG: readable with scripts off. The script adds hover values, and may exchange
+// the drawing for the one with linear axes.
+#include "cresco/report/html/blocks.h"
+
+#include "cresco/report/axis.h"
+#include "cresco/report/describe.h"
+#include "cresco/report/escape.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace cresco::report::html {
+namespace {
+
+// Past this many, a chart draws its lines alone; the marks stay reachable by hovering.
+constexpr std::size_t kMostMarks = 12000;
+constexpr int kPaletteSize = 6;
+// One drawing of a chart. The narrow one is for phones, and leaves out the marks of dense lines.
+struct Frame {
+  double width, height;
+  bool narrow;
+  double character;  // how wide one character of a tick label is
+};
+
+constexpr Frame kWide{880, 340, false, 7.2};
+constexpr Frame kHalf{440, 270, false, 7.2};
+constexpr Frame kNarrow{400, 290, true, 8.2};
+
+std::vector<double> all_x(const Chart& chart) {
+  std::vector<double> values;
+  for (const Series& series : chart.series)
+    values.insert(values.end(), series.x.begin(), series.x.end());
+  return values;
+}
+
+std::vector<double> all_y(const Chart& chart) {
+  std::vector<double> values;
+  for (const Series& series : chart.series)
+    values.insert(values.end(), series.y.begin(), series.y.end());
+  for (const Level& level : chart.levels) values.push_back(level.y);
+  return values;
+}
+
+class Drawing {
+ public:
+  Drawing(const Chart& chart, const Frame& frame)
+      : chart_(chart),
+        frame_(frame),
+        bottom_(frame.height - 26),
+        y_(chart.y, all_y(chart), bottom_, kTop, frame.narrow ? 5 : 6),
+        left_(room_for_labels()),
+        right_(frame.width - 14),
+        x_(chart.x, all_x(chart), left_ + 6, right_ - 6, frame.narrow ? 5 : 8) {}
+
+  void write(Markup& out) const {
+    out.open("svg", {{"class", frame_.narrow ? "narrow" : "wide"},
+                     {"viewBox", fmt::format("0 0 {} {}", frame_.width, frame_.height)},
+                     {"role", "img"},
+                     {"aria-label", describe(chart_)},
+                     {"tabindex", "0"},
+                     {"data-x", x_.numbers()},
+                     {"data-y", y_.numbers()}});
+    out.line_end();
+    write_grid(out);
+    write_stops(out);
+    for (std::size_t i = 0; i < chart_.series.size(); ++i) write_series(out, i);
+    write_levels(out);
+    out.leaf("circle", {{"class", "here"}, {"r", "5.5"}, {"cx", "-20"}, {"cy", "-20"}});
+    out.close().line_end();
+  }
+
+ private:
+  static constexpr double kTop = 12;
+
+  double room_for_labels() const {
+    std::size_t longest = 1;
+    for (const Tick& tick : y_.ticks()) longest = std::max(longest, tick.label.size());
+    return frame_.character * double(longest) + 12;
+  }
+
+  void write_grid(Markup& out) const {
+    out.open("g", {{"class", "grid"}});
+    for (const Tick& tick : y_.ticks()) {
+      out.leaf("line", {{"x1", left_}, {"x2", right_}, {"y1", tick.at}, {"y2", tick.at}});
+      out.element("text", {{"x", left_ - 8}, {"y", tick.at + 4}, {"text-anchor", "end"}},
+                  tick.label);
+    }
+    // Labels that would touch the one before are left out; their ticks stay.
+    double free_from = -100;
+    for (const Tick& tick : x_.ticks()) {
+      out.leaf("line", {{"class", "tick"},
+                        {"x1", tick.at},
+                        {"x2", tick.at},
+                        {"y1", bottom_},
+                        {"y2", bottom_ + 5}});
+      const double half = frame_.character * double(tick.label.size()) / 2;
+      if (tick.at - half < free_from || tick.at + half > frame_.width) continue;
+      free_from = tick.at + half + 8;
+      out.element("text", {{"x", tick.at}, {"y", bottom_ + 19}, {"text-anchor", "middle"}},
+                  tick.label);
+    }
+    out.leaf("line",
+             {{"class", "base"}, {"x1", left_}, {"x2", right_}, {"y1", bottom_}, {"y2", bottom_}});
+    out.close().line_end();
+  }
+
+  void write_stops(Markup& out) const {
+    if (chart_.stops.empty()) return;
+    out.open("g", {{"class", "stops"}});
+    for (const double stop : chart_.stops)
+      if (x_.shows(stop)) {
+        const double at = std::clamp(x_.place(stop), left_, right_);
+        out.leaf("line",
+                 {{"class", "stop"}, {"x1", at}, {"x2", at}, {"y1", kTop}, {"y2", bottom_}});
+      }
+    out.close().line_end();
+  }
+
+  void write_series(Markup& out, std::size_t index) const {
+    const Series& series = chart_.series[index];
+    std::string line, color;
+    std::vector<std::pair<double, double>> marks;
+    for (std::size_t i = 0; i < series.x.size(); ++i)
+      if (x_.shows(series.x[i]) && y_.shows(series.y[i]))
+        marks.emplace_back(x_.place(series.x[i]), y_.place(series.y[i]));
+    for (const auto& [x, y] : marks) {
+      if (!line.empty()) line += ' ';
+      line += coordinate(x) + "," + coordinate(y);
+    }
+    const std::string place = fmt::format("--t:{:.1f}%", 100 * std::max(series.ramp, 0.0));
+    out.open("g", {{"class", series.ramp < 0 ? fmt::format("series c{}", index % kPaletteSize)
+                                             : "series ramp"},
+                   {"style", series.ramp < 0 ? "" : place},
+                   {"data-series", series.name},
+                   {"data-source", series.source},
+                   {"data-points", marks.size()}});
+    if (series.line && marks.size() > 1)
+      out.leaf("polyline", {{"class", "line"}, {"points", line}});
+    write_marks(out, series, marks);
+    out.close().line_end();
+  }
+
+  void write_marks(Markup& out, const Series& series,
+                   const std::vector<std::pair<double, double>>& marks) const {
+    // Dots that stand closer than their own size are kept, but small.
+    const bool dense = series.line && double(marks.size()) > frame_.width / 12;
+    if (dense && (frame_.narrow || num_all_marks() > kMostMarks)) return;
+    const double radius = dense ? 1.1 : series.hollow ? 4.2 : 3.2;
+    // The narrow drawing repeats the marks of the wide one, and is not counted with them.
+    const std::string name =
+        fmt::format("{}{}", frame_.narrow ? "dot" : "mark", series.hollow ? " hollow" : "");
+    for (const auto& [x, y] : marks)
+      out.leaf("circle", {{"class", name}, {"cx", x}, {"cy", y}, {"r", radius}});
+  }
+
+  std::size_t num_all_marks() const {
+    std::size_t count = 0;
+    for (const Series& series : chart_.series) count += series.x.size();
+    return count;
+  }
+
+  // Labels stand at the right end above their lines, and move under them where they would touch.
+  void write_levels(Markup& out) const {
+    std::vector<Level> levels = chart_.levels;
+    std::erase_if(levels, [&](const Level& level) { return !y_.shows(level.y); });
+    std::sort(levels.begin(), levels.end(),
+              [](const Level& a, const Level& b) { return a.y > b.y; });
+    double free_from = 0;
+    for (const Level& level : levels) {
+      const double at = y_.place(level.y);
+      const double text = std::max(at - 6, free_from + 2 * frame_.character);
+      free_from = text;
+      out.open("g", {{"class", "level"}, {"data-level", level.y}});
+      out.leaf("line", {{"x1", left_}, {"x2", right_}, {"y1", at}, {"y2", at}});
+      out.element("text", {{"x", right_}, {"y", text}, {"text-anchor", "end"}}, level.label);
+      out.close();
+    }
+    out.line_end();
+  }
+
+  const Chart& chart_;
+  Frame frame_;
+  double bottom_;
+  AxisLayout y_;
+  double left_, right_;
+  AxisLayout x_;
+};
+
+void write_drawings(Markup& out, const Chart& chart) {
+  Drawing(chart, chart.half ? kHalf : kWide).write(out);
+  Drawing(chart, kNarrow).write(out);
+}
+
+void write_sample(Markup& out, const Series& series, std::size_t index) {
+  out.open("svg", {{"class", fmt::format("sample c{}", index % kPaletteSize)},
+                   {"viewBox", "0 0 26 12"},
+                   {"aria-hidden", "true"}});
+  if (series.line) out.leaf("polyline", {{"class", "line"}, {"points", "1,6 25,6"}});
+  out.leaf("circle",
+           {{"class", series.hollow ? "dot hollow" : "dot"}, {"cx", 13}, {"cy", 6}, {"r", 3.4}});
+  out.close();
+}
+
+void write_legend(Markup& out, const Chart& chart) {
+  if (chart.series.empty()) return;
+  out.open("ul", {{"class", "legend"}});
+  if (chart.series[0].ramp >= 0) {
+    out.open("li").element("span", chart.series.front().name);
+    out.element("span", {{"class", "ramp-bar"}}, "")
+        .element("span", chart.series.back().name)
+        .close();
+  } else {
+    for (std::size_t i = 0; i < chart.series.size(); ++i) {
+      out.open("li");
+      write_sample(out, chart.series[i], i);
+      out.element("bdi", chart.series[i].name).close();
+    }
+  }
+  if (!chart.stops_label.empty()) {
+    out.open("li").open("svg",
+                        {{"class", "sample"}, {"viewBox", "0 0 12 12"}, {"aria-hidden", "true"}});
+    out.leaf("line", {{"class", "stop"}, {"x1", 6}, {"x2", 6}, {"y1", 0}, {"y2", 12}}).close();
+    out.element("span", chart.stops_label).close();
+  }
+  out.close().line_end();
+}
+
+Json chart_json(const Chart& chart) {
+  Json series = Json::array();
+  for (const Series& one : chart.series)
+    series.push_back(
+        {{"name", visible_text(one.name)}, {"ramp", one.ramp}, {"x", one.x}, {"y", one.y}});
+  return {{"x", visible_text(chart.x.label)},
+          {"y", visible_text(chart.y.label)},
+          {"series", std::move(series)}};
+}
+
+}  // namespace
+
+void write(Markup& out, const Chart& chart) {
+  out.open("figure", {{"id", "figure-" + chart.id},
+                      {"class", chart.half ? "chart half" : "chart"},
+                      {"data-figure", chart.id},
+                      {"data-source", chart.source}});
+  write_caption(out, chart.title, chart.caption);
+  out.open("div", {{"class", "above"}});
+  write_legend(out, chart);
+  if (chart.linear_toggle)
+    out.element(
+        "button",
+        {{"type", "button"}, {"class", "linear"}, {"aria-pressed", "false"}, {"hidden", ""}},
+        "linear axes");
+  out.close().line_end();
+  out.element("p", {{"class", "axis-y"}}, chart.y.label);
+  out.open("div", {{"class", "drawing"}});
+  write_drawings(out, chart);
+  out.close();
+  out.element("p", {{"class", "axis-x"}}, chart.x.label);
+  if (chart.linear_toggle) {
+    Chart linear = chart;
+    linear.x.scale = linear.y.scale = Scale::Linear;
+    out.open("template");
+    write_drawings(out, linear);
+    out.close().line_end();
+  }
+  write_json(out, chart_json(chart));
+  write_data(out, chart.data, chart.source);
+  out.close().line_end();
+}
+
+}  // namespace cresco::report::html

@@ -1,0 +1,111 @@
+#include "cresco/base/temporary_folder.h"
+#include "cresco/report/render.h"
+#include "cresco/report/sections.h"
+#include "cresco/report/testing/demo_folder.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace cresco::report {
+namespace {
+
+std::size_t count(const std::string& text, std::string_view part) {
+  std::size_t found = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos;
+       at = text.find(part, at + part.size()))
+    ++found;
+  return found;
+}
+
+std::string demo_page() {
+  const TemporaryFolder folder;
+  testing::write_demo_folder(folder / "demo");
+  return render_html(make_report("Demo", open_sources({folder / "demo"})));
+}
+
+TEST(RenderHtml, RunsOneScriptOnly) {
+  const std::string page = demo_page();
+  EXPECT_EQ(count(page, "<script>"), 1u);
+  EXPECT_EQ(count(page, "<script"), 1u + count(page, "<script type=\"application/json\">"));
+  EXPECT_EQ(count(page, "<script"), count(page, "</script>"));
+  EXPECT_EQ(count(page, "script-src 'sha256-"), 1u);
+}
+
+TEST(RenderHtml, AsksTheNetworkForNothing) {
+  const std::string page = demo_page();
+  EXPECT_EQ(count(page, "src="), count(page, "src=x onerror"));  // as text, in a token
+  EXPECT_EQ(count(page, "url("), 0u);
+  EXPECT_EQ(count(page, "@import"), 0u);
+  for (const char* scheme : {"http://", "https://"})
+    EXPECT_EQ(count(page, scheme), count(page, "http://www.w3.org/2000/svg") * (scheme[4] == ':'))
+        << scheme;
+}
+
+TEST(RenderHtml, KeepsHostileTextAsText) {
+  Section section{.id = "x", .title = "<script>alert(1)</script>", .text = "</section><img src=x>"};
+  Passages passages{.id = "p\"onclick=\"x", .title = "t", .source = "s"};
+  artifacts::Table table({"</th><b>", "value"});
+  for (const std::string& token : testing::hostile_tokens()) {
+    passages.passages.push_back({1, token, token});
+    table.add(token, 1);
+  }
+  section.blocks.emplace_back(passages);
+  section.blocks.emplace_back(
+      DataTable{.id = "d", .title = "</h3>", .source = "s", .caption = "", .table = table});
+  const std::string page =
+      render_html({.title = "</title><script>x</script>", .sections = {section}});
+  EXPECT_EQ(count(page, "<script"), 1u);
+  EXPECT_EQ(count(page, "<img"), 0u);
+  EXPECT_EQ(count(page, "onclick=\""), 0u);
+  EXPECT_EQ(count(page, "\u202e"), 0u);
+  EXPECT_EQ(count(page, "{{title}}"), 0u);
+  EXPECT_EQ(count(page, "{{script}}"), 3u);  // a token: prompt, continuation, table
+}
+
+TEST(RenderHtml, DrawsOneMarkPerPoint) {
+  Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x"}, .y = {"y", Scale::Log}};
+  chart.series.push_back({.name = "a", .source = "s", .x = {1, 2, 3, 4}, .y = {1, NAN, 2, -1}});
+  const std::string page =
+      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  EXPECT_EQ(count(page, "class=\"mark\""), 2u);
+  EXPECT_EQ(count(page, "data-points=\"2\""), 2u);  // the wide drawing and the narrow one
+}
+
+TEST(RenderHtml, TakesEmptyFigures) {
+  Section section{.id = "x", .title = "x"};
+  section.blocks.emplace_back(Chart{.id = "c"});
+  section.blocks.emplace_back(FeatureCards{.id = "f"});
+  section.blocks.emplace_back(Passages{});
+  section.blocks.emplace_back(DataTable{});
+  section.blocks.emplace_back(Facts{});
+  section.blocks.emplace_back(Provenance{});
+  EXPECT_FALSE(render_html({.title = "", .sections = {section}}).empty());
+  EXPECT_FALSE(render_text({.title = "", .sections = {section}}).empty());
+}
+
+// Tens of thousands of features cost bytes, not elements.
+TEST(RenderHtml, StaysLightWithManyFeatures) {
+  constexpr std::size_t kFeatures = 24576, kSteps = 16;
+  FeatureCards cards{
+      .id = "f", .source = "features.csv", .features = artifacts::Table({"feature", "final_norm"})};
+  HeatMap map{.id = "h", .row_label = "feature"};
+  for (std::size_t f = 0; f < kFeatures; ++f) {
+    cards.features.add(f, 0.5);
+    map.rows.push_back(static_cast<std::int64_t>(f));
+  }
+  for (std::size_t k = 0; k < kSteps; ++k) {
+    cards.steps.push_back(1 << k);
+    map.steps.push_back(1 << k);
+  }
+  cards.norms.assign(kFeatures * kSteps, 0.5f);
+  map.values.assign(kFeatures * kSteps, 0.5f);
+  map.row_scale.assign(kFeatures, 1.f);
+  const std::string page =
+      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {map, cards}}}});
+  EXPECT_LT(page.size(), 4u << 20);
+  EXPECT_LT(count(page, "<"), 2000u);
+}
+
+}  // namespace
+}  // namespace cresco::report
