@@ -1,0 +1,365 @@
+"""Opens a report in headless Chromium and checks that the page is what its tables say.
+
+    report_page_test.py REPORT.html DEMO_FOLDER [--screenshots FOLDER]
+
+REPORT.html was made from DEMO_FOLDER (cresco/report/testing/page_fixture.cpp). Only Python's standard
+library is used: the browser is driven over its DevTools pipe. Exit code 77: there is no Chromium here.
+"""
+
+import argparse
+import base64
+import csv
+import fcntl
+import json
+import os
+import pathlib
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+SKIPPED = 77
+TIMEOUT_SECONDS = 60
+
+
+class Browser:
+    """Chromium with a profile of its own, spoken to over file descriptors 3 and 4."""
+
+    def __init__(self, program, profile):
+        # Above 10, so that no end is one of the numbers that the browser expects.
+        to_read, self.write_end = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in os.pipe()]
+        self.read_end, to_write = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in os.pipe()]
+
+        def give_pipes():
+            os.dup2(to_read, 3)
+            os.dup2(to_write, 4)
+
+        self.process = subprocess.Popen(
+            [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+             "--no-first-run", "--disable-extensions", "--disable-background-networking",
+             "--disable-component-update", "--remote-debugging-pipe", f"--user-data-dir={profile}",
+             "about:blank"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            close_fds=False, preexec_fn=give_pipes, start_new_session=True)
+        os.close(to_read)
+        os.close(to_write)
+        self.pending = b""
+        self.events = []
+        self.last_id = 0
+        self.session = None
+
+    def close(self):
+        for end in (self.write_end, self.read_end):
+            os.close(end)
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, 9)  # its own session: only what this test started
+            self.process.wait()
+
+    def message(self, deadline):
+        while b"\0" not in self.pending:
+            ready, _, _ = select.select([self.read_end], [], [], max(0, deadline - time.monotonic()))
+            chunk = os.read(self.read_end, 1 << 20) if ready else b""
+            if not chunk:
+                raise RuntimeError("the browser does not answer")
+            self.pending += chunk
+        text, self.pending = self.pending.split(b"\0", 1)
+        return json.loads(text)
+
+    def call(self, method, **parameters):
+        self.last_id += 1
+        request = {"id": self.last_id, "method": method, "params": parameters}
+        if self.session:
+            request["sessionId"] = self.session
+        os.write(self.write_end, json.dumps(request).encode() + b"\0")
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            answer = self.message(deadline)
+            if answer.get("id") == self.last_id:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return answer["result"]
+            self.note_event(answer)
+
+    def note_event(self, event):
+        self.events.append(event)
+        # A dialog would stop everything; that there was one is found in the events.
+        if event.get("method") == "Page.javascriptDialogOpening":
+            self.last_id += 1
+            os.write(self.write_end, json.dumps({
+                "id": self.last_id, "method": "Page.handleJavaScriptDialog",
+                "params": {"accept": False}, "sessionId": self.session}).encode() + b"\0")
+
+    def attach(self):
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def evaluate(self, expression):
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True,
+                           awaitPromise=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
+        return result["result"].get("value")
+
+    def open(self, url, ready):
+        self.call("Page.navigate", url=url)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not self.evaluate(ready):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{url}: not ready after {TIMEOUT_SECONDS} s")
+            time.sleep(0.05)
+
+    def resize(self, width, height=900):
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setScrollbarsHidden", hidden=True)
+
+    def screenshot(self, path):
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+
+class Checks:
+    def __init__(self):
+        self.num_checked = 0
+        self.failures = []
+
+    def equal(self, what, found, expected):
+        self.num_checked += 1
+        if found != expected:
+            self.failures.append(f"{what}: found {found!r}, expected {expected!r}")
+
+    def true(self, what, found):
+        self.equal(what, bool(found), True)
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        return list(csv.DictReader(line.replace("\0", "?") for line in file))
+
+
+def count_with(rows, column):
+    return sum(1 for row in rows if row.get(column) not in (None, ""))
+
+
+def check_marks(browser, check, demo):
+    """Every row of a table is one mark of its figure."""
+    series = browser.evaluate(
+        """Object.fromEntries([...document.querySelectorAll('figure[data-figure]')].map((figure) =>
+             [figure.dataset.figure, [...figure.querySelectorAll('.wide .series')].map((group) =>
+               ({name: group.dataset.series, source: group.dataset.source, points: Number(group.dataset.points),
+                 marks: group.querySelectorAll('.mark').length}))]))""")
+    metrics = [json.loads(line) for line in (demo / "run/metrics.jsonl").read_text().splitlines()]
+    quality = rows_of(demo / "quality/quality_per_snapshot.csv")
+    heldout = rows_of(demo / "quality/heldout.csv")
+    population = rows_of(demo / "lifecycle/population.csv")
+    weights = rows_of(demo / "spectra/weight_spectra.csv")
+    planted = rows_of(demo / "planted.csv")
+    expected = {
+        "loss": [sum("train/loss" in line for line in metrics), sum("val/loss" in line for line in metrics)],
+        "learning_rate": [sum("optim/lr" in line for line in metrics)],
+        "grad_norm": [sum("optim/grad_norm" in line for line in metrics)],
+        "explained_variance": [len(quality), len(heldout)],
+        "l0": [len(quality), len(heldout)],
+        "population": [count_with(population, column) for column in ("alive", "born", "died")],
+        "stable_rank": [len(weights)],
+        "effective_rank": [len(weights)],
+        "planted": [sum(row["found"] == "1" for row in planted), sum(row["found"] == "0" for row in planted)],
+    }
+    for figure, counts in expected.items():
+        check.equal(f"marks of {figure}", [one["marks"] for one in series.get(figure, [])], counts)
+        check.equal(f"points of {figure}", [one["points"] for one in series.get(figure, [])], counts)
+    values = rows_of(demo / "spectra/singular_values.csv")
+    check.equal("marks of singular_values", sum(one["marks"] for one in series["singular_values"]), len(values))
+    check.equal("curves of singular_values", len(series["singular_values"]), len({row["step"] for row in values}))
+
+    def count(selector):
+        return browser.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length")
+
+    check.equal("baselines", count("[data-figure=loss] .wide .level"), len(rows_of(demo / "baselines.csv")))
+    check.equal("snapshot lines", count("[data-figure=loss] .wide .stops .stop"),
+                len(list((demo / "run/snapshots").iterdir())))
+    check.equal("passages", count("[data-figure=continuations] .mark"),
+                len(rows_of(demo / "generate/continuations.csv")))
+    check.equal("rows of pca", count("[data-figure=pca] tbody tr"), len(rows_of(demo / "quality/pca.csv")))
+    check.equal("rows of the pooled numbers", count("[data-figure=quality_pooled] tbody tr"),
+                len(rows_of(demo / "quality/quality_pooled.csv")))
+    heat = browser.evaluate("""(() => { const figure = document.querySelector('figure.heat-map');
+        const data = JSON.parse(figure.querySelector('script').textContent);
+        return [Number(figure.dataset.rows), Number(figure.dataset.cols), atob(data.values).length]; })()""")
+    num_features, num_steps = len(rows_of(demo / "lifecycle/features.csv")), len(rows_of(demo / "lifecycle/steps.csv"))
+    check.equal("cells of the heat map", heat, [num_features, num_steps, num_features * num_steps])
+
+
+def search(browser, text):
+    browser.evaluate(f"""new Promise((done) => {{
+        const box = document.querySelector('.search'); box.value = {json.dumps(text)};
+        box.dispatchEvent(new Event('input', {{bubbles: true}})); setTimeout(done, 250); }})""")
+    return browser.evaluate("Number(document.querySelector('.features').dataset.matches)")
+
+
+def check_features(browser, check, demo):
+    features = rows_of(demo / "lifecycle/features.csv")
+    check.equal("features without a search", search(browser, ""), len(features))
+    check.true("only the first cards are built",
+               0 < browser.evaluate("document.querySelectorAll('.card').length") < len(features))
+    promoted = rows_of(demo / "lifecycle/promoted_tokens.csv")
+    having = {row["feature"] for row in promoted if "king" in row["token"]}
+    check.equal("features that promote 'king'", search(browser, "KING"), len(having))
+    check.equal("a search for nothing there", search(browser, "no such token"), 0)
+    check.equal("cards of a search for nothing there",
+                browser.evaluate("document.querySelectorAll('.card').length"), 0)
+
+    # A token that is a script stays text.
+    check.equal("features that promote a script", search(browser, "<script>alert(1)"), 1)
+    shown = browser.evaluate("[...document.querySelectorAll('.card .token bdi')].map((token) => token.textContent)")
+    check.true("the script is shown as text", "<script>alert(1)</script>" in shown)
+    check.equal("elements inside tokens", browser.evaluate("document.querySelectorAll('.token bdi *').length"), 0)
+    check.equal("features that promote an image", search(browser, "<img src=x onerror"), 1)
+    check.equal("a bidirectional control is visible", search(browser, "\\u202eright"), 1)
+    check.equal("a search by number", search(browser, "#123"), 1)
+    check.equal("the card of that number", browser.evaluate("document.querySelector('.card').dataset.feature"), "123")
+
+    search(browser, "")
+    order = browser.evaluate("""(() => { const sort = document.querySelector('.sort'); sort.value = 'born_step';
+        sort.dispatchEvent(new Event('change')); document.querySelector('.more').click();
+        return [...document.querySelectorAll('.card')].map((card) => Number(card.dataset.feature)); })()""")
+    born = {int(row["feature"]): float(row["born_step"] or "inf") for row in features}
+    check.equal("cards after 'Show more'", len(order), 48)
+    check.equal("cards sorted by birth", [born[f] for f in order], sorted(born.values())[:48])
+    alive = browser.evaluate("""(() => { document.querySelector('.alive-only').click();
+        return Number(document.querySelector('.features').dataset.matches); })()""")
+    check.equal("alive features", alive, sum(row["alive"] == "1" for row in features))
+    browser.evaluate("document.querySelector('.alive-only').click()")
+
+
+def check_hover(browser, check):
+    """The pointer over a figure shows values; the linear axes keep every mark."""
+    def tip_over(selector, right, down):
+        return browser.evaluate(f"""(() => {{ const drawing = document.querySelector({json.dumps(selector)});
+            drawing.scrollIntoView({{behavior: 'instant', block: 'center'}});
+            const box = drawing.getBoundingClientRect();
+            drawing.dispatchEvent(new PointerEvent('pointermove', {{bubbles: true,
+              clientX: box.left + {right} * box.width, clientY: box.top + {down} * box.height}}));
+            const tip = document.querySelector('.tip'); return tip.hidden ? '' : tip.textContent; }})()""")
+
+    mark = """(() => { const m = document.querySelector('[data-figure=explained_variance] .wide .mark');
+        const v = m.ownerSVGElement.viewBox.baseVal;
+        return [m.cx.baseVal.value / v.width, m.cy.baseVal.value / v.height]; })()"""
+    tip = tip_over("[data-figure=explained_variance] svg.wide", *browser.evaluate(mark))
+    check.true(f"values of a mark ({tip})", "snapshots trained on" in tip and "training step: 0" in tip)
+    tip = tip_over("figure.heat-map svg.wide", 0.5, 0.5)
+    check.true(f"values of a cell ({tip})", "feature " in tip and "step " in tip and "largest norm" in tip)
+    marks = "document.querySelectorAll('[data-figure=loss] .wide .mark').length"
+    before = browser.evaluate(marks)
+    browser.evaluate("document.querySelector('[data-figure=loss] .linear').click()")
+    check.equal("marks on linear axes", browser.evaluate(marks), before)
+    check.true("linear axes are linear", browser.evaluate(
+        "document.querySelector('[data-figure=loss] svg.wide').dataset.x.startsWith('linear')"))
+    browser.evaluate("document.querySelector('[data-figure=loss] .linear').click()")
+
+
+def check_figures_speak(browser, check):
+    silent = browser.evaluate("""[...document.querySelectorAll('figure svg.wide, figure svg.narrow')].filter((svg) =>
+        svg.getAttribute('role') !== 'img' || !svg.getAttribute('aria-label')).length""")
+    check.equal("drawings without words", silent, 0)
+    without = browser.evaluate("""[...document.querySelectorAll('figure.chart, figure.heat-map')].filter((figure) =>
+        !figure.querySelector('h3') || !figure.querySelector('.axis-x') || !figure.querySelector('.axis-y') ||
+        !figure.querySelector('.legend') || !figure.querySelector('details.data')).map((f) => f.dataset.figure)""")
+    check.equal("figures without title, axes, legend or data", without, [])
+    touching = browser.evaluate("""[...document.querySelectorAll('figure svg')].filter((svg) => svg.getBoundingClientRect().width)
+        .flatMap((svg) => { const boxes = [...svg.querySelectorAll('text')].map((t) => [t.textContent, t.getBoundingClientRect()]);
+          return boxes.flatMap(([a, x], i) => boxes.slice(i + 1).filter(([b, y]) => x.left < y.right && y.left < x.right &&
+            x.top + 3 < y.bottom && y.top + 3 < x.bottom).map(([b]) => a + ' touches ' + b)); })""")
+    check.equal("labels that touch", touching, [])
+    clipped = browser.evaluate("""[...document.querySelectorAll('figure svg text')].filter((text) => {
+        const inner = text.getBoundingClientRect(), outer = text.ownerSVGElement.getBoundingClientRect();
+        return inner.width && (inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.bottom > outer.bottom + 1);
+        }).map((text) => text.textContent)""")
+    check.equal("labels that are cut off", clipped, [])
+
+
+def check_width(browser, check, width):
+    browser.resize(width)
+    overflow = browser.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    check.true(f"no sideways scrolling at {width} px ({overflow} px too wide)", overflow <= 0)
+
+
+def check_quiet(browser, check, url):
+    """Nothing was asked of the network, nothing was complained about, nothing popped up."""
+    requests = [event["params"]["request"]["url"] for event in browser.events
+                if event.get("method") == "Network.requestWillBeSent"]
+    check.equal("requests", [r[:80] for r in requests
+                             if r.split("#")[0] != url and not r.startswith(("data:", "about:"))], [])
+    kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Page.javascriptDialogOpening")
+    check.equal("complaints", [event for event in browser.events if event.get("method") in kinds], [])
+
+
+def check_without_scripts(browser, check, url):
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(url + "#off", "document.readyState === 'complete'")
+    browser.call("Page.reload")
+    time.sleep(0.5)
+    check.true("figures without scripts", browser.evaluate("document.querySelectorAll('figure svg.wide .mark').length > 1000"))
+    check.true("features without scripts", browser.evaluate("document.querySelectorAll('.features tbody tr').length > 10"))
+    browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def take_screenshots(browser, folder, url):
+    folder.mkdir(parents=True, exist_ok=True)
+    for width in (1600, 1400, 390, 360):
+        for theme in ("light", "dark"):
+            browser.resize(width)
+            browser.open("about:blank", "true")
+            browser.open(f"{url}#theme={theme}", "document.documentElement?.dataset.ready === 'yes'")
+            browser.screenshot(folder / f"{width}_{theme}.png")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("report", type=pathlib.Path)
+    parser.add_argument("demo", type=pathlib.Path)
+    parser.add_argument("--screenshots", type=pathlib.Path)
+    options = parser.parse_args()
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        print("report_page_test: skipped, there is no chromium here (apt-get install chromium)")
+        return SKIPPED
+
+    url = options.report.resolve().as_uri()
+    check = Checks()
+    with tempfile.TemporaryDirectory(prefix="cresco-chromium-", ignore_cleanup_errors=True) as profile:
+        browser = Browser(program, profile)
+        try:
+            browser.attach()
+            browser.resize(1400)
+            browser.open(url, "document.documentElement?.dataset.ready === 'yes'")
+            check_marks(browser, check, options.demo)
+            check_features(browser, check, options.demo)
+            check_hover(browser, check)
+            for width in (1600, 1400, 900, 390, 360):
+                check_width(browser, check, width)
+                check_figures_speak(browser, check)
+            check.equal("images from outside", browser.evaluate("document.images.length"), 0)
+            check.equal("scripts", browser.evaluate(
+                "document.querySelectorAll('script:not([type=\"application/json\"])').length"), 1)
+            check_quiet(browser, check, url)
+            check_without_scripts(browser, check, url)
+            if options.screenshots:
+                take_screenshots(browser, options.screenshots, url)
+        finally:
+            browser.close()
+
+    for failure in check.failures:
+        print(f"report_page_test: {failure}")
+    print(f"report_page_test: {check.num_checked} checks, {len(check.failures)} failed")
+    return 1 if check.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
