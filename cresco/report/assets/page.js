@@ -171,16 +171,19 @@
 
   function readPromoted(block) {
     const array = (Type, name) => new Type(bytes(block[name]).buffer);
-    const features = array(Uint32Array, 'features');
-    const begin = new Map(), end = new Map();
+    const features = array(Uint32Array, 'features'), counts = array(Uint32Array, 'counts');
+    const slots = array(Uint8Array, 'slots');
+    const scores = array(Int16Array, 'scores'), floors = array(Int16Array, 'floors');
+    const value = (values) => (i) => values[i] === -32768 ? NaN : values[i] * block.unit;
+    const range = new Map();  // of each feature's entries
+    let begin = 0;
     features.forEach((feature, i) => {
-      if (!begin.has(feature)) begin.set(feature, i);
-      end.set(feature, i + 1);
+      range.set(feature, [begin, begin + counts[i]]);
+      begin += counts[i];
     });
     return {
-      vocabulary: block.vocabulary, features, begin, end,
-      steps: array(Uint32Array, 'steps'), tokens: array(Uint32Array, 'tokens'),
-      scores: array(Float32Array, 'scores'), floors: array(Float32Array, 'floors'),
+      vocabulary: block.vocabulary, range, tokens: array(Uint32Array, 'tokens'),
+      step: (i) => block.steps[slots[i]], score: value(scores), floor: value(floors),
     };
   }
 
@@ -206,12 +209,13 @@
 
   function promotedTokens(promoted, feature) {
     const list = make('div', {class: 'promoted'});
-    if (!promoted.begin.has(feature)) return list;
+    if (!promoted.range.has(feature)) return list;
+    const [begin, end] = promoted.range.get(feature);
     let step = -1, tokens = null;
-    for (let i = promoted.begin.get(feature); i < promoted.end.get(feature); ++i) {
-      const floor = promoted.floors[i], score = promoted.scores[i];
-      if (promoted.steps[i] !== step) {
-        step = promoted.steps[i];
+    for (let i = begin; i < end; ++i) {
+      const floor = promoted.floor(i), score = promoted.score(i);
+      if (promoted.step(i) !== step) {
+        step = promoted.step(i);
         tokens = make('div', {class: 'tokens'});
         const when = make('div', {class: 'when'}, `step ${number(step)}`);
         if (Number.isFinite(floor)) when.append(make('small', {}, `floor ${floor.toFixed(2)}`));
@@ -219,7 +223,7 @@
       }
       const below = Number.isFinite(floor) && score <= floor;
       tokens.append(make('span', {class: below ? 'token below' : 'token', title: below ? 'no higher than a random direction' : 'above a random direction'},
-        make('bdi', {}, promoted.vocabulary[promoted.tokens[i]]), make('small', {}, score.toFixed(2))));
+        make('bdi', {}, promoted.vocabulary[promoted.tokens[i]]), make('small', {}, Number.isFinite(score) ? score.toFixed(2) : '–')));
     }
     return list;
   }
@@ -238,10 +242,11 @@
     if (!column.alive) aliveOnly.parentElement.hidden = true;
 
     function featuresPromoting(text) {
-      const wanted = new Set();
-      lower.forEach((token, i) => { if (token.includes(text)) wanted.add(i); });
-      const found = new Set();
-      if (wanted.size > 0) promoted.tokens.forEach((token, i) => { if (wanted.has(token)) found.add(promoted.features[i]); });
+      const wanted = lower.map((token) => token.includes(text)), found = new Set();
+      if (!wanted.includes(true)) return found;
+      for (const [feature, [begin, end]] of promoted.range)
+        for (let i = begin; i < end && !found.has(feature); ++i)
+          if (wanted[promoted.tokens[i]]) found.add(feature);
       return found;
     }
 

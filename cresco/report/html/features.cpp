@@ -59,24 +59,52 @@ Json curves_json(const std::vector<float>& values, std::size_t num_steps) {
   return {{"largest", packed(curves.largest)}, {"shares", packed(curves.shares)}};
 }
 
-// One entry per promoted token, in order of features; `vocabulary` holds each text once.
+// In units of the largest: kNone stands for what is not a number.
+constexpr std::int16_t kNone = -32768;
+
+std::int16_t quantized(double value, double unit) {
+  if (!std::isfinite(value) || unit <= 0) return kNone;
+  return static_cast<std::int16_t>(std::lround(std::clamp(value / unit, -32767.0, 32767.0)));
+}
+
+double score_unit(const std::vector<PromotedToken>& promoted) {
+  double largest = 0;
+  for (const PromotedToken& token : promoted)
+    for (const double value : {token.score, token.floor})
+      if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
+  return largest / 32767;
+}
+
+// Nine bytes per promoted token, in order of features. `counts` says how many each of `features`
+// has, `slots` at which of `steps` each was taken; `vocabulary` holds each text once.
 Json promoted_json(const std::vector<PromotedToken>& promoted) {
   std::map<std::string, std::uint32_t> index;
   std::vector<std::string> vocabulary;
-  std::vector<std::uint32_t> features, steps, tokens;
-  std::vector<float> scores, floors;
+  std::vector<std::int64_t> steps;
+  std::vector<std::uint32_t> features, counts, tokens;
+  std::vector<std::uint8_t> slots;
+  std::vector<std::int16_t> scores, floors;
+  const double unit = score_unit(promoted);
   for (const PromotedToken& token : promoted) {
     if (token.feature < 0 || token.feature > UINT32_MAX) continue;
+    const auto feature = static_cast<std::uint32_t>(token.feature);
+    if (features.empty() || features.back() != feature) {
+      features.push_back(feature);
+      counts.push_back(0);
+    }
+    ++counts.back();
+    auto step = std::find(steps.begin(), steps.end(), token.step);
+    if (step == steps.end()) step = steps.insert(steps.end(), token.step);
+    slots.push_back(static_cast<std::uint8_t>(step - steps.begin()));
     const auto [entry, is_new] = index.try_emplace(visible_text(token.token), index.size());
     if (is_new) vocabulary.push_back(entry->first);
-    features.push_back(static_cast<std::uint32_t>(token.feature));
-    steps.push_back(static_cast<std::uint32_t>(token.step));
     tokens.push_back(entry->second);
-    scores.push_back(static_cast<float>(token.score));
-    floors.push_back(static_cast<float>(token.floor));
+    scores.push_back(quantized(token.score, unit));
+    floors.push_back(quantized(token.floor, unit));
   }
-  return {{"vocabulary", vocabulary}, {"features", packed(features)}, {"steps", packed(steps)},
-          {"tokens", packed(tokens)}, {"scores", packed(scores)},     {"floors", packed(floors)}};
+  return {{"vocabulary", vocabulary},     {"steps", steps},           {"unit", unit},
+          {"features", packed(features)}, {"counts", packed(counts)}, {"slots", packed(slots)},
+          {"tokens", packed(tokens)},     {"scores", packed(scores)}, {"floors", packed(floors)}};
 }
 
 Json cards_json(const FeatureCards& cards) {
