@@ -1,0 +1,25 @@
+// cresco lifecycle DICT --stack STACK --out DIR: which features formed, when, and what they promote.
+#pragma once
+
+#include "cresco/verbs/verb.h"
+
+#include <string>
+
+namespace cresco::verbs {
+
+struct LifecycleConfig {
+  std::string dict, stack, tokenizer;
+  std::int64_t top_tokens = 10;
+
+  void fields(FieldVisitor& v) {
+    v.field("dict", dict, "a dictionary: its .safetensors file, or the folder that holds it");
+    v.field("stack", stack, "the stack that holds the dictionary's steps");
+    v.field("tokenizer", tokenizer, "tokenizer.json: also write the tokens that features promote");
+    v.field("top_tokens", top_tokens, "length of those lists");
+  }
+};
+
+// Summary: `num_features`, `alive`, `born`, `died` (counts), `profiles` {profile: count}, `tables`.
+Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context);
+
+}  // namespace cresco::verbs
