@@ -1,7 +1,7 @@
 #include "cresco/text/tokenizer.h"
 
 #include "cresco/base/require.h"
-#include "cresco/base/strings.h"
+#include "cresco/text/detail/escaped.h"
 #include "cresco/text/detail/tables.h"
 #include "cresco/text/normalize.h"
 
@@ -25,10 +25,9 @@ Tokenizer::Tokenizer(TokenizerParts given, const std::string& where) {
   require(num_entries > 0, "{}: the vocabulary is empty", where);
   std::int64_t largest = -1;
   const auto check_id = [&](std::int64_t id, std::string_view token) {
-    require(id >= 0, "{}: token '{}' has the negative id {}", where, escape_for_terminal(token),
-            id);
+    require(id >= 0, "{}: token '{}' has the negative id {}", where, Escaped{token}, id);
     require(id < num_entries + kMaxUnusedIds, "{}: token '{}' has id {}, with {} tokens in all",
-            where, escape_for_terminal(token), id, num_entries);
+            where, Escaped{token}, id, num_entries);
     largest = std::max(largest, id);
   };
   for (const VocabularyEntry& entry : parts.vocabulary) check_id(entry.id, entry.bytes);
@@ -41,11 +40,10 @@ Tokenizer::Tokenizer(TokenizerParts given, const std::string& where) {
     std::string_view& bytes = tables->bytes_of[entry.id];
     require(!entry.bytes.empty(), "{}: the token of id {} is empty", where, entry.id);
     require(bytes.data() == nullptr, "{}: tokens '{}' and '{}' have the same id {}", where,
-            escape_for_terminal(bytes), escape_for_terminal(entry.bytes), entry.id);
+            Escaped{bytes}, Escaped{entry.bytes}, entry.id);
     bytes = entry.bytes;
     require(tables->vocabulary_ids.emplace(entry.bytes, entry.id).second,
-            "{}: token '{}' stands twice in the vocabulary", where,
-            escape_for_terminal(entry.bytes));
+            "{}: token '{}' stands twice in the vocabulary", where, Escaped{entry.bytes});
     if (bytes.size() == 1) tables->byte_ids[static_cast<unsigned char>(bytes[0])] = entry.id;
   }
 
@@ -63,7 +61,7 @@ Tokenizer::Tokenizer(TokenizerParts given, const std::string& where) {
     const auto result = tables->vocabulary_ids.find(both);
     require(result != tables->vocabulary_ids.end(),
             "{}: merge {} makes '{}', which is not in the vocabulary", where, merges.size(),
-            escape_for_terminal(both));
+            Escaped{both});
     merges.push_back({left, right, result->second});
   }
   tables->merges = MergeTable(merges);
@@ -71,20 +69,19 @@ Tokenizer::Tokenizer(TokenizerParts given, const std::string& where) {
     require(
         tables->merges.find(merges[i].left, merges[i].right).rank == static_cast<std::int32_t>(i),
         "{}: merge {} ('{}' + '{}') stands there a second time", where, i,
-        escape_for_terminal(tables->bytes_of[merges[i].left]),
-        escape_for_terminal(tables->bytes_of[merges[i].right]));
+        Escaped{tables->bytes_of[merges[i].left]}, Escaped{tables->bytes_of[merges[i].right]});
 
   std::vector<AddedToken> raw, normalized;
   std::vector<std::string> raw_patterns, normalized_patterns;
   for (const AddedToken& token : parts.added_tokens) {
     require(!token.content.empty(), "{}: the added token of id {} is empty", where, token.id);
     require(tables->added_ids.emplace(token.content, token.id).second,
-            "{}: added token '{}' stands there twice", where, escape_for_terminal(token.content));
+            "{}: added token '{}' stands there twice", where, Escaped{token.content});
     // An id of the vocabulary is shared only by an added token that is that very entry.
     std::string_view& bytes = tables->bytes_of[token.id];
     require(bytes.data() == nullptr || bytes == token.content,
             "{}: added token '{}' has id {}, which is that of token '{}'", where,
-            escape_for_terminal(token.content), token.id, escape_for_terminal(bytes));
+            Escaped{token.content}, token.id, Escaped{bytes});
     bytes = token.content;
     (token.normalized ? normalized : raw).push_back(token);
     if (token.normalized)

@@ -3,6 +3,7 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/text/byte_alphabet.h"
+#include "cresco/text/detail/escaped.h"
 #include "cresco/text/tokenizer.h"
 
 #include <nlohmann/json.hpp>
@@ -50,7 +51,8 @@ class DocumentReader : public nlohmann::json_sax<Value> {
   }
   bool number_unsigned(std::uint64_t value) override {
     if (part_ != Part::Vocabulary) return scalar(value);
-    require(value <= INT32_MAX, "{}: {} has id {}, more than 2147483647", where_, entry(), value);
+    require(value <= INT32_MAX, "{}: model.vocab['{}'] has id {}, more than 2147483647", where_,
+            Escaped{key_}, value);
     out_.vocabulary.push_back({std::move(key_), static_cast<std::int32_t>(value)});
     return true;
   }
@@ -59,7 +61,8 @@ class DocumentReader : public nlohmann::json_sax<Value> {
     if (part_ == Part::Merges) {
       add_merge(value);
     } else if (part_ == Part::MergePair) {
-      require(num_parts_ < 2, "{}: {} has more than two parts", where_, merge());
+      require(num_parts_ < 2, "{}: model.merges[{}] has more than two parts", where_,
+              out_.merges.size() - 1);
       (num_parts_++ == 0 ? out_.merges.back().first : out_.merges.back().second) = std::move(value);
     } else {
       return scalar(std::move(value));
@@ -80,7 +83,7 @@ class DocumentReader : public nlohmann::json_sax<Value> {
     key_ = std::move(name);
     if (part_ == Part::Rest)
       require(!open_.back()->contains(key_) && !is_second(key_),
-              "{}: the name '{}' stands twice in one object", where_, escape_for_terminal(key_));
+              "{}: the name '{}' stands twice in one object", where_, Escaped{key_});
     return true;
   }
   bool end_object() override {
@@ -108,7 +111,8 @@ class DocumentReader : public nlohmann::json_sax<Value> {
     if (part_ == Part::Merges) {
       part_ = Part::Rest;
     } else if (part_ == Part::MergePair) {
-      require(num_parts_ == 2, "{}: {} has {} parts, not two", where_, merge(), num_parts_);
+      require(num_parts_ == 2, "{}: model.merges[{}] has {} parts, not two", where_,
+              out_.merges.size() - 1, num_parts_);
       part_ = Part::Merges;
     } else {
       open_.pop_back();
@@ -123,8 +127,7 @@ class DocumentReader : public nlohmann::json_sax<Value> {
  private:
   enum class Part { Rest, Vocabulary, Merges, MergePair };
 
-  std::string entry() const { return fmt::format("model.vocab['{}']", escape_for_terminal(key_)); }
-  std::string merge() const { return fmt::format("model.merges[{}]", out_.merges.size() - 1); }
+  std::string entry() const { return fmt::format("model.vocab['{}']", Escaped{key_}); }
 
   bool is_member_of_model(std::string_view name) const {
     return open_.size() == 2 && key_ == name && model_ == open_.back();
@@ -141,7 +144,7 @@ class DocumentReader : public nlohmann::json_sax<Value> {
     require(space != std::string_view::npos && space > 0 && space + 1 < text.size() &&
                 text.find(' ', space + 1) == std::string_view::npos,
             "{}: model.merges[{}] is '{}', not two tokens with a space between", where_,
-            out_.merges.size(), escape_for_terminal(text));
+            out_.merges.size(), Escaped{text});
     out_.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
   }
 
@@ -269,8 +272,7 @@ void read_normalizer(const Value& value, const std::string& path, const std::str
     for (std::size_t i = 0; i < all.size(); ++i)
       read_normalizer(all[i], fmt::format("{}[{}]", section.path("normalizers"), i), where, parts);
   } else {
-    fail("{}: {} is '{}': only NFC is implemented", where, section.path("type"),
-         escape_for_terminal(type));
+    fail("{}: {} is '{}': only NFC is implemented", where, section.path("type"), Escaped{type});
   }
   section.close();
 }
@@ -283,7 +285,7 @@ struct ByteLevel {
 ByteLevel read_byte_level(Section& section) {
   const std::string type = section.get_text("type");
   require(type == "ByteLevel", "{}: {} is '{}': only ByteLevel is implemented here",
-          section.where(), section.path("type"), escape_for_terminal(type));
+          section.where(), section.path("type"), Escaped{type});
   section.get_bool("trim_offsets", true);  // of offsets alone, which are not given here
   const ByteLevel out{section.get_bool("add_prefix_space", true),
                       section.get_bool("use_regex", true)};
@@ -294,7 +296,7 @@ ByteLevel read_byte_level(Section& section) {
 Split read_split(Section& section) {
   const std::string type = section.get_text("type");
   require(type == "Split", "{}: {} is '{}': only Split is implemented here", section.where(),
-          section.path("type"), escape_for_terminal(type));
+          section.path("type"), Escaped{type});
   Section pattern(section.get("pattern"), section.path("pattern"), section.where());
   const std::string regex = pattern.get_text("Regex");
   pattern.close();
@@ -304,13 +306,13 @@ Split read_split(Section& section) {
   const bool invert = section.get_bool("invert");
   require((behavior == "Removed" && invert) || (behavior == "Isolated" && !invert),
           "{}: {} is '{}' with invert {}: Removed with invert, or Isolated without, is implemented",
-          section.where(), section.path("behavior"), escape_for_terminal(behavior), invert);
+          section.where(), section.path("behavior"), Escaped{behavior}, invert);
   section.close();
 
   if (regex == kCl100kRegex) return Split::Cl100k;
   require(regex == kGpt2Regex,
           "{}: {} is '{}': only the expressions of GPT-2 and cl100k are implemented",
-          section.where(), section.path("pattern"), escape_for_terminal(regex));
+          section.where(), section.path("pattern"), Escaped{regex});
   return Split::Gpt2;
 }
 
@@ -385,7 +387,7 @@ NameIds ids_by_name(const Document& document, const std::string& where) {
   ids.reserve(document.vocabulary.size());
   for (const NamedId& entry : document.vocabulary)
     require(ids.emplace(entry.name, entry.id).second, "{}: '{}' stands twice in model.vocab", where,
-            escape_for_terminal(entry.name));
+            Escaped{entry.name});
   return ids;
 }
 
@@ -398,7 +400,7 @@ void read_vocabulary(const Document& document, const NameIds& ids, const std::st
     const auto found = ids.find(token.content);
     require(found == ids.end() || found->second == token.id,
             "{}: '{}' has id {} in added_tokens and {} in model.vocab", where,
-            escape_for_terminal(token.content), token.id, found == ids.end() ? 0 : found->second);
+            Escaped{token.content}, token.id, found == ids.end() ? 0 : found->second);
   }
   for (const NamedId& entry : document.vocabulary) {
     std::optional<std::string> bytes = from_alphabet(entry.name);
@@ -406,7 +408,7 @@ void read_vocabulary(const Document& document, const NameIds& ids, const std::st
         bytes || added.contains(entry.name),
         "{}: model.vocab['{}'] has a character that is not of the byte alphabet: not a byte-level "
         "tokenizer?",
-        where, escape_for_terminal(entry.name));
+        where, Escaped{entry.name});
     parts.vocabulary.push_back({bytes ? std::move(*bytes) : entry.name, entry.id});
   }
 }
@@ -418,7 +420,7 @@ void read_merges(const Document& document, const NameIds& ids, const std::string
       const auto found = ids.find(name);
       require(found != ids.end() && name.find(' ') == std::string::npos,
               "{}: model.merges[{}]: '{}' is not in model.vocab", where, parts.merges.size(),
-              escape_for_terminal(name));
+              Escaped{name});
       return found->second;
     };
     parts.merges.emplace_back(id_of(left), id_of(right));
