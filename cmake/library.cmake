@@ -21,6 +21,28 @@ function(cresco_library name)
       target_precompile_headers(${name}_test REUSE_FROM cresco_torch_pch)
     endif()
     add_test(NAME ${name} COMMAND ${name}_test)
+    if(arg_TORCH)
+      # Tensors of a few hundred numbers gain nothing from threads, and lose much on a busy machine.
+      set_tests_properties(${name} PROPERTIES ENVIRONMENT "OMP_NUM_THREADS=1")
+    endif()
     set_property(GLOBAL APPEND PROPERTY CRESCO_TEST_PROGRAMS ${name}_test)
   endif()
+endfunction()
+
+# cresco_embed(OUTPUT NAMESPACE HEADER NAME FILE [NAME FILE]...)
+#
+# A source in the build folder whose functions NAME() return the texts of FILEs; HEADER declares them.
+function(cresco_embed output namespace header)
+  set(names "")
+  set(files "")
+  while(ARGN)
+    list(POP_FRONT ARGN name file)
+    list(APPEND names ${name})
+    list(APPEND files "${file}")
+  endwhile()
+  set(script "${PROJECT_SOURCE_DIR}/cmake/embed_text.cmake")
+  add_custom_command(OUTPUT "${output}"
+    COMMAND ${CMAKE_COMMAND} "-DFILES=${files}" "-DNAMES=${names}" "-DNAMESPACE=${namespace}" "-DHEADER=${header}"
+            "-DOUTPUT=${output}" -P "${script}"
+    DEPENDS ${files} "${script}" VERBATIM)
 endfunction()

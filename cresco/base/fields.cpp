@@ -234,6 +234,21 @@ void set_field(const Fields& fields, const std::string& assignment) {
   fields_from_yaml(fields, value, "--set " + assignment.substr(0, equals));
 }
 
+void assign_fields(const Fields& fields, const std::map<std::string, std::vector<std::string>>& words) {
+  EachField assign([&](const std::string& path, auto& value, const char*, const char*) {
+    const auto found = words.find(path);
+    if (found == words.end()) return;
+    using Value = std::decay_t<decltype(value)>;
+    if constexpr (std::is_same_v<Value, std::vector<std::string>>)
+      value = found->second;
+    else if constexpr (std::is_same_v<Value, std::string>)
+      value = found->second.back();
+    else
+      read_value(YAML::Node(found->second.back()), value, "--" + path);
+  });
+  fields(assign);
+}
+
 std::vector<std::string> field_paths(const Fields& fields) {
   std::vector<std::string> paths;
   EachField collector([&](const std::string& path, auto&, const char*, const char*) { paths.push_back(path); });

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -111,6 +112,10 @@ Json fields_to_json(const Fields& fields);
 
 // "optimizer.lr=1e-3": the value is read as YAML. Unknown paths are UsageErrors.
 void set_field(const Fields& fields, const std::string& assignment);
+
+// Words of a command line, by the path of the field they are for: text is taken as it stands, numbers
+// of a list are separated by commas.
+void assign_fields(const Fields& fields, const std::map<std::string, std::vector<std::string>>& words);
 
 std::vector<std::string> field_paths(const Fields& fields);
 

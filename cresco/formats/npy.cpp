@@ -172,13 +172,14 @@ std::vector<double> npy_numbers(const NpyFile& array, const std::string& where) 
   fail("{}: holds {}, expected F32 or F64", where, name_of(array.dtype));
 }
 
-void write_npy(const Path& path, DType dtype, std::span<const std::int64_t> shape, Bytes bytes) {
+NpyWriter::NpyWriter(const Path& path, DType dtype, std::span<const std::int64_t> shape)
+    : file_(path), path_(path.string()) {
   const auto* known = std::find_if(std::begin(kDescriptions), std::end(kDescriptions),
                                    [&](const auto& entry) { return entry.second == dtype; });
-  require(known != std::end(kDescriptions), "{}: NumPy has no type for {}", path.string(), name_of(dtype));
-  require(num_bytes(dtype, shape) == static_cast<std::int64_t>(bytes.size()),
-          "{}: {} bytes were given for shape {} of {}", path.string(), bytes.size(), shape_text(shape),
-          name_of(dtype));
+  require(known != std::end(kDescriptions), "{}: NumPy has no type for {}", path_, name_of(dtype));
+  const auto bytes = num_bytes(dtype, shape);
+  require(bytes.has_value(), "{}: shape {} is too large", path_, shape_text(shape));
+  expected_ = *bytes;
   std::string sizes;
   for (const std::int64_t size : shape) sizes += fmt::format("{},{}", size, shape.size() > 1 ? " " : "");
   if (shape.size() > 1) sizes.resize(sizes.size() - 2);
@@ -187,14 +188,26 @@ void write_npy(const Path& path, DType dtype, std::span<const std::int64_t> shap
   header.append(63 - (10 + header.size()) % 64, ' ');
   header += '\n';
   const auto size = static_cast<std::uint16_t>(header.size());
+  file_.write(kMagic);
+  file_.write(std::string_view("\x01\x00", 2));
+  file_.write(std::as_bytes(std::span(&size, 1)));
+  file_.write(header);
+}
 
-  AtomicFile file(path);
-  file.write(kMagic);
-  file.write(std::string_view("\x01\x00", 2));
-  file.write(std::as_bytes(std::span(&size, 1)));
-  file.write(header);
-  file.write(bytes);
-  file.commit();
+void NpyWriter::write(Bytes bytes) {
+  written_ += static_cast<std::int64_t>(bytes.size());
+  file_.write(bytes);
+}
+
+void NpyWriter::commit() {
+  require(written_ == expected_, "{}: {} bytes were given, the shape needs {}", path_, written_, expected_);
+  file_.commit();
+}
+
+void write_npy(const Path& path, DType dtype, std::span<const std::int64_t> shape, Bytes bytes) {
+  NpyWriter writer(path, dtype, shape);
+  writer.write(bytes);
+  writer.commit();
 }
 
 }  // namespace cresco::formats

@@ -28,6 +28,19 @@ std::vector<std::int64_t> npy_integers(const NpyFile& array, const std::string& 
 // F16 is not converted: F32 and F64 only.
 std::vector<double> npy_numbers(const NpyFile& array, const std::string& where);
 
+// Writes an array piece by piece, for those that should not stand in memory whole.
+class NpyWriter {
+ public:
+  NpyWriter(const Path& path, DType dtype, std::span<const std::int64_t> shape);
+  void write(Bytes bytes);
+  void commit();  // Error when the bytes are not those of the shape
+
+ private:
+  AtomicFile file_;
+  std::string path_;
+  std::int64_t expected_ = 0, written_ = 0;
+};
+
 void write_npy(const Path& path, DType dtype, std::span<const std::int64_t> shape, Bytes bytes);
 
 template <class Number>

@@ -6,6 +6,7 @@
 #include "cresco/base/fields.h"
 #include "cresco/base/progress.h"
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <string>

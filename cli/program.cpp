@@ -1,0 +1,259 @@
+#include "cli/program.h"
+
+#include "cresco/artifacts/manifest.h"
+#include "cresco/base/json.h"
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+#include "cresco/tensor/bridge.h"
+
+#include <CLI/CLI.hpp>
+#include <c10/util/Exception.h>
+
+#include <csignal>
+#include <cstdio>
+#include <map>
+
+namespace cresco::cli {
+namespace {
+
+// Options are listed with '-', and '_' is as good: --batch_size is --batch-size.
+std::string with_dashes(std::string text) {
+  for (char& c : text)
+    if (c == '_') c = '-';
+  return text;
+}
+
+std::string normalised(const std::string& argument) {
+  if (!argument.starts_with("--")) return argument;
+  const std::size_t end = std::min(argument.find('='), argument.size());
+  return with_dashes(argument.substr(0, end)) + argument.substr(end);
+}
+
+// What a field looks like in --help.
+const char* type_of(bool) { return ""; }
+const char* type_of(std::int64_t) { return "N"; }
+const char* type_of(double) { return "X"; }
+const char* type_of(const std::string&) { return "TEXT"; }
+const char* type_of(const std::vector<double>&) { return "X,X,..."; }
+const char* type_of(const std::vector<std::string>&) { return "TEXT..."; }
+
+template <class Value>
+std::string default_of(const Value& value) {
+  return fmt::format("{}", value);
+}
+std::string default_of(const std::vector<double>& value) { return fmt::format("{}", fmt::join(value, ",")); }
+std::string default_of(const std::vector<std::string>& value) { return join(value, " "); }
+
+// The options of some fields, and afterwards the words that were given for them.
+class FieldOptions {
+ public:
+  // A field whose option the command has already is left out.
+  FieldOptions(CLI::App& app, const Fields& fields, const std::vector<std::string>& positionals,
+               const std::string& group) {
+    EachField each([&](const std::string& path, auto& value, const char* help, const char* unit) {
+      if (app.get_option_no_throw("--" + with_dashes(path))) return;
+      using Value = std::decay_t<decltype(value)>;
+      const std::string text = *unit ? fmt::format("{} [{}]", help, unit) : help;
+      const bool by_place = std::find(positionals.begin(), positionals.end(), path) != positionals.end();
+      CLI::Option* option = nullptr;
+      if constexpr (std::is_same_v<Value, bool>) {
+        const std::string shown = text + (value ? " (=false turns it off)" : "");
+        option = app.add_flag("--" + with_dashes(path), shown);
+      } else {
+        constexpr bool many = std::is_same_v<Value, std::vector<std::string>>;
+        option = app.add_option(by_place ? path : "--" + with_dashes(path),
+                                CLI::callback_t([](const CLI::results_t&) { return true; }), text);
+        option->required(by_place)->type_name(type_of(value));
+        // `--text A B` takes both, but not where a positional could be meant by B.
+        const bool takes_all = many && (by_place || positionals.empty());
+        option->expected(1, takes_all ? CLI::detail::expected_max_vector_size : 1);
+        option->multi_option_policy(many ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::TakeLast);
+        option->allow_extra_args(takes_all);
+        const std::string shown = default_of(value);
+        if (!shown.empty() && !by_place) option->default_str(shown);
+      }
+      const std::size_t dot = path.rfind('.');
+      if (!by_place) option->group(dot == std::string::npos ? group : path.substr(0, dot));
+      options_.emplace_back(path, option);
+    });
+    fields(each);
+  }
+
+  void assign(const Fields& fields) const {
+    std::map<std::string, std::vector<std::string>> words;
+    for (const auto& [path, option] : options_)
+      if (option->count() > 0) words[path] = option->results();
+    assign_fields(fields, words);
+  }
+
+  // What was given for a field, or "".
+  std::string word(const std::string& path) const {
+    for (const auto& [name, option] : options_)
+      if (name == path && option->count() > 0) return option->results().back();
+    return "";
+  }
+
+ private:
+  std::vector<std::pair<std::string, CLI::Option*>> options_;
+};
+
+// One verb on the command line.
+struct Command {
+  const Verb* verb = nullptr;
+  CLI::App* app = nullptr;
+  std::unique_ptr<FieldOptions> own, shared;
+  std::string config_file;
+  std::vector<std::string> assignments;
+};
+
+class CommandLine {
+ public:
+  CommandLine(const std::vector<Verb>& verbs, verbs::CommonOptions& common)
+      : app_("The engine for the science of language-model pretraining.", "cresco"),
+        common_fields_([&common](FieldVisitor& v) { common.fields(v); }) {
+    app_.set_version_flag("--version", "cresco " + artifacts::version());
+    app_.require_subcommand(1);
+    app_.footer("cresco VERB --help shows a verb's options.");
+    for (const Verb& verb : verbs) add(verb);
+  }
+
+  // The command that was meant. Throws CLI::ParseError, also for --help and --version.
+  Command& parse(const std::vector<std::string>& arguments) {
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+    app_.parse(reversed);
+    for (auto& command : commands_)
+      if (command->app->parsed()) return *command;
+    throw CLI::CallForHelp();
+  }
+
+  void apply(const Command& command) const {
+    if (!command.verb->settings.empty())
+      fields_from_yaml_file(command.verb->fields, command.own->word(command.verb->settings));
+    if (!command.config_file.empty()) fields_from_yaml_file(command.verb->fields, command.config_file);
+    for (const std::string& assignment : command.assignments) set_field(command.verb->fields, assignment);
+    command.own->assign(command.verb->fields);
+    command.shared->assign(common_fields_);
+  }
+
+  int exit(const CLI::ParseError& e) const { return app_.exit(e); }
+
+  // The options or verbs that could have been meant where the parse failed.
+  std::vector<std::string> known_names(const std::vector<std::string>& arguments) const {
+    const CLI::App* app = &app_;
+    for (const std::string& word : arguments)
+      for (const CLI::App* below : app->get_subcommands([](const CLI::App*) { return true; }))
+        if (below->get_name() == word) {
+          app = below;
+          break;
+        }
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app->get_options())
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (const CLI::App* below : app->get_subcommands([](const CLI::App*) { return true; }))
+      names.push_back(below->get_name());
+    return names;
+  }
+
+ private:
+  void add(const Verb& verb) {
+    CLI::App* parent = &app_;
+    std::string name = verb.name;
+    if (const std::size_t space = name.find(' '); space != std::string::npos) {
+      const std::string outer = name.substr(0, space);
+      name = name.substr(space + 1);
+      parent = nullptr;
+      for (CLI::App* app : app_.get_subcommands([&](const CLI::App* a) { return a->get_name() == outer; })) parent = app;
+      if (!parent) {
+        parent = app_.add_subcommand(outer, outer == "tokenizer" ? "byte-level BPE and tokenizer.json" : "");
+        parent->require_subcommand(1);
+      }
+    }
+    auto command = std::make_unique<Command>();
+    command->verb = &verb;
+    command->app = parent->add_subcommand(name, verb.help);
+    command->own = std::make_unique<FieldOptions>(*command->app, verb.fields, verb.positionals, "Options");
+    const std::string group = "Options of every verb";
+    command->shared =
+        std::make_unique<FieldOptions>(*command->app, common_fields_, std::vector<std::string>{}, group);
+    command->app->add_option("--config", command->config_file, "settings from a YAML file; options win over it")
+        ->type_name("FILE")
+        ->group(group);
+    command->app->add_option("--set", command->assignments, "FIELD=VALUE, any field of the config, as YAML")
+        ->type_name("FIELD=VALUE")
+        ->group(group);
+    commands_.push_back(std::move(command));
+  }
+
+  CLI::App app_;
+  Fields common_fields_;
+  std::vector<std::unique_ptr<Command>> commands_;
+};
+
+// CLI11's sentence, with the nearest name for what it did not know.
+std::string parse_message(const CommandLine& line, const CLI::ParseError& e,
+                          const std::vector<std::string>& arguments) {
+  std::string message = e.what();
+  const bool unknown = dynamic_cast<const CLI::ExtrasError*>(&e) || dynamic_cast<const CLI::RequiredError*>(&e);
+  if (!unknown) return message;
+  const auto known = line.known_names(arguments);
+  for (const std::string& word : arguments) {
+    const std::string name = word.substr(0, word.find('='));
+    const bool is_known = std::find(known.begin(), known.end(), name) != known.end();
+    if (name.starts_with("--") && !is_known)
+      return fmt::format("unknown option {}{}", name, did_you_mean(name, known));
+  }
+  if (!arguments.empty() && !arguments[0].starts_with("-")) {
+    const auto verbs = line.known_names({});
+    if (std::find(verbs.begin(), verbs.end(), arguments[0]) == verbs.end())
+      return fmt::format("unknown verb '{}'{}", escape_for_terminal(arguments[0]), did_you_mean(arguments[0], verbs));
+  }
+  return message;
+}
+
+// Errors are one line: LibTorch's end in a trace of its own calls.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+int fail_with(int code, const std::string& message) {
+  fmt::print(stderr, "cresco: {}\n", first_line(message));
+  return code;
+}
+
+}  // namespace
+
+int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
+  // A full disk shows as an error of the write, not as a signal.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+  verbs::CommonOptions common;
+  CommandLine line(verbs, common);
+  std::vector<std::string> typed(argv, argv + argc), arguments;
+  for (int i = 1; i < argc; ++i) arguments.push_back(normalised(argv[i]));
+  try {
+    const Command& command = line.parse(arguments);
+    line.apply(command);
+    tensor::configure_threads_and_allocator(common.threads);
+    tensor::parse_device(common.device);
+    TextProgress progress(stderr, common.quiet);
+    verbs::VerbContext context{common, typed, progress};
+    const verbs::Outcome outcome = command.verb->run(context);
+    const std::string out = common.json ? to_line(outcome.summary) + "\n" : outcome.text;
+    if (std::fwrite(out.data(), 1, out.size(), stdout) != out.size() || std::fflush(stdout) != 0)
+      return fail_with(1, "stdout could not be written to the end");
+    return outcome.exit_code;
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return line.exit(e);
+    return fail_with(2, parse_message(line, e, arguments));
+  } catch (const UsageError& e) {
+    return fail_with(2, e.what());
+  } catch (const Interrupted& e) {
+    return fail_with(130, e.what());
+  } catch (const c10::Error& e) {
+    return fail_with(1, e.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    return fail_with(1, "out of memory");
+  } catch (const std::exception& e) {
+    return fail_with(1, e.what());
+  }
+}
+
+}  // namespace cresco::cli

@@ -1,0 +1,34 @@
+// The program around its verbs: command line, settings, progress, errors, exit codes.
+#pragma once
+
+#include "cresco/verbs/verb.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace cresco::cli {
+
+struct Verb {
+  std::string name;  // "pretrain", or "tokenizer train" for a verb below another
+  std::string help;
+  std::vector<std::string> positionals;  // fields that are given by place
+  Fields fields;
+  std::function<verbs::Outcome(verbs::VerbContext&)> run;
+  std::string settings;  // the positional, if any, that names a YAML file of the fields, as --config does
+};
+
+template <class Config>
+Verb verb(std::string name, std::string help, std::vector<std::string> positionals,
+          verbs::Outcome (*run)(const Config&, verbs::VerbContext&)) {
+  auto config = std::make_shared<Config>();
+  return {std::move(name), std::move(help), std::move(positionals),
+          [config](FieldVisitor& v) { config->fields(v); },
+          [config, run](verbs::VerbContext& context) { return run(*config, context); }};
+}
+
+// The whole of main(): 0 done, 1 the work failed, 2 the command was wrong, 130 interrupted.
+int run_program(int argc, char** argv, const std::vector<Verb>& verbs);
+
+}  // namespace cresco::cli

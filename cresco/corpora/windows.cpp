@@ -1,0 +1,71 @@
+#include "cresco/corpora/windows.h"
+
+#include "cresco/base/random.h"
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+
+#include <algorithm>
+
+namespace cresco::corpora {
+
+TokenStream::TokenStream(std::shared_ptr<const formats::TokenFile> file,
+                         const std::function<bool(std::int64_t)>& keep)
+    : file_(std::move(file)), begin_{0} {
+  for (std::int64_t i = 0; i < file_->num_sequences(); ++i) {
+    const std::int64_t size = file_->begin(i + 1) - file_->begin(i);
+    if (size == 0 || !keep(i)) continue;
+    first_.push_back(file_->begin(i));
+    begin_.push_back(begin_.back() + size);
+  }
+}
+
+void TokenStream::read(std::int64_t position, std::span<std::int32_t> out) const {
+  require(position >= 0 && static_cast<std::int64_t>(out.size()) <= num_tokens() - position,
+          "tokens {} to {} of a stream of {} asked for", position,
+          position + static_cast<std::int64_t>(out.size()), num_tokens());
+  auto document = static_cast<std::size_t>(std::upper_bound(begin_.begin(), begin_.end(), position) -
+                                           begin_.begin() - 1);
+  while (!out.empty()) {
+    const std::int64_t offset = position - begin_[document];
+    const auto count = static_cast<std::size_t>(
+        std::min<std::int64_t>(begin_[document + 1] - position, static_cast<std::int64_t>(out.size())));
+    file_->read(first_[document] + offset, out.first(count));
+    out = out.subspan(count);
+    position += static_cast<std::int64_t>(count);
+    ++document;
+  }
+}
+
+Windows::Windows(TokenStream stream, std::int64_t sequence_length)
+    : stream_(std::move(stream)),
+      sequence_length_(sequence_length),
+      size_(std::max<std::int64_t>(0, (stream_.num_tokens() - 1) / sequence_length)) {}
+
+void Windows::read(std::int64_t index, std::span<std::int32_t> out) const {
+  stream_.read(index * sequence_length_, out);
+}
+
+WindowOrder::WindowOrder(const std::string& name, std::uint64_t seed, std::int64_t num_windows)
+    : shuffled_(name == "shuffled"), seed_(seed), num_windows_(num_windows) {
+  const std::vector<std::string> known{"shuffled", "sequential"};
+  require_usage(std::find(known.begin(), known.end(), name) != known.end(), "data.order '{}' is not one of {}{}",
+                name, join(known, ", "), did_you_mean(name, known));
+  require(num_windows > 0 && num_windows <= std::int64_t{UINT32_MAX}, "{} windows, expected 1 to 2^32", num_windows);
+}
+
+std::int64_t WindowOrder::at(std::int64_t position) const {
+  const std::int64_t epoch = position / num_windows_, place = position % num_windows_;
+  if (!shuffled_) return place;
+  if (epoch != epoch_) {
+    permutation_ = permutation(static_cast<std::uint32_t>(num_windows_),
+                               RandomStream(seed_, "order", static_cast<std::uint64_t>(epoch)));
+    epoch_ = epoch;
+  }
+  return permutation_[static_cast<std::size_t>(place)];
+}
+
+bool is_held_out(std::uint64_t seed, std::int64_t document, double fraction) {
+  return RandomStream(seed, "validation", static_cast<std::uint64_t>(document)).uniform() < fraction;
+}
+
+}  // namespace cresco::corpora

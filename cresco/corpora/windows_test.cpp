@@ -1,0 +1,70 @@
+#include "cresco/corpora/windows.h"
+
+#include "cresco/base/require.h"
+#include "cresco/base/temporary_folder.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <set>
+
+namespace cresco::corpora {
+namespace {
+
+// Documents of 10 tokens that count up: 0..9, 10..19, ...
+std::shared_ptr<const formats::TokenFile> counting(const Path& prefix, int documents) {
+  formats::TokenFileWriter writer(prefix, formats::TokenType::U16);
+  for (int d = 0; d < documents; ++d) {
+    std::vector<std::int32_t> ids(10);
+    std::iota(ids.begin(), ids.end(), 10 * d);
+    writer.append(ids);
+  }
+  writer.commit();
+  return std::make_shared<formats::TokenFile>(prefix);
+}
+
+TEST(Windows, ShareOneTokenWithTheirNeighbour) {
+  const TemporaryFolder folder;
+  const Windows windows(TokenStream(counting(folder / "c", 5), [](std::int64_t) { return true; }), 7);
+  EXPECT_EQ(windows.size(), 7);  // (50 - 1) / 7
+  std::vector<std::int32_t> ids(8);
+  for (std::int64_t i = 0; i < windows.size(); ++i) {
+    windows.read(i, ids);
+    for (std::int32_t t = 0; t < 8; ++t) EXPECT_EQ(ids[static_cast<std::size_t>(t)], 7 * i + t);
+  }
+}
+
+TEST(TokenStream, HoldsTheDocumentsThatAreKept) {
+  const TemporaryFolder folder;
+  const TokenStream odd(counting(folder / "c", 6), [](std::int64_t d) { return d % 2 == 1; });
+  EXPECT_EQ(odd.num_tokens(), 30);
+  std::vector<std::int32_t> ids(30);
+  odd.read(0, ids);
+  for (std::size_t i = 0; i < 30; ++i) EXPECT_EQ(ids[i], static_cast<std::int32_t>(10 + 20 * (i / 10) + i % 10));
+  EXPECT_THROW(odd.read(1, ids), Error);
+}
+
+TEST(WindowOrder, ReadsEachWindowOnceAnEpoch) {
+  const WindowOrder order("shuffled", 3, 20);
+  for (const std::int64_t epoch : {0, 1}) {
+    std::set<std::int64_t> seen;
+    for (std::int64_t i = 0; i < 20; ++i) seen.insert(order.at(20 * epoch + i));
+    EXPECT_EQ(seen.size(), 20u);
+  }
+  bool differs = false;
+  for (std::int64_t i = 0; i < 20; ++i) differs = differs || order.at(i) != order.at(20 + i);
+  EXPECT_TRUE(differs);
+  EXPECT_EQ(order.at(33), WindowOrder("shuffled", 3, 20).at(33));  // from anywhere, in any order
+  EXPECT_EQ(WindowOrder("sequential", 3, 20).at(33), 13);
+  EXPECT_THROW(WindowOrder("shufled", 3, 20), UsageError);
+}
+
+// 20,000 coins of 5 %: within 4.5 standard errors of 1,000.
+TEST(HeldOut, IsTheShareAskedFor) {
+  int held = 0;
+  for (std::int64_t d = 0; d < 20'000; ++d) held += is_held_out(7, d, 0.05);
+  EXPECT_NEAR(held, 1000, 139);
+}
+
+}  // namespace
+}  // namespace cresco::corpora

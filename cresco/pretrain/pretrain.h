@@ -1,0 +1,42 @@
+// The training loop: a recipe and data become a run folder.
+#pragma once
+
+#include "cresco/base/progress.h"
+#include "cresco/models/neox.h"
+#include "cresco/pretrain/data.h"
+#include "cresco/pretrain/recipe.h"
+#include "cresco/pretrain/run_folder.h"
+#include "cresco/tensor/bridge.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cresco::pretrain {
+
+struct PretrainJob {
+  Recipe recipe;                                 // checked, vocab_size resolved
+  RunFolder run;                                 // exists, locked by the caller
+  std::vector<tensor::NamedTensor> initial;      // float32 weights at step 0
+  std::optional<std::int64_t> end_of_text;       // id, for config.json
+  std::string resume_command;                    // printed when interrupted
+  std::int64_t stop_after = -1;                  // tests: end without COMPLETE after that many steps
+};
+
+struct PretrainResult {
+  std::int64_t step = 0, tokens = 0;
+  double train_loss = 0, val_loss = 0, tokens_per_second = 0;
+  std::vector<std::int64_t> snapshots;
+};
+
+// Runs from the newest state in the folder, or from the start when there is none. A run that was stopped
+// anywhere and resumed writes the same bytes as one that was not, wall_time and rates aside, on the same
+// machine with the same number of threads. Throws Interrupted after a Ctrl-C, with a state written; Error
+// that names step and last good state when the loss or a gradient is not finite.
+PretrainResult pretrain(const PretrainJob& job, const RunData& data, Progress& progress);
+
+// Mean cross entropy in nats over the first windows of the validation text, eval.tokens at most.
+double validation_loss(const models::Neox& model, const RunData& data, const Recipe& recipe);
+std::int64_t num_validation_windows(const RunData& data, const Recipe& recipe);
+
+}  // namespace cresco::pretrain

@@ -1,0 +1,133 @@
+// A recipe: everything that decides a run's numbers. docs/formats/recipe.md explains each field.
+#pragma once
+
+#include "cresco/base/fields.h"
+#include "cresco/families/neox.h"
+#include "cresco/optim/adamw.h"
+#include "cresco/optim/schedule.h"
+
+#include <string>
+#include <vector>
+
+namespace cresco::pretrain {
+
+struct ModelConfig {
+  std::string family = "neox";
+  families::NeoxConfig neox;
+  void fields(FieldVisitor& v) {
+    v.field("family", family, "neox");
+    neox.fields(v);
+  }
+};
+
+struct InitConfig {
+  std::string name = "small_wang", from;
+  void fields(FieldVisitor& v) {
+    v.field("name", name, "small_wang");
+    v.field("from", from, "a snapshot's folder to start from instead");
+  }
+};
+
+struct DataConfig {
+  std::string tokens, validation = "0.02";
+  std::int64_t sequence_length = 2048, seed = 1234;
+  std::string order = "shuffled", window = "overlap";
+  void fields(FieldVisitor& v) {
+    v.field("tokens", tokens, "prefix of the training corpus (.bin and .idx)");
+    v.field("validation", validation, "prefix of another corpus, or the share of documents held out");
+    v.field("sequence_length", sequence_length, "targets in a window", "tokens");
+    v.field("seed", seed, "of the order and of the held-out documents");
+    v.field("order", order, "shuffled | sequential");
+    v.field("window", window, "overlap: sequence_length + 1 ids, stride sequence_length");
+  }
+};
+
+struct BatchConfig {
+  std::int64_t sequences = 32, micro_sequences = 0;
+  void fields(FieldVisitor& v) {
+    v.field("sequences", sequences, "windows in one update");
+    v.field("micro_sequences", micro_sequences, "windows computed at a time; 0 is all");
+  }
+};
+
+struct BudgetConfig {
+  std::int64_t tokens = 0, steps = 0;
+  void fields(FieldVisitor& v) {
+    v.field("tokens", tokens, "train on that many", "tokens");
+    v.field("steps", steps, "or for that many updates", "steps");
+  }
+};
+
+struct SnapshotConfig {
+  std::string at = "log2", dtype = "fp32";
+  void fields(FieldVisitor& v) {
+    v.field("at", at, "log2, pythia, a list, a range 0:1000:100, or tokens:0,1e6,...");
+    v.field("dtype", dtype, "fp32 | bf16 | fp16");
+  }
+};
+
+struct StateConfig {
+  std::int64_t every = 500, keep = 2;
+  void fields(FieldVisitor& v) {
+    v.field("every", every, "write what resume needs; 0 is never", "steps");
+    v.field("keep", keep, "how many of the last ones stay");
+  }
+};
+
+struct EvalConfig {
+  std::int64_t every = 250, tokens = 1'000'000;
+  void fields(FieldVisitor& v) {
+    v.field("every", every, "validation loss; 0 is at the start and the end only", "steps");
+    v.field("tokens", tokens, "of the validation text, from its start", "tokens");
+  }
+};
+
+struct LogConfig {
+  std::int64_t every = 10;
+  void fields(FieldVisitor& v) { v.field("every", every, "a line of metrics.jsonl", "steps"); }
+};
+
+struct Recipe {
+  ModelConfig model;
+  InitConfig init;
+  DataConfig data;
+  BatchConfig batch;
+  BudgetConfig budget;
+  optim::OptimizerConfig optimizer;
+  optim::ScheduleConfig schedule;
+  std::string precision = "fp32";
+  SnapshotConfig snapshots;
+  StateConfig state;
+  EvalConfig eval;
+  LogConfig log;
+  std::int64_t seed = 0;
+
+  void fields(FieldVisitor& v) {
+    v.config("model", model, "the model, in Hugging Face's names");
+    v.config("init", init, "weights at step 0");
+    v.config("data", data, "what it reads");
+    v.config("batch", batch, "how much of it at a time");
+    v.config("budget", budget, "how much in all: tokens or steps");
+    v.config("optimizer", optimizer, "how weights change");
+    v.config("schedule", schedule, "how fast, over the run");
+    v.field("precision", precision, "fp32");
+    v.config("snapshots", snapshots, "which weights are kept");
+    v.config("state", state, "what a killed run resumes from");
+    v.config("eval", eval, "validation");
+    v.config("log", log, "metrics");
+    v.field("seed", seed, "of the initial weights");
+  }
+
+  std::int64_t tokens_per_step() const { return batch.sequences * data.sequence_length; }
+  std::int64_t micro_sequences() const { return batch.micro_sequences > 0 ? batch.micro_sequences : batch.sequences; }
+  std::int64_t total_steps() const;
+};
+
+// UsageError that names the field when a value is out of its range or two contradict each other.
+void check(const Recipe& recipe);
+
+// Floating-point operations of one update: 6 per weight and token (without the input embedding), and the
+// attention scores.
+double flops_per_step(const Recipe& recipe);
+
+}  // namespace cresco::pretrain

@@ -1,0 +1,41 @@
+// The folder of a run: what stands where, and what a resumed run goes on from.
+//
+//   manifest.json  recipe.yaml  config.json  tokenizer.json  data_order.json  metrics.jsonl
+//   snapshots/step<N>/{model.safetensors,config.json}   state/step<N>/{state.safetensors,state.json}
+//   COMPLETE
+#pragma once
+
+#include "cresco/base/fields.h"
+#include "cresco/base/files.h"
+#include "cresco/pretrain/recipe.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <vector>
+
+namespace cresco::pretrain {
+
+struct RunFolder {
+  Path path;
+
+  Path recipe() const { return path / "recipe.yaml"; }
+  Path metrics() const { return path / "metrics.jsonl"; }
+  Path data_order() const { return path / "data_order.json"; }
+  Path snapshot(std::int64_t step) const { return path / "snapshots" / fmt::format("step{}", step); }
+  Path state(std::int64_t step) const { return path / "state" / fmt::format("step{}", step); }
+  Path complete() const { return path / "COMPLETE"; }
+
+  bool is_run() const { return std::filesystem::exists(recipe()); }
+  bool is_complete() const { return std::filesystem::exists(complete()); }
+  // Steps of the states there are, ascending.
+  std::vector<std::int64_t> states() const;
+
+  // Temporaries of a killed writer go; states older than the last `keep` too.
+  void clean(std::int64_t keep) const;
+};
+
+// Error that names the field when the recipe of a run that is to go on is another one.
+void require_same_recipe(const RunFolder& run, Recipe recipe);
+
+}  // namespace cresco::pretrain

@@ -1,0 +1,196 @@
+#include "cresco/verbs/show.h"
+
+#include "cresco/artifacts/table.h"
+#include "cresco/base/json.h"
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+#include "cresco/corpora/tokenize.h"
+#include "cresco/dictionaries/released.h"
+#include "cresco/formats/megatron.h"
+#include "cresco/formats/npy.h"
+#include "cresco/formats/safetensors.h"
+#include "cresco/text/tokenizer.h"
+#include "cresco/trajectories/stack.h"
+#include "cresco/trajectories/trajectory.h"
+
+#include <algorithm>
+#include <optional>
+
+namespace cresco::verbs {
+namespace {
+
+Json tensors_json(const std::vector<formats::TensorView>& tensors) {
+  Json out = Json::object();
+  for (const auto& t : tensors) out[t.name] = {{"dtype", formats::name_of(t.dtype)}, {"shape", t.shape}};
+  return out;
+}
+
+// One line a key; what is long is cut, since --json has it whole.
+std::string as_text(const Json& summary) {
+  std::string text;
+  for (const auto& [key, value] : summary.items()) {
+    if (key == "tensors") {
+      text += fmt::format("tensors ({}):\n", value.size());
+      for (const auto& [name, t] : value.items())
+        text += fmt::format("  {:<56} {:<5} {}\n", escape_for_terminal(name), t["dtype"].get<std::string>(),
+                            formats::shape_text(t["shape"].get<std::vector<std::int64_t>>()));
+    } else if (key == "steps") {
+      text += fmt::format("steps: {}\n", list_steps(value.get<std::vector<std::int64_t>>()));
+    } else if (value.is_string()) {
+      text += fmt::format("{}: {}\n", key, escape_for_terminal(value.get<std::string>()));
+    } else if (value.is_object() && !value.empty()) {
+      text += key + ":\n";
+      for (const auto& [name, item] : value.items())
+        text += fmt::format("  {}: {}\n", name, escape_for_terminal(to_line(item)));
+    } else {
+      text += fmt::format("{}: {}\n", key, to_line(value));
+    }
+  }
+  return text;
+}
+
+// What made it, when it says so.
+void add_provenance(const Path& path, Json& summary) {
+  const Json manifest = artifacts::read_manifest(path);
+  if (!manifest.is_object()) return;
+  Json made;
+  for (const char* key : {"command", "version", "written", "host", "facts"})
+    if (manifest.contains(key)) made[key] = manifest[key];
+  summary["made_by"] = made;
+}
+
+Json show_snapshot(const Path& path) {
+  const trajectories::Snapshot snapshot = trajectories::open_snapshot(path);
+  return {{"kind", "snapshot"},
+          {"layout", "hf_model"},
+          {"steps", {snapshot.step()}},
+          {"config", snapshot.config()},
+          {"tensors", tensors_json(snapshot.tensors())}};
+}
+
+Json show_trajectory(const Path& path) {
+  const trajectories::Trajectory trajectory(path);
+  Json out{{"kind", trajectory.layout() == "run" ? "run" : "trajectory"},
+           {"layout", trajectory.layout()},
+           {"model", trajectory.model()},
+           {"steps", trajectory.steps()}};
+  const trajectories::Snapshot last = trajectory.open(trajectory.steps().back());
+  out["config"] = last.config();
+  if (trajectory.layout() == "run") out["complete"] = std::filesystem::exists(path / "COMPLETE");
+  out["tensors"] = tensors_json(last.tensors());
+  return out;
+}
+
+Json show_tables(const Path& path) {
+  Json out{{"kind", "tables"}};
+  std::vector<Path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const Path& file : files) {
+    if (file.extension() == ".csv") {
+      const artifacts::Table table = artifacts::read_csv(file);
+      out["tables"][file.filename().string()] = {{"rows", table.num_rows()}, {"columns", table.columns()}};
+    } else if (file.extension() == ".npy") {
+      const formats::NpyFile array = formats::read_npy(file);
+      out["tables"][file.filename().string()] = {{"dtype", formats::name_of(array.dtype)}, {"shape", array.shape}};
+    }
+  }
+  return out;
+}
+
+Json show_tensors(const Path& path) {
+  const formats::SafetensorsFile file(path);
+  const auto format = file.metadata().find("format");
+  if (format != file.metadata().end() && format->second == "cresco-stack") {
+    const trajectories::Stack stack(path);
+    return {{"kind", "stack"},
+            {"layout", "stack"},
+            {"model", stack.info().model},
+            {"matrix", stack.info().matrix},
+            {"steps", stack.steps()},
+            {"tensors", tensors_json(file.tensors())}};
+  }
+  return {{"kind", "tensors"}, {"metadata", file.metadata()}, {"tensors", tensors_json(file.tensors())}};
+}
+
+// <name>.config.json beside <name>.safetensors; reading it checks the config against the tensors.
+bool is_dictionary(const Path& file) {
+  return file.extension() == ".safetensors" && std::filesystem::exists(Path(file).replace_extension(".config.json"));
+}
+
+Json show_dictionary(const Path& path) {
+  const dictionaries::Dictionary dictionary = dictionaries::read_dictionary(path);
+  const formats::SafetensorsFile file(dictionaries::dictionary_file(path));
+  return {{"kind", "dictionary"},
+          {"layout", "released"},
+          {"name", dictionary.name},
+          {"model", dictionary.model_name},
+          {"matrix", dictionary.matrix},
+          {"steps", dictionary.steps},
+          {"seed", dictionary.seed},
+          {"quality", dictionary.quality},
+          {"tensors", tensors_json(file.tensors())}};
+}
+
+Json show_corpus(const Path& path) {
+  const formats::TokenFile file(path);
+  Json out{{"kind", "corpus"},
+           {"num_tokens", file.num_tokens()},
+           {"num_documents", file.num_sequences()},
+           {"bytes_per_token", formats::token_bytes(file.type())}};
+  add_provenance(file.bin_path(), out);
+  return out;
+}
+
+Json show_tokenizer(const Path& path) {
+  const text::Tokenizer tokenizer = text::read_tokenizer(path);
+  Json out{{"kind", "tokenizer"},
+           {"vocab_size", tokenizer.vocab_size()},
+           {"num_merges", tokenizer.parts().merges.size()},
+           {"added_tokens", tokenizer.parts().added_tokens.size()},
+           {"keeps_bytes", tokenizer.keeps_bytes()}};
+  if (const auto id = tokenizer.end_of_text()) out["end_of_text"] = *id;
+  return out;
+}
+
+Json show_array(const Path& path) {
+  const formats::NpyFile array = formats::read_npy(path);
+  return {{"kind", "tensors"},
+          {"tensors", {{path.filename().string(), {{"dtype", formats::name_of(array.dtype)}, {"shape", array.shape}}}}}};
+}
+
+Json show_folder(const Path& path) {
+  if (std::filesystem::exists(path / "recipe.yaml")) return show_trajectory(path);
+  if (std::filesystem::exists(path / "config.json")) return show_snapshot(path);
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    if (is_dictionary(entry.path())) return show_dictionary(path);
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    const Path extension = entry.path().extension();
+    if (extension == ".csv" || extension == ".npy") return show_tables(path);
+  }
+  return show_trajectory(path);
+}
+
+Json show_any(const Path& path) {
+  if (std::filesystem::is_directory(path)) return show_folder(path);
+  const std::string extension = path.extension().string();
+  if (is_dictionary(path)) return show_dictionary(path);
+  if (extension == ".safetensors") return show_tensors(path);
+  if (extension == ".npy") return show_array(path);
+  if (extension == ".json") return show_tokenizer(path);
+  if (extension == ".bin" || extension == ".idx" || std::filesystem::exists(path.string() + ".bin"))
+    return show_corpus(path);
+  require(std::filesystem::exists(path), "{}: no such file or folder", path.string());
+  fail("{}: is not recognised; show reads runs, snapshots, stacks, corpora, tokenizers, tables and tensor files",
+       path.string());
+}
+
+}  // namespace
+
+Outcome run_show(const ShowConfig& config, VerbContext&) {
+  Json summary = show_any(config.path);
+  if (std::filesystem::exists(config.path) && !summary.contains("made_by")) add_provenance(config.path, summary);
+  return {.summary = summary, .text = as_text(summary)};
+}
+
+}  // namespace cresco::verbs
