@@ -1,0 +1,60 @@
+# The README's commands. Each installs what it needs first; what is there already is not done again.
+#
+#   make          the program, at build/cresco
+#   make demo     text to demo/report.html, in some minutes
+#   make test     everything that can be checked; ends with CTest's summary
+#   make bench    the benchmarks
+#   make asan     the folders without LibTorch under AddressSanitizer and UBSan
+#   make fuzz     the fuzz targets, FUZZ_SECONDS each
+#   make format   clang-format over all sources
+#   make setup    only installs
+#   make clean    removes what was built, not what was downloaded
+
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+# Small tensors on a busy machine: threads that wait should sleep, not spin.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: all setup demo test bench asan fuzz format clean
+all:
+	@tools/setup build
+	@cmake --preset cpu >/dev/null
+	cmake --build build --target cresco -j $(JOBS)
+
+setup:
+	tools/setup test
+
+demo:
+	@tools/setup demo
+	@cmake --preset cpu >/dev/null
+	cmake --build build --target cresco -j $(JOBS)
+	build/cresco demo --out demo --overwrite
+
+test:
+	@tools/setup test
+	@cmake --preset cpu -DCRESCO_TESTS=ON >/dev/null
+	tools/timed_build build $(JOBS)
+	ctest --test-dir build --output-on-failure --parallel $(JOBS) --no-tests=error
+	@tools/show_skipped build
+
+bench:
+	@tools/setup test
+	@cmake --preset cpu -DCRESCO_BENCH=ON >/dev/null
+	cmake --build build -j $(JOBS)
+	tools/run_benchmarks build
+
+asan:
+	@tools/setup test
+	@cmake --preset asan >/dev/null
+	cmake --build build-asan -j $(JOBS)
+	ctest --test-dir build-asan --output-on-failure --parallel $(JOBS)
+
+fuzz:
+	@tools/setup test
+	tests/fuzz/run $(FUZZ_SECONDS)
+
+format:
+	find cresco cli tests bench examples \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' \) -print0 | xargs -0 clang-format -i
+
+clean:
+	rm -rf build build-dev build-asan build-cuda demo

@@ -1,0 +1,119 @@
+"""Runs that are killed, interrupted and resumed equal runs that were not: in every byte but times."""
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import time
+import unittest
+
+from program import PROGRAM, ProgramTest, run
+
+TIMES = {"wall_time", "tokens_per_second", "seconds", "written", "rows_per_second"}
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def contents(folder, ignore=()):
+    """File name -> what it holds, times left out."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if not path.is_file() or path.name in (".lock", "manifest.json") or path.name in ignore:
+            continue
+        if path.suffix == ".jsonl":
+            found[name] = [without_times(json.loads(line)) for line in path.read_text().splitlines()]
+        elif path.suffix == ".json":
+            found[name] = without_times(json.loads(path.read_text()))
+        else:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+class Resume(ProgramTest):
+    def start(self, *arguments):
+        return subprocess.Popen([PROGRAM, *map(str, arguments), "--quiet"], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE)
+
+    def kill_until_done(self, arguments, folder, seed, kills):
+        """SIGKILLs the command `kills` times after it got somewhere, then lets it finish."""
+        chance = random.Random(seed)
+        killed = 0
+        while killed < kills:
+            process = self.start(*arguments)
+            metrics = folder / "metrics.jsonl"
+            before = metrics.stat().st_size if metrics.exists() else 0
+            deadline = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < deadline:
+                if metrics.exists() and metrics.stat().st_size != before:
+                    break
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0, 0.15))
+            if process.poll() is not None:  # it was faster than the kill
+                break
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        self.assertGreater(killed, 0, "the command ended before it could be killed")
+        run(*arguments)
+
+    def test_pretraining_survives_kills(self):
+        whole, killed = self.folder / "whole", self.folder / "killed"
+        steps = ("--budget.steps", 120, "--snapshots.at", "0:120:3")
+        run("pretrain", self.recipe, *steps, "--out", whole)
+        self.kill_until_done(("pretrain", self.recipe, *steps, "--out", killed), killed, seed=1, kills=4)
+        self.assertEqual(contents(killed), contents(whole))
+
+    def test_dictionaries_survive_kills(self):
+        run("pretrain", self.recipe, "--out", self.folder / "run")
+        stack = self.folder / "stack.safetensors"
+        run("extract", self.folder / "run", "--out", stack)
+        whole, killed = self.folder / "whole", self.folder / "killed"
+        options = ("--d-sae", 64, "--n-epochs", 150, "--batch-size", 100, "--log-every", 10, "--state-every", 25)
+        run("train", stack, *options, "--out", whole)
+        self.kill_until_done(("train", stack, *options, "--out", killed), killed, seed=2, kills=3)
+        self.assertEqual(contents(killed), contents(whole))
+
+    def test_an_interrupt_says_how_to_go_on(self):
+        out = self.folder / "run"
+        arguments = ("pretrain", self.recipe, "--budget.steps", 4000, "--snapshots.at", "0", "--state.every", 0,
+                     "--out", out)
+        process = self.start(*arguments)
+        while not (out / "metrics.jsonl").exists() or (out / "metrics.jsonl").read_text().count("\n") < 3:
+            self.assertIsNone(process.poll())
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        self.assertRegex(stderr.decode(), r"interrupted after step \d+; go on with: .*pretrain")
+        self.assertEqual(len(list((out / "state").iterdir())), 1)
+
+    def test_a_second_process_is_refused(self):
+        out = self.folder / "run"
+        arguments = ("pretrain", self.recipe, "--budget.steps", 4000, "--out", out)
+        process = self.start(*arguments)
+        while not (out / "metrics.jsonl").exists():
+            self.assertIsNone(process.poll())
+            time.sleep(0.01)
+        try:
+            self.assert_fails(1, *arguments, says=["another process", str(process.pid)])
+        finally:
+            process.kill()
+            process.communicate()
+
+    def test_a_changed_recipe_or_corpus_is_refused(self):
+        out = self.folder / "run"
+        run("pretrain", self.recipe, "--out", out)
+        self.assert_fails(1, "pretrain", self.recipe, "--optimizer.lr", "2e-2", "--out", out,
+                          says=["optimizer.lr was 0.01, now it is 0.02"])
+        self.assert_fails(1, "pretrain", self.recipe, "--resume", "never", "--out", out, says="--overwrite")
+        self.assert_fails(1, "pretrain", self.recipe, "--resume", "must", "--out", self.folder / "none",
+                          says="nothing to resume")
+
+
+if __name__ == "__main__":
+    unittest.main()
