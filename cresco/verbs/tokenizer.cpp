@@ -41,13 +41,22 @@ std::vector<std::int64_t> parse_ids(std::string_view input, const std::string& w
     if (begin == std::string_view::npos) return ids;
     input.remove_prefix(begin);
     const std::string_view number = input.substr(0, input.find_first_of(kBetween));
-    ids.push_back(parse_int(number, fmt::format("{}: id {}", where, ids.size())));
+    require(number.find_first_not_of("-0123456789") == std::string_view::npos,
+            "{}: '{}' at place {} is not an id", where, escape_for_terminal(number), ids.size());
+    ids.push_back(parse_int(number, fmt::format("{}: place {}", where, ids.size())));
     input.remove_prefix(number.size());
   }
 }
 
 std::string plural(std::size_t count, std::string_view what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
+// On one line, and no longer than a line.
+std::string shown(std::string_view token) {
+  constexpr std::size_t kMost = 60;
+  if (token.size() <= kMost) return fmt::format("'{}'", escape_for_terminal(token));
+  return fmt::format("'{}' ...", escape_for_terminal(token.substr(0, kMost)));
 }
 
 }  // namespace
@@ -174,7 +183,7 @@ Outcome run_tokenizer_show(const TokenizerShowConfig& config, VerbContext&) {
 
   text += fmt::format("  added tokens  {}\n", parts.added_tokens.size());
   for (const text::AddedToken& token : parts.added_tokens)
-    text += fmt::format("    {:>8}  '{}'{}{}\n", token.id, escape_for_terminal(token.content),
+    text += fmt::format("    {:>8}  {}{}{}\n", token.id, shown(token.content),
                         token.special ? "  special" : "", token.normalized ? "  normalised" : "");
 
   std::vector<text::VocabularyEntry> longest = parts.vocabulary;
@@ -184,7 +193,7 @@ Outcome run_tokenizer_show(const TokenizerShowConfig& config, VerbContext&) {
                           static_cast<std::size_t>(std::max<std::int64_t>(config.longest, 0))));
   text += "  longest tokens\n";
   for (const text::VocabularyEntry& entry : longest)
-    text += fmt::format("    {:>8}  '{}'  {}\n", entry.id, escape_for_terminal(entry.bytes),
+    text += fmt::format("    {:>8}  {}  {}\n", entry.id, shown(entry.bytes),
                         plural(entry.bytes.size(), "byte"));
   return outcome;
 }
