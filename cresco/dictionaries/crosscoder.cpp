@@ -11,13 +11,16 @@
 namespace cresco::dictionaries {
 namespace {
 
-void check_one_of(const char* field, const std::string& value, const std::vector<std::string>& known) {
-  require_usage(std::find(known.begin(), known.end(), value) != known.end(), "{} '{}' is not one of {}{}", field,
-                value, join(known, ", "), did_you_mean(value, known));
+void check_one_of(const char* field, const std::string& value,
+                  const std::vector<std::string>& known) {
+  require_usage(std::find(known.begin(), known.end(), value) != known.end(),
+                "{} '{}' is not one of {}{}", field, value, join(known, ", "),
+                did_you_mean(value, known));
 }
 
 void check_at_least(const char* field, double value, double least) {
-  require_usage(value >= least && std::isfinite(value), "{} is {}, expected {} or more", field, value, least);
+  require_usage(value >= least && std::isfinite(value), "{} is {}, expected {} or more", field,
+                value, least);
 }
 
 void check_positive(const char* field, double value) {
@@ -44,17 +47,21 @@ void check(const CrosscoderConfig& c) {
                                      std::pair{"lr_warmup_fraction", c.lr_warmup_fraction},
                                      std::pair{"lr_decay_fraction", c.lr_decay_fraction}})
     require_usage(value >= 0 && value <= 1, "{} is {}, expected a share from 0 to 1", field, value);
-  require_usage(c.auxk_coefficient == 0, "auxk_coefficient is {}: reviving dead features is not built in; use 0",
+  require_usage(c.auxk_coefficient == 0,
+                "auxk_coefficient is {}: reviving dead features is not built in; use 0",
                 c.auxk_coefficient);
   require_usage(c.d_sae > 0 || (c.d_sae == 0 && c.expansion_factor > 0),
                 "d_sae is {}: say how many features the dictionary has (--d-sae 8192)", c.d_sae);
-  require_usage(c.d_sae <= std::int64_t{1} << 31, "d_sae is {}, more than any matrix here can hold", c.d_sae);
+  require_usage(c.d_sae <= std::int64_t{1} << 31, "d_sae is {}, more than any matrix here can hold",
+                c.d_sae);
 }
 
 CrosscoderConfig resolved(CrosscoderConfig config, std::int64_t width) {
   check(config);
-  if (config.d_sae == 0) config.d_sae = static_cast<std::int64_t>(static_cast<double>(width) * config.expansion_factor);
-  require_usage(config.d_sae > 0, "expansion_factor {} of width {} leaves no feature", config.expansion_factor, width);
+  if (config.d_sae == 0)
+    config.d_sae = static_cast<std::int64_t>(static_cast<double>(width) * config.expansion_factor);
+  require_usage(config.d_sae > 0, "expansion_factor {} of width {} leaves no feature",
+                config.expansion_factor, width);
   config.expansion_factor = static_cast<double>(config.d_sae) / static_cast<double>(width);
   return config;
 }
@@ -79,11 +86,13 @@ CrosscoderParameters CrosscoderParameters::empty_like() const {
 }
 
 CrosscoderParameters initial_parameters(const CrosscoderConfig& config, std::int64_t num_heads,
-                                        const at::Tensor& encoder_DF, const at::Tensor& decoder_FD) {
+                                        const at::Tensor& encoder_DF,
+                                        const at::Tensor& decoder_FD) {
   const auto F = decoder_FD.size(0), D = decoder_FD.size(1);
   const auto options = decoder_FD.options();
-  const at::Tensor first_DF =
-      config.decoder_transpose_init > 0 ? decoder_FD.t().mul(config.decoder_transpose_init) : encoder_DF;
+  const at::Tensor first_DF = config.decoder_transpose_init > 0
+                                  ? decoder_FD.t().mul(config.decoder_transpose_init)
+                                  : encoder_DF;
   return {first_DF.expand({num_heads, D, F}).contiguous(), at::zeros({num_heads, F}, options),
           decoder_FD.expand({num_heads, F, D}).contiguous(), at::zeros({num_heads, D}, options),
           at::full({F}, std::log(config.init_threshold), options)};
@@ -113,7 +122,8 @@ at::Tensor Crosscoder::decode(const at::Tensor& a_BF, std::int64_t k) const {
 
 at::Tensor Crosscoder::reconstruct(const at::Tensor& x_BKD) const {
   const at::Tensor p_BF = pre_activation(x_BKD), r_BKD = at::empty_like(x_BKD);
-  for (std::int64_t k = 0; k < parameters_.num_heads(); ++k) r_BKD.select(1, k).copy_(decode(codes(p_BF, k), k));
+  for (std::int64_t k = 0; k < parameters_.num_heads(); ++k)
+    r_BKD.select(1, k).copy_(decode(codes(p_BF, k), k));
   return r_BKD;
 }
 

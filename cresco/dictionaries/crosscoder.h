@@ -1,13 +1,14 @@
-// A crosscoder over the snapshots of one matrix: its settings, parameters, initial values and forward pass.
+// A crosscoder over the snapshots of one matrix: its settings, parameters, initial values and
+// forward pass.
 //
-// Shape suffixes in this folder: B rows of a batch, V rows of the whole matrix, K snapshots (heads of the
-// crosscoder), D model width, F features. K D stands for the two axes together, as one.
+// Shape suffixes in this folder: B rows of a batch, V rows of the whole matrix, K snapshots (heads
+// of the crosscoder), D model width, F features. K D stands for the two axes together, as one.
 //
 //   p[b,f]   = sum_k (x[b,k] . W_E[k,:,f] + b_E[k,f])        one pre-activation for all heads
 //   n[k,f]   = |W_D[k,f]|                                     Euclidean norm of the decoder row
-//   open     = p n > theta,  theta = exp(log_threshold)       the gate: it alone depends on the head
-//   a[b,k,f] = p[b,f] where open, else 0                      the code
-//   r[b,k]   = a[b,k] . W_D[k] + b_D[k]                       the reconstruction
+//   open     = p n > theta,  theta = exp(log_threshold)       the gate: it alone depends on the
+//   head a[b,k,f] = p[b,f] where open, else 0                      the code r[b,k]   = a[b,k] .
+//   W_D[k] + b_D[k]                       the reconstruction
 #pragma once
 
 #include "cresco/base/fields.h"
@@ -41,9 +42,12 @@ struct CrosscoderConfig {
   void fields(FieldVisitor& v) {
     v.field("lr", lr, "learning rate of weights and biases");
     v.field("l1_coefficient", l1_coefficient, "weight of the sparsity term");
-    v.field("frequency_scale", frequency_scale, "mean score at which a feature's penalty has doubled");
-    v.field("tanh_stretch_coefficient", tanh_stretch_coefficient, "factor inside the sparsity term's tanh");
-    v.field("jumprelu_lr_factor", jumprelu_lr_factor, "the thresholds' learning rate, as a share of lr");
+    v.field("frequency_scale", frequency_scale,
+            "mean score at which a feature's penalty has doubled");
+    v.field("tanh_stretch_coefficient", tanh_stretch_coefficient,
+            "factor inside the sparsity term's tanh");
+    v.field("jumprelu_lr_factor", jumprelu_lr_factor,
+            "the thresholds' learning rate, as a share of lr");
     v.field("init_threshold", init_threshold, "every threshold at the start");
     v.field("decoder_transpose_init", decoder_transpose_init,
             "the encoder starts as this times the decoder's transpose; 0: drawn by itself");
@@ -54,10 +58,12 @@ struct CrosscoderConfig {
     v.field("expansion_factor", expansion_factor, "d_sae by the model's width; 0: from d_sae");
     v.field("d_sae", d_sae, "features");
     v.field("input_preprocess", input_preprocess, "none | center | center_scale, per snapshot");
-    v.field("l1_warmup_fraction", l1_warmup_fraction, "share of the steps over which sparsity sets in");
+    v.field("l1_warmup_fraction", l1_warmup_fraction,
+            "share of the steps over which sparsity sets in");
     v.field("lr_warmup_fraction", lr_warmup_fraction, "share of the steps over which lr rises");
     v.field("lr_decay_fraction", lr_decay_fraction, "share of the steps over which lr falls to 0");
-    v.field("auxk_coefficient", auxk_coefficient, "weight of the loss that revives dead features; 0 is off");
+    v.field("auxk_coefficient", auxk_coefficient,
+            "weight of the loss that revives dead features; 0 is off");
     v.field("auxk_k", auxk_k, "dead features that this loss uses per row");
     v.field("dead_window_steps", dead_window_steps, "a feature silent for longer is dead", "steps");
   }
@@ -77,7 +83,8 @@ struct CrosscoderParameters {
   std::int64_t width() const { return decoder_KFD.size(2); }
   std::int64_t count() const;
 
-  // Under their names in released files: W_E, b_E, W_D, b_D, activation_function.log_jumprelu_threshold.
+  // Under their names in released files: W_E, b_E, W_D, b_D,
+  // activation_function.log_jumprelu_threshold.
   std::vector<tensor::NamedTensor> named() const;
   CrosscoderParameters empty_like() const;
 };
@@ -95,11 +102,11 @@ class Crosscoder {
   const at::Tensor& norm_KF() const { return norm_KF_; }
   const at::Tensor& threshold_F() const { return threshold_F_; }
 
-  at::Tensor pre_activation(const at::Tensor& x_BKD) const;                       // p_BF
-  at::Tensor open(const at::Tensor& p_BF, std::int64_t k) const;                  // bool (B,F)
-  at::Tensor codes(const at::Tensor& p_BF, std::int64_t k) const;                 // a_BF of head k
-  at::Tensor decode(const at::Tensor& a_BF, std::int64_t k) const;                // r_BD of head k
-  at::Tensor reconstruct(const at::Tensor& x_BKD) const;                          // r_BKD
+  at::Tensor pre_activation(const at::Tensor& x_BKD) const;         // p_BF
+  at::Tensor open(const at::Tensor& p_BF, std::int64_t k) const;    // bool (B,F)
+  at::Tensor codes(const at::Tensor& p_BF, std::int64_t k) const;   // a_BF of head k
+  at::Tensor decode(const at::Tensor& a_BF, std::int64_t k) const;  // r_BD of head k
+  at::Tensor reconstruct(const at::Tensor& x_BKD) const;            // r_BKD
 
  private:
   CrosscoderParameters parameters_;

@@ -31,7 +31,8 @@ struct Forward {
   int num_open = 0;
 };
 
-inline Forward forward(const Sizes& s, const Weights& w, const Setting& c, const std::vector<double>& x) {
+inline Forward forward(const Sizes& s, const Weights& w, const Setting& c,
+                       const std::vector<double>& x) {
   const auto [B, K, d, F] = s;
   Forward o;
   o.p.assign(B * F, 0);
@@ -45,12 +46,14 @@ inline Forward forward(const Sizes& s, const Weights& w, const Setting& c, const
     for (int f = 0; f < F; ++f)
       for (int k = 0; k < K; ++k) {
         o.p[b * F + f] += w.b_E[k * F + f];
-        for (int i = 0; i < d; ++i) o.p[b * F + f] += x[(b * K + k) * d + i] * w.W_E[(k * d + i) * F + f];
+        for (int i = 0; i < d; ++i)
+          o.p[b * F + f] += x[(b * K + k) * d + i] * w.W_E[(k * d + i) * F + f];
       }
   for (int k = 0; k < K; ++k)
     for (int f = 0; f < F; ++f) {
       double squares = 0;
-      for (int i = 0; i < d; ++i) squares += w.W_D[(k * F + f) * d + i] * w.W_D[(k * F + f) * d + i];
+      for (int i = 0; i < d; ++i)
+        squares += w.W_D[(k * F + f) * d + i] * w.W_D[(k * F + f) * d + i];
       o.norm[k * F + f] = std::sqrt(squares);
     }
   for (int b = 0; b < B; ++b)
@@ -79,11 +82,13 @@ inline Forward forward(const Sizes& s, const Weights& w, const Setting& c, const
   return o;
 }
 
-inline Weights gradients(const Sizes& s, const Weights& w, const Setting& c, const std::vector<double>& x) {
+inline Weights gradients(const Sizes& s, const Weights& w, const Setting& c,
+                         const std::vector<double>& x) {
   const auto [B, K, d, F] = s;
   const Forward o = forward(s, w, c, x);
-  Weights g{std::vector<double>(w.W_E.size()), std::vector<double>(w.b_E.size()), std::vector<double>(w.W_D.size()),
-            std::vector<double>(w.b_D.size()), std::vector<double>(w.log_threshold.size())};
+  Weights g{std::vector<double>(w.W_E.size()), std::vector<double>(w.b_E.size()),
+            std::vector<double>(w.W_D.size()), std::vector<double>(w.b_D.size()),
+            std::vector<double>(w.log_threshold.size())};
   const double M = B * K;
   for (int b = 0; b < B; ++b)
     for (int f = 0; f < F; ++f) {
@@ -91,9 +96,11 @@ inline Weights gradients(const Sizes& s, const Weights& w, const Setting& c, con
       const double G = c.lambda / M * (1 + 2 * o.mean_score[f] / c.alpha);
       double dp = 0;
       for (int k = 0; k < K; ++k) {
-        const double n = o.norm[k * F + f], a = o.code[(b * K + k) * F + f], sc = o.score[(b * K + k) * F + f];
+        const double n = o.norm[k * F + f], a = o.code[(b * K + k) * F + f],
+                     sc = o.score[(b * K + k) * F + f];
         double ga = G * c.stretch * n * (1 - sc * sc);
-        for (int i = 0; i < d; ++i) ga += 2 / M * o.error[(b * K + k) * d + i] * w.W_D[(k * F + f) * d + i];
+        for (int i = 0; i < d; ++i)
+          ga += 2 / M * o.error[(b * K + k) * d + i] * w.W_D[(k * F + f) * d + i];
         if (a > 0) dp += ga;
         for (int i = 0; i < d; ++i) {
           const int kfi = (k * F + f) * d + i;
@@ -101,7 +108,8 @@ inline Weights gradients(const Sizes& s, const Weights& w, const Setting& c, con
           if (n > 0) g.W_D[kfi] += G * c.stretch * a * (1 - sc * sc) * w.W_D[kfi] / n;
         }
         const double u = o.p[b * F + f] * n;
-        if (u > 0 && std::abs(u - theta) < c.window / 2) g.log_threshold[f] -= theta * theta / c.window * ga / n;
+        if (u > 0 && std::abs(u - theta) < c.window / 2)
+          g.log_threshold[f] -= theta * theta / c.window * ga / n;
       }
       for (int k = 0; k < K; ++k) {
         g.b_E[k * F + f] += dp;
@@ -113,34 +121,46 @@ inline Weights gradients(const Sizes& s, const Weights& w, const Setting& c, con
   return g;
 }
 
-// Full-batch training, `rate(i)` the learning rate of tensor i. Returns the loss before each step and,
-// last, after all of them.
-inline std::vector<double> train(const Sizes& s, Weights& w, const Setting& c, const std::vector<double>& x,
-                                 int steps, bool sparse, const std::function<double(int)>& rate) {
-  constexpr double b1 = 0.9, b2 = 0.999, eps = 1e-8;
-  std::vector<double> losses;
-  std::vector<std::vector<double>> m(5), v(5);
-  std::vector<int> t(5);
-  for (int step = 0; step < steps; ++step) {
-    losses.push_back(forward(s, w, c, x).loss);
-    Weights g = gradients(s, w, c, x);
+// Adam, or SparseAdam, of the five tensors.
+struct Optimizer {
+  bool sparse = false;
+  std::vector<std::vector<double>> m = std::vector<std::vector<double>>(5),
+                                   v = std::vector<std::vector<double>>(5);
+  std::vector<int> t = std::vector<int>(5);
+
+  void step(Weights& weights, Weights gradients, const std::function<double(int)>& rate) {
+    constexpr double b1 = 0.9, b2 = 0.999, eps = 1e-8;
     for (int n = 0; n < 5; ++n) {
-      std::vector<double>& p = *w.all()[n];
-      const std::vector<double>& dp = *g.all()[n];
+      std::vector<double>& p = *weights.all()[n];
+      const std::vector<double>& g = *gradients.all()[n];
       m[n].resize(p.size());
       v[n].resize(p.size());
       bool any = false;
-      for (const double number : dp) any = any || number != 0;
+      for (const double number : g) any = any || number != 0;
       if (sparse && !any) continue;
       ++t[n];
       const double c1 = 1 - std::pow(b1, t[n]), c2 = 1 - std::pow(b2, t[n]);
       for (std::size_t i = 0; i < p.size(); ++i) {
-        m[n][i] = b1 * m[n][i] + (1 - b1) * dp[i];
-        v[n][i] = b2 * v[n][i] + (1 - b2) * dp[i] * dp[i];
+        m[n][i] = b1 * m[n][i] + (1 - b1) * g[i];
+        v[n][i] = b2 * v[n][i] + (1 - b2) * g[i] * g[i];
         if (!sparse) p[i] -= rate(n) / c1 * m[n][i] / (std::sqrt(v[n][i]) / std::sqrt(c2) + eps);
-        if (sparse && dp[i] != 0) p[i] -= rate(n) * std::sqrt(c2) / c1 * m[n][i] / (std::sqrt(v[n][i]) + eps);
+        if (sparse && g[i] != 0)
+          p[i] -= rate(n) * std::sqrt(c2) / c1 * m[n][i] / (std::sqrt(v[n][i]) + eps);
       }
     }
+  }
+};
+
+// Full-batch training, `rate(i)` the learning rate of tensor i. Returns the loss before each step
+// and, last, after all of them.
+inline std::vector<double> train(const Sizes& s, Weights& w, const Setting& c,
+                                 const std::vector<double>& x, int steps, bool sparse,
+                                 const std::function<double(int)>& rate) {
+  std::vector<double> losses;
+  Optimizer optimizer{.sparse = sparse};
+  for (int step = 0; step < steps; ++step) {
+    losses.push_back(forward(s, w, c, x).loss);
+    optimizer.step(w, gradients(s, w, c, x), rate);
   }
   losses.push_back(forward(s, w, c, x).loss);
   return losses;
@@ -161,7 +181,8 @@ struct Fixture {
           weights.W_E.push_back(0.8 * std::cos(2 + 5 * k + i + 3 * j) + 0.1 * std::sin(i + j));
       for (int j = 0; j < F; ++j) {
         weights.b_E.push_back(0.05 * std::cos(k + 2 * j));
-        for (int i = 0; i < d; ++i) weights.W_D.push_back((0.5 + 0.5 * k) * std::cos(2 + 5 * k + 3 * j + i));
+        for (int i = 0; i < d; ++i)
+          weights.W_D.push_back((0.5 + 0.5 * k) * std::cos(2 + 5 * k + 3 * j + i));
       }
       for (int i = 0; i < d; ++i) weights.b_D.push_back(0.02 * std::sin(3 + k + i));
     }
@@ -172,7 +193,8 @@ struct Fixture {
   }
 };
 
-inline at::Tensor tensor_of(const std::vector<double>& values, at::IntArrayRef shape, at::ScalarType dtype) {
+inline at::Tensor tensor_of(const std::vector<double>& values, at::IntArrayRef shape,
+                            at::ScalarType dtype) {
   return at::tensor(values, at::kDouble).reshape(shape).to(dtype).contiguous();
 }
 

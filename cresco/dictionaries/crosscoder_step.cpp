@@ -9,9 +9,10 @@ namespace cresco::dictionaries {
 namespace {
 
 template <class Number>
-detail::Head<Number> head_of(const at::Tensor& p_BF, const at::Tensor& norm_F, const at::Tensor& threshold_F) {
-  return {p_BF.size(0), p_BF.size(1), p_BF.const_data_ptr<Number>(), norm_F.const_data_ptr<Number>(),
-          threshold_F.const_data_ptr<Number>()};
+detail::Head<Number> head_of(const at::Tensor& p_BF, const at::Tensor& norm_F,
+                             const at::Tensor& threshold_F) {
+  return {p_BF.size(0), p_BF.size(1), p_BF.const_data_ptr<Number>(),
+          norm_F.const_data_ptr<Number>(), threshold_F.const_data_ptr<Number>()};
 }
 
 // The first rows of head k of a (K,B,...) buffer, for a batch that may be shorter.
@@ -36,14 +37,16 @@ CrosscoderStep::CrosscoderStep(const CrosscoderConfig& config, std::int64_t max_
   near_threshold_CF_ = at::empty({detail::num_chunks(max_rows), F}, options);
 }
 
-LossTerms CrosscoderStep::operator()(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
-                                     double l1_coefficient, CrosscoderParameters& gradients) {
+LossTerms CrosscoderStep::operator()(const CrosscoderParameters& parameters,
+                                     const at::Tensor& x_BKD, double l1_coefficient,
+                                     CrosscoderParameters& gradients) {
   const LossTerms terms = forward(parameters, x_BKD, l1_coefficient);
   backward(parameters, x_BKD, l1_coefficient, gradients);
   return terms;
 }
 
-LossTerms CrosscoderStep::forward(const CrosscoderParameters& w, const at::Tensor& x_BKD, double l1_coefficient) {
+LossTerms CrosscoderStep::forward(const CrosscoderParameters& w, const at::Tensor& x_BKD,
+                                  double l1_coefficient) {
   const auto B = x_BKD.size(0), K = x_BKD.size(1);
   const auto M = static_cast<double>(B * K);
   norm_KF_ = at::linalg_vector_norm(w.decoder_KFD, 2, {-1});
@@ -59,7 +62,8 @@ LossTerms CrosscoderStep::forward(const CrosscoderParameters& w, const at::Tenso
     AT_DISPATCH_FLOATING_TYPES(p_BF.scalar_type(), "open_gates", [&] {
       num_open += detail::open_gates(head_of<scalar_t>(p_BF, norm_KF_[k], threshold_F_),
                                      static_cast<scalar_t>(config_.tanh_stretch_coefficient),
-                                     code_BF.mutable_data_ptr<scalar_t>(), score_BF.mutable_data_ptr<scalar_t>());
+                                     code_BF.mutable_data_ptr<scalar_t>(),
+                                     score_BF.mutable_data_ptr<scalar_t>());
     });
     mean_score_F_.add_(score_BF.tanh_().sum(0));
 
@@ -80,8 +84,8 @@ LossTerms CrosscoderStep::forward(const CrosscoderParameters& w, const at::Tenso
   return terms;
 }
 
-void CrosscoderStep::backward(const CrosscoderParameters& w, const at::Tensor& x_BKD, double l1_coefficient,
-                              CrosscoderParameters& gradients) {
+void CrosscoderStep::backward(const CrosscoderParameters& w, const at::Tensor& x_BKD,
+                              double l1_coefficient, CrosscoderParameters& gradients) {
   const auto B = x_BKD.size(0), K = x_BKD.size(1);
   const auto M = static_cast<double>(B * K);
   const auto chunks = detail::num_chunks(B);
@@ -96,7 +100,8 @@ void CrosscoderStep::backward(const CrosscoderParameters& w, const at::Tensor& x
   const at::Tensor inverse_norm_KF = norm_KF_.reciprocal().masked_fill_(norm_KF_.eq(0), 0);
   at::Tensor near_threshold_F = at::zeros_like(threshold_F_);
   for (std::int64_t k = 0; k < K; ++k) {
-    const at::Tensor code_BF = head_rows(code_KBF_, k, B), tanh_score_BF = head_rows(tanh_score_KBF_, k, B);
+    const at::Tensor code_BF = head_rows(code_KBF_, k, B),
+                     tanh_score_BF = head_rows(tanh_score_KBF_, k, B);
     const at::Tensor error_BD = head_rows(error_KBD_, k, B).mul_(2 / M);
     at::mm_out(from_decoder_BF, error_BD, w.decoder_KFD[k].t());
     const at::Tensor head_pull_F = pull_F * norm_KF_[k];
@@ -123,7 +128,8 @@ void CrosscoderStep::backward(const CrosscoderParameters& w, const at::Tensor& x
   at::Tensor encoder_KD_F = gradients.encoder_KDF.flatten(0, 1);
   at::mm_out(encoder_KD_F, x_BKD.flatten(1).t(), dp_BF);
   gradients.encoder_bias_KF.copy_(dp_BF.sum(0).expand_as(gradients.encoder_bias_KF));
-  at::mul_out(gradients.log_threshold_F, near_threshold_F, threshold_F_.square().mul_(-1 / kThresholdWindow));
+  at::mul_out(gradients.log_threshold_F, near_threshold_F,
+              threshold_F_.square().mul_(-1 / kThresholdWindow));
 }
 
 }  // namespace cresco::dictionaries

@@ -4,7 +4,8 @@
 //   s     = tanh(c a n);  m[f] = mean of s over b and k;  l_s = sum_f m (1 + m/alpha)
 //   loss  = l_rec + lambda l_s
 //
-// With M = B K, e = (2/M)(r - x), G[f] = (lambda/M)(1 + 2 m/alpha), w the width of the threshold's window:
+// With M = B K, e = (2/M)(r - x), G[f] = (lambda/M)(1 + 2 m/alpha), w the width of the threshold's
+// window:
 //   g[b,k,f]         = e[b,k] . W_D[k,f] + G c n (1 - s^2)            gradient on the code
 //   dp[b,f]          = sum of g over the open heads
 //   dW_E[k]          = x[:,k]^T dp;   db_E[k] = sum_b dp              the same for every head
@@ -20,23 +21,25 @@ namespace cresco::dictionaries {
 
 struct LossTerms {
   double loss = 0, l_rec = 0, l_s = 0;
-  double l0 = 0;                  // mean open gates per row and head
-  double sum_squared_error = 0;   // of the whole batch
+  double l0 = 0;                 // mean open gates per row and head
+  double sum_squared_error = 0;  // of the whole batch
 };
 
 class CrosscoderStep {
  public:
   // Keeps the working memory for batches of up to `max_rows` rows: two arrays (K,B,F), three (B,F).
-  CrosscoderStep(const CrosscoderConfig& config, std::int64_t max_rows, const CrosscoderParameters& parameters);
+  CrosscoderStep(const CrosscoderConfig& config, std::int64_t max_rows,
+                 const CrosscoderParameters& parameters);
 
   // x_BKD is contiguous; `gradients` is overwritten.
-  LossTerms operator()(const CrosscoderParameters& parameters, const at::Tensor& x_BKD, double l1_coefficient,
-                       CrosscoderParameters& gradients);
+  LossTerms operator()(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
+                       double l1_coefficient, CrosscoderParameters& gradients);
 
  private:
-  LossTerms forward(const CrosscoderParameters& parameters, const at::Tensor& x_BKD, double l1_coefficient);
-  void backward(const CrosscoderParameters& parameters, const at::Tensor& x_BKD, double l1_coefficient,
-                CrosscoderParameters& gradients);
+  LossTerms forward(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
+                    double l1_coefficient);
+  void backward(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
+                double l1_coefficient, CrosscoderParameters& gradients);
 
   CrosscoderConfig config_;
   at::Tensor p_BF_, dp_BF_, from_decoder_BF_, code_KBF_, tanh_score_KBF_, error_KBD_;

@@ -1,13 +1,13 @@
 #include "cresco/dictionaries/crosscoder.h"
 
-#include "cresco/base/require.h"
+#include "cresco/base/random.h"
 #include "cresco/dictionaries/crosscoder_reference.h"
 #include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/optim/moments.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
 #include <cmath>
 
@@ -16,7 +16,8 @@ namespace {
 
 using reference::Fixture;
 
-// How far numbers may be from those known to twelve digits, relative to the largest of their tensor.
+// How far numbers may be from those known to twelve digits, relative to the largest of their
+// tensor.
 struct Precision {
   const char* name;
   at::ScalarType dtype;
@@ -44,14 +45,16 @@ struct FixtureNumbers {
 };
 
 void expect_fixture(const FixtureNumbers& n, double tolerance) {
-  const auto all_close = [&](const std::vector<double>& values, const std::vector<double>& expected) {
+  const auto all_close = [&](const std::vector<double>& values,
+                             const std::vector<double>& expected) {
     ASSERT_EQ(values.size(), expected.size());
-    for (std::size_t i = 0; i < values.size(); ++i) expect_close(values[i], expected[i], tolerance, kTenDigits);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      expect_close(values[i], expected[i], tolerance, kTenDigits);
   };
-  all_close(n.p, {-1.0255286108, 1.5610574418, -.7715967681, .3463247105, -.7570204875, .8541889250, -.9852722427,
-                  1.6070559823, -1.0783502035, 1.2667201342});
-  all_close(n.norm, {.6285923393, .6266497873, .6235722983, .6195903388, .6150070065, 1.1915104796, 1.1900210592,
-                     1.1913364147, 1.1953429207, 1.2016967728});
+  all_close(n.p, {-1.0255286108, 1.5610574418, -.7715967681, .3463247105, -.7570204875, .8541889250,
+                  -.9852722427, 1.6070559823, -1.0783502035, 1.2667201342});
+  all_close(n.norm, {.6285923393, .6266497873, .6235722983, .6195903388, .6150070065, 1.1915104796,
+                     1.1900210592, 1.1913364147, 1.1953429207, 1.2016967728});
   all_close(n.mean_score, {.3723391104, .2130958052, .4298608362, .0912634431, .2294122402});
   all_close(n.r00, {.2242288830, .7343044358, .5692638768});
   all_close(n.r01, {-1.3249749046, -.0122697167, 1.3117161921});
@@ -72,9 +75,12 @@ void expect_fixture(const FixtureNumbers& n, double tolerance) {
   const double encoder[] = {1.9201333980, .4925648278, 1.8446105581};
   const double decoder[] = {-.6591205725, -.7419574813, -.0912781472};
   const double threshold[] = {-.0653830120, -.0242070171, -.2508289558, -.1062859577, -.5584460899};
-  for (int i = 0; i < 3; ++i) expect_close(at_index(g.encoder_KDF, i), encoder[i], tolerance, kTenDigits);
-  for (int i = 0; i < 3; ++i) expect_close(at_index(g.decoder_KFD, i), decoder[i], tolerance, kTenDigits);
-  for (int i = 0; i < 5; ++i) expect_close(at_index(g.log_threshold_F, i), threshold[i], tolerance, kTenDigits);
+  for (int i = 0; i < 3; ++i)
+    expect_close(at_index(g.encoder_KDF, i), encoder[i], tolerance, kTenDigits);
+  for (int i = 0; i < 3; ++i)
+    expect_close(at_index(g.decoder_KFD, i), decoder[i], tolerance, kTenDigits);
+  for (int i = 0; i < 5; ++i)
+    expect_close(at_index(g.log_threshold_F, i), threshold[i], tolerance, kTenDigits);
 }
 
 std::vector<double> numbers(const at::Tensor& t) {
@@ -83,7 +89,8 @@ std::vector<double> numbers(const at::Tensor& t) {
 }
 
 CrosscoderConfig fixture_config() {
-  return {.l1_coefficient = 0.02, .frequency_scale = 0.01, .tanh_stretch_coefficient = 1.0, .d_sae = 5};
+  return {
+      .l1_coefficient = 0.02, .frequency_scale = 0.01, .tanh_stretch_coefficient = 1.0, .d_sae = 5};
 }
 
 TEST(CrosscoderReference, GivesTheKnownNumbers) {
@@ -116,8 +123,9 @@ TEST(CrosscoderStep, GivesTheKnownNumbers) {
     const Crosscoder crosscoder(parameters);
     const at::Tensor p_BF = crosscoder.pre_activation(x_BKD), r_BKD = crosscoder.reconstruct(x_BKD);
     const auto o = reference::forward(f.sizes, f.weights, f.setting, f.x);
-    expect_fixture({numbers(p_BF.narrow(0, 0, 2)), numbers(crosscoder.norm_KF()), o.mean_score, numbers(r_BKD[0][0]),
-                    numbers(r_BKD[0][1]), terms.l_rec, terms.l_s, terms.loss, terms.l0, gradients},
+    expect_fixture({numbers(p_BF.narrow(0, 0, 2)), numbers(crosscoder.norm_KF()), o.mean_score,
+                    numbers(r_BKD[0][0]), numbers(r_BKD[0][1]), terms.l_rec, terms.l_s, terms.loss,
+                    terms.l0, gradients},
                    tolerance);
   }
 }
@@ -125,9 +133,10 @@ TEST(CrosscoderStep, GivesTheKnownNumbers) {
 TEST(Crosscoder, OpensTheKnownGates) {
   Fixture f;
   const Crosscoder crosscoder(reference::parameters_of(f.sizes, f.weights, at::kFloat));
-  const at::Tensor p_BF = crosscoder.pre_activation(reference::tensor_of(f.x, {4, 2, 3}, at::kFloat));
-  const std::vector<std::vector<std::vector<std::int64_t>>> open{
-      {{1}, {0, 2}, {0, 2}, {}}, {{1}, {0, 2, 4}, {0, 2, 4}, {3}}};
+  const at::Tensor p_BF =
+      crosscoder.pre_activation(reference::tensor_of(f.x, {4, 2, 3}, at::kFloat));
+  const std::vector<std::vector<std::vector<std::int64_t>>> open{{{1}, {0, 2}, {0, 2}, {}},
+                                                                 {{1}, {0, 2, 4}, {0, 2, 4}, {3}}};
   for (std::int64_t k = 0; k < 2; ++k)
     for (std::int64_t b = 0; b < 4; ++b) {
       std::vector<std::int64_t> fired;
@@ -153,12 +162,13 @@ const KnownTraining kTrainings[] = {
 
 double rate(int tensor) { return tensor == 4 ? 1e-3 : 1e-2; }
 
-void expect_training(const KnownTraining& known, const std::vector<double>& losses, const CrosscoderParameters& end,
-                     double tolerance) {
+void expect_training(const KnownTraining& known, const std::vector<double>& losses,
+                     const CrosscoderParameters& end, double tolerance) {
   const int at[] = {0, 1, 2, 19, 20};
   for (int i = 0; i < 5; ++i) expect_close(losses[at[i]], known.losses[i], tolerance);
   const auto tensors = end.named();
-  for (int i = 0; i < 5; ++i) expect_close(length(tensors[i].second), known.norms[i], tolerance, kTenDigits);
+  for (int i = 0; i < 5; ++i)
+    expect_close(length(tensors[i].second), known.norms[i], tolerance, kTenDigits);
 }
 
 TEST(CrosscoderReference, TrainsToTheKnownNumbers) {
@@ -167,7 +177,8 @@ TEST(CrosscoderReference, TrainsToTheKnownNumbers) {
     Fixture f;
     const bool sparse = std::string(known.optimizer) == "sparse_adam";
     const auto losses = reference::train(f.sizes, f.weights, f.setting, f.x, 20, sparse, rate);
-    expect_training(known, losses, reference::parameters_of(f.sizes, f.weights, at::kDouble), 1e-11);
+    expect_training(known, losses, reference::parameters_of(f.sizes, f.weights, at::kDouble),
+                    1e-11);
   }
 }
 
@@ -190,6 +201,149 @@ TEST(CrosscoderStep, TrainsToTheKnownNumbers) {
       }
       expect_training(known, losses, parameters, tolerance);
     }
+}
+
+// A larger batch than one chunk of rows, and not a multiple of it.
+struct RandomBatch {
+  reference::Sizes sizes{150, 3, 5, 11};
+  reference::Weights weights;
+  std::vector<double> x;
+
+  RandomBatch() {
+    RandomStream random(1, "batch");
+    const auto fill = [&](std::vector<double>& out, int count, double scale) {
+      for (int i = 0; i < count; ++i) out.push_back(scale * random.normal());
+    };
+    const auto [B, K, d, F] = sizes;
+    fill(weights.W_E, K * d * F, 0.3);
+    fill(weights.b_E, K * F, 0.1);
+    fill(weights.W_D, K * F * d, 0.3);
+    fill(weights.b_D, K * d, 0.1);
+    fill(x, B * K * d, 1);
+    // Thresholds on both sides of half the window, so that its lower end matters for some.
+    for (int f = 0; f < F; ++f) weights.log_threshold.push_back(std::log(0.05 + 0.5 * f * f / 10));
+  }
+};
+
+CrosscoderConfig random_config() {
+  return {.frequency_scale = 0.05, .tanh_stretch_coefficient = 1.7, .d_sae = 11};
+}
+
+TEST(CrosscoderStep, AgreesWithTheReferenceOnARandomBatch) {
+  RandomBatch batch;
+  const reference::Setting setting{.lambda = 0.3, .alpha = 0.05, .stretch = 1.7};
+  const auto o = reference::forward(batch.sizes, batch.weights, setting, batch.x);
+  const auto g = reference::parameters_of(
+      batch.sizes, reference::gradients(batch.sizes, batch.weights, setting, batch.x), at::kDouble);
+  for (const auto& [name, dtype, tolerance] : kPrecisions) {
+    SCOPED_TRACE(name);
+    const auto parameters = reference::parameters_of(batch.sizes, batch.weights, dtype);
+    auto gradients = parameters.empty_like();
+    CrosscoderStep step(random_config(), 200, parameters);
+    const LossTerms terms =
+        step(parameters, reference::tensor_of(batch.x, {150, 3, 5}, dtype), 0.3, gradients);
+    expect_close(terms.loss, o.loss, tolerance);
+    EXPECT_EQ(std::llround(terms.l0 * 450), o.num_open);
+    const auto expected = g.named(), computed = gradients.named();
+    for (std::size_t i = 0; i < 5; ++i)
+      EXPECT_LE(length(computed[i].second.to(at::kDouble) - expected[i].second) /
+                    length(expected[i].second),
+                tolerance)
+          << expected[i].first;
+  }
+}
+
+// All gradients but the threshold's, which is a surrogate, are those of the loss with the gates
+// held fixed.
+TEST(CrosscoderStep, AgreesWithAutograd) {
+  RandomBatch batch;
+  const auto parameters = reference::parameters_of(batch.sizes, batch.weights, at::kDouble);
+  const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, at::kDouble);
+  auto gradients = parameters.empty_like();
+  CrosscoderStep step(random_config(), 150, parameters);
+  const LossTerms terms = step(parameters, x_BKD, 0.3, gradients);
+
+  std::vector<at::Tensor> leaves;
+  for (const auto& [name, p] : parameters.named())
+    leaves.push_back(p.detach().clone().requires_grad_(true));
+  const at::Tensor p_BF = at::einsum("bkd,kdf->bf", {x_BKD, leaves[0]}) + leaves[1].sum(0);
+  const at::Tensor norm_KF = leaves[2].norm(2, -1);
+  const at::Tensor gate_BKF = (p_BF.unsqueeze(1) * norm_KF).detach().gt(leaves[4].detach().exp());
+  const at::Tensor code_BKF = p_BF.unsqueeze(1) * gate_BKF;
+  const at::Tensor r_BKD = at::einsum("bkf,kfd->bkd", {code_BKF, leaves[2]}) + leaves[3];
+  const at::Tensor mean_F = (code_BKF * norm_KF * 1.7).tanh().mean(at::IntArrayRef{0, 1});
+  const at::Tensor loss =
+      (r_BKD - x_BKD).square().sum(-1).mean() + 0.3 * (mean_F * (1 + mean_F / 0.05)).sum();
+  expect_close(terms.loss, loss.item<double>(), 1e-12);
+  const auto autograd = torch::autograd::grad({loss}, {leaves[0], leaves[1], leaves[2], leaves[3]});
+  const auto written = gradients.named();
+  for (std::size_t i = 0; i < 4; ++i)
+    EXPECT_LE(length(written[i].second - autograd[i]) / length(autograd[i]), 1e-12)
+        << written[i].first;
+}
+
+// A decoder row of zeros has no direction and no norm: its feature never fires and nothing is
+// divided by 0.
+TEST(CrosscoderStep, HasFiniteGradientsForZeroDecoderRowsAndSilentFeatures) {
+  RandomBatch batch;
+  auto parameters = reference::parameters_of(batch.sizes, batch.weights, at::kFloat);
+  parameters.decoder_KFD.select(1, 3).zero_();
+  parameters.decoder_KFD[1][4].zero_();
+  parameters.encoder_bias_KF.select(1, 5).fill_(-1000);
+  auto gradients = parameters.empty_like();
+  CrosscoderStep step(random_config(), 150, parameters);
+  const LossTerms terms =
+      step(parameters, reference::tensor_of(batch.x, {150, 3, 5}, at::kFloat), 0.3, gradients);
+  EXPECT_TRUE(std::isfinite(terms.loss));
+  for (const auto& [name, g] : gradients.named())
+    EXPECT_TRUE(g.isfinite().all().item<bool>()) << name;
+  EXPECT_EQ(length(gradients.decoder_KFD.select(1, 3)), 0);
+  EXPECT_EQ(length(gradients.encoder_KDF.select(2, 5)), 0);
+  EXPECT_EQ(gradients.log_threshold_F[5].item<float>(), 0);
+}
+
+// A crosscoder of another library, small enough to write down.
+TEST(Crosscoder, AddsTheHeadsAndDecodesEach) {
+  const Crosscoder crosscoder(
+      {at::tensor({1., .5, 0., .2, 0., 1., .5, .3, .5, 0., 1., .4, .5, 1., 0., .6}, at::kDouble)
+           .reshape({2, 2, 4}),
+       at::tensor({.1, .2, .3, .1, .3, .2, .1, .3}, at::kDouble).reshape({2, 4}),
+       at::tensor({1., .5, .5, 1., 0., .5, .2, .3, .5, 0., 1., .5, .5, 1., .4, .6}, at::kDouble)
+           .reshape({2, 4, 2}),
+       at::tensor({.1, .2, .2, .1}, at::kDouble).reshape({2, 2}), at::zeros({4}, at::kDouble)});
+  const at::Tensor x_BKD = at::tensor({1., 2., 2., 1.}, at::kDouble).reshape({1, 2, 2});
+  const auto expect = [](const at::Tensor& value, std::vector<double> expected) {
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(at_index(value, static_cast<std::int64_t>(i)), expected[i], 1e-12);
+  };
+  expect(crosscoder.pre_activation(x_BKD), {2.9, 3.9, 3.4, 2.6});
+  expect(crosscoder.decode(at::ones({1, 4}, at::kDouble), 0), {1.8, 2.5});
+  expect(crosscoder.decode(at::ones({1, 4}, at::kDouble), 1), {2.6, 2.2});
+}
+
+TEST(Crosscoder, StartsWithEqualHeadsAndTransposedDecoders) {
+  const CrosscoderConfig config{.init_threshold = 0.15, .decoder_transpose_init = 2, .d_sae = 7};
+  const at::Tensor encoder_DF = at::rand({4, 7}), decoder_FD = at::rand({7, 4});
+  const auto p = initial_parameters(config, 3, encoder_DF, decoder_FD);
+  EXPECT_EQ(p.count(), 2 * 3 * 4 * 7 + 3 * 7 + 3 * 4 + 7);
+  for (std::int64_t k = 0; k < 3; ++k) {
+    EXPECT_TRUE(at::equal(p.decoder_KFD[k], decoder_FD));
+    EXPECT_TRUE(at::equal(p.encoder_KDF[k], decoder_FD.t() * 2));
+  }
+  EXPECT_EQ(length(p.encoder_bias_KF) + length(p.decoder_bias_KD), 0);
+  EXPECT_FLOAT_EQ(p.log_threshold_F[6].item<float>(), std::log(0.15f));
+  const CrosscoderConfig own{.decoder_transpose_init = 0, .d_sae = 7};
+  EXPECT_TRUE(
+      at::equal(initial_parameters(own, 3, encoder_DF, decoder_FD).encoder_KDF[1], encoder_DF));
+}
+
+TEST(Crosscoder, CodesFollowTheOrderOfTheRows) {
+  RandomBatch batch;
+  const Crosscoder crosscoder(reference::parameters_of(batch.sizes, batch.weights, at::kDouble));
+  const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, at::kDouble);
+  const at::Tensor codes = crosscoder.codes(crosscoder.pre_activation(x_BKD), 1);
+  const at::Tensor flipped = crosscoder.codes(crosscoder.pre_activation(x_BKD.flip(0)), 1);
+  EXPECT_LE((codes - flipped.flip(0)).abs().max().item<double>(), 1e-12);
 }
 
 }  // namespace

@@ -36,17 +36,20 @@ bool pca_is_exact_possible(const at::Tensor& x_VKD) {
 }
 
 TrajectorySpectrum::TrajectorySpectrum(const at::Tensor& x_VKD) : x_VKD_(x_VKD) {
-  require(pca_is_exact_possible(x_VKD), "an exact PCA of {} rows of {} numbers is more than {} on both sides",
-          x_VKD.size(0), x_VKD.size(1) * x_VKD.size(2), kMaxExactSize);
+  require(pca_is_exact_possible(x_VKD),
+          "an exact PCA of {} rows of {} numbers is more than {} on both sides", x_VKD.size(0),
+          x_VKD.size(1) * x_VKD.size(2), kMaxExactSize);
   rows_ = x_VKD.size(0) < x_VKD.size(1) * x_VKD.size(2);
-  const auto [values, vectors] = at::linalg_eigh(rows_ ? gram_of_rows(x_VKD) : gram_of_columns(x_VKD.flatten(1)));
+  const auto [values, vectors] =
+      at::linalg_eigh(rows_ ? gram_of_rows(x_VKD) : gram_of_columns(x_VKD.flatten(1)));
   squared_singular_values_ = values.flip(0).clamp_min(0);
   vectors_ = vectors.flip(1);
 }
 
 double TrajectorySpectrum::explained_variance(std::int64_t rank) const {
   const double all = squared_singular_values_.sum().item<double>();
-  const double first = squared_singular_values_.narrow(0, 0, std::min(rank, max_rank())).sum().item<double>();
+  const double first =
+      squared_singular_values_.narrow(0, 0, std::min(rank, max_rank())).sum().item<double>();
   return all > 0 ? first / all : 0;
 }
 
@@ -57,8 +60,9 @@ TrajectoryPca TrajectorySpectrum::at_rank(std::int64_t rank) const {
   // With rows: scores U and loadings U^T A. With columns: loadings V^T and scores A V.
   pca.scores_VR = rows_ ? first : a_VN.mm(first);
   const at::Tensor loadings_RN = rows_ ? first.t().mm(a_VN) : first.t();
-  pca.loadings_KRD =
-      loadings_RN.reshape({pca.rank, x_VKD_.size(1), x_VKD_.size(2)}).permute({1, 0, 2}).contiguous();
+  pca.loadings_KRD = loadings_RN.reshape({pca.rank, x_VKD_.size(1), x_VKD_.size(2)})
+                         .permute({1, 0, 2})
+                         .contiguous();
   return pca;
 }
 

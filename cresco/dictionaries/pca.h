@@ -1,7 +1,7 @@
 // PCA of all snapshots side by side: the best linear account of the same rows at a given rank.
 //
-// The matrix is A = [X_1 | ... | X_K], (V, K D), each X_k centred. As A = Z P, row v has one score vector
-// Z[v] for all snapshots and snapshot k the loadings P_k, its D columns of P.
+// The matrix is A = [X_1 | ... | X_K], (V, K D), each X_k centred. As A = Z P, row v has one score
+// vector Z[v] for all snapshots and snapshot k the loadings P_k, its D columns of P.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,8 +12,8 @@ namespace cresco::dictionaries {
 
 struct TrajectoryPca {
   std::int64_t rank = 0;
-  at::Tensor scores_VR;      // float
-  at::Tensor loadings_KRD;   // float
+  at::Tensor scores_VR;     // float
+  at::Tensor loadings_KRD;  // float
 };
 
 // Singular values squared of A in descending order (double), exact, by the smaller of its two Gram
@@ -30,8 +30,9 @@ class TrajectorySpectrum {
   TrajectoryPca at_rank(std::int64_t rank) const;
 
  private:
-  at::Tensor x_VKD_, squared_singular_values_, vectors_;  // eigenvectors of the Gram matrix, as columns
-  bool rows_ = false;                                     // of A A^T rather than A^T A
+  at::Tensor x_VKD_, squared_singular_values_,
+      vectors_;        // eigenvectors of the Gram matrix, as columns
+  bool rows_ = false;  // of A A^T rather than A^T A
 };
 
 }  // namespace cresco::dictionaries

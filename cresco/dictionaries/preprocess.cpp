@@ -12,9 +12,15 @@ SnapshotStatistics snapshot_statistics(const at::Tensor& matrix_VD, const std::s
   if (mode == "none") return {};
   SnapshotStatistics statistics{matrix_VD.mean(0), 1};
   if (mode == "center") return statistics;
-  require_usage(mode == "center_scale", "input_preprocess '{}' is not one of none, center, center_scale", mode);
-  const double mean_square =
-      (matrix_VD - statistics.mean_D).square_().sum(1).mean().div_(matrix_VD.size(1)).clamp_min_(1e-8).item<double>();
+  require_usage(mode == "center_scale",
+                "input_preprocess '{}' is not one of none, center, center_scale", mode);
+  const double mean_square = (matrix_VD - statistics.mean_D)
+                                 .square_()
+                                 .sum(1)
+                                 .mean()
+                                 .div_(matrix_VD.size(1))
+                                 .clamp_min_(1e-8)
+                                 .item<double>();
   statistics.scale = std::sqrt(static_cast<float>(mean_square));
   return statistics;
 }
@@ -30,11 +36,13 @@ at::Tensor restore(const at::Tensor& x_VD, const SnapshotStatistics& statistics)
   return x_VD * statistics.scale + statistics.mean_D;
 }
 
-PreprocessedStack preprocess_stack(const trajectories::Stack& stack, const std::vector<std::int64_t>& indices,
+PreprocessedStack preprocess_stack(const trajectories::Stack& stack,
+                                   const std::vector<std::int64_t>& indices,
                                    const std::string& mode, at::Device device) {
   const auto K = static_cast<std::int64_t>(indices.size());
-  PreprocessedStack out{at::empty({stack.num_rows(), K, stack.width()}, at::TensorOptions(at::kFloat).device(device)),
-                        {}};
+  PreprocessedStack out{
+      at::empty({stack.num_rows(), K, stack.width()}, at::TensorOptions(at::kFloat).device(device)),
+      {}};
   for (std::int64_t k = 0; k < K; ++k) {
     const at::Tensor matrix_VD = stack.at(indices[static_cast<std::size_t>(k)]);
     out.statistics.push_back(snapshot_statistics(matrix_VD, mode));

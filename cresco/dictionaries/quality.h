@@ -1,5 +1,5 @@
-// How well a crosscoder reconstructs, over all rows, with sums in double. The formula of every id stands
-// in docs/metrics.md.
+// How well a crosscoder reconstructs, over all rows, with sums in double. The formula of every id
+// stands in docs/metrics.md.
 #pragma once
 
 #include "cresco/dictionaries/crosscoder.h"
@@ -11,7 +11,8 @@
 namespace cresco::dictionaries {
 
 struct SnapshotQuality {
-  double explained_variance = 0;  // about the column means; NaN for a snapshot whose rows are all alike
+  double explained_variance =
+      0;  // about the column means; NaN for a snapshot whose rows are all alike
   double l0 = 0;
   double dead_rate = 0;  // id dead_rate_1e-4
 };

@@ -1,5 +1,6 @@
-// A dictionary on disk, in the layout of the released crosscoders: <name>.safetensors with five float32
-// tensors, <name>.config.json with what made it, <name>.md for people. See docs/formats/dictionary.md.
+// A dictionary on disk, in the layout of the released crosscoders: <name>.safetensors with five
+// float32 tensors, <name>.config.json with what made it, <name>.md for people. See
+// docs/formats/dictionary.md.
 #pragma once
 
 #include "cresco/dictionaries/crosscoder.h"
@@ -12,13 +13,13 @@
 namespace cresco::dictionaries {
 
 struct Dictionary {
-  std::string name;                  // the files' stem
-  std::string model_name, matrix;    // matrix is "" when the file does not say
-  std::vector<std::int64_t> steps;   // one per head, in their order
+  std::string name;                 // the files' stem
+  std::string model_name, matrix;   // matrix is "" when the file does not say
+  std::vector<std::int64_t> steps;  // one per head, in their order
   std::int64_t seed = 0;
   CrosscoderConfig training;
   CrosscoderParameters parameters;
-  Json quality = Json::object();     // explained_variance, reconstruction_mse, mean_l0, dead_rate, ...
+  Json quality = Json::object();  // explained_variance, reconstruction_mse, mean_l0, dead_rate, ...
   Json provenance = Json::object();  // what made it
 
   std::vector<Path> files(const Path& folder) const;
@@ -30,8 +31,8 @@ void write_dictionary(const Path& folder, const Dictionary& dictionary);
 // `path` is a .safetensors file or a folder that holds exactly one with its .config.json.
 Path dictionary_file(const Path& path);
 
-// Error for tensors that are missing, do not fit each other or the config, or hold numbers that are not
-// finite, and for kinds of dictionary that this program does not compute.
+// Error for tensors that are missing, do not fit each other or the config, or hold numbers that are
+// not finite, and for kinds of dictionary that this program does not compute.
 Dictionary read_dictionary(const Path& path);
 
 }  // namespace cresco::dictionaries

@@ -9,7 +9,9 @@ std::int64_t share(double fraction, std::int64_t num_steps) {
   return static_cast<std::int64_t>(fraction * static_cast<double>(num_steps));
 }
 
-double ratio(std::int64_t a, std::int64_t b) { return static_cast<double>(a) / static_cast<double>(b); }
+double ratio(std::int64_t a, std::int64_t b) {
+  return static_cast<double>(a) / static_cast<double>(b);
+}
 
 }  // namespace
 
@@ -24,7 +26,8 @@ double sparsity_factor(std::int64_t step, std::int64_t num_steps, double warmup_
 
 double learning_rate_factor(std::int64_t step, std::int64_t num_steps, double warmup_fraction,
                             double decay_fraction) {
-  const std::int64_t warmup = share(warmup_fraction, num_steps), decay = share(decay_fraction, num_steps);
+  const std::int64_t warmup = share(warmup_fraction, num_steps),
+                     decay = share(decay_fraction, num_steps);
   if (step < warmup) return ratio(step + 1, warmup);
   const std::int64_t start = num_steps - decay;
   if (decay > 0 && step >= start) return std::max(0.0, 1 - ratio(step - start, decay));

@@ -56,11 +56,13 @@ bool holds_anything(const Path& folder) {
 }
 
 // Decides whether what stands in the folder can be gone on with, and leaves it ready for that.
-void open_folder(const TrainingRun& run, const Path& folder, const Json& settings, std::int64_t last_step) {
+void open_folder(const TrainingRun& run, const Path& folder, const Json& settings,
+                 std::int64_t last_step) {
   const TrainingStates states(folder);
   remove_temporaries(folder);
   if (run.overwrite) clear_folder(folder);
-  require(run.resume != "must" || !states.steps().empty(), "{}: has no state to resume from", folder.string());
+  require(run.resume != "must" || !states.steps().empty(), "{}: has no state to resume from",
+          folder.string());
   if (!holds_anything(folder)) {
     write_json_file(folder / "settings.json", settings);
     return;
@@ -69,12 +71,12 @@ void open_folder(const TrainingRun& run, const Path& folder, const Json& setting
   require(run.resume != "never" && std::filesystem::exists(settings_path),
           "{}: exists already; --overwrite replaces it", folder.string());
   const std::string differs = difference(read_json_file(settings_path), settings);
-  require(differs.empty(), "{}: holds a training with other settings: {}; --overwrite replaces it", folder.string(),
-          differs);
+  require(differs.empty(), "{}: holds a training with other settings: {}; --overwrite replaces it",
+          folder.string(), differs);
   if (std::filesystem::exists(complete)) {
     const auto steps = states.steps();
-    require(!steps.empty() && steps.back() < last_step, "{}: is complete already; --overwrite makes it anew",
-            folder.string());
+    require(!steps.empty() && steps.back() < last_step,
+            "{}: is complete already; --overwrite makes it anew", folder.string());
     std::filesystem::remove(complete);
   }
 }
@@ -98,16 +100,16 @@ Json released_quality(const Quality& quality, const CrosscoderParameters& parame
 // One training in memory: everything that a step needs.
 class Trainer {
  public:
-  Trainer(const TrainingRun& run, const TrainingPlan& plan, const trajectories::Stack& stack, const Path& folder,
-          at::Device device, Progress& progress)
+  Trainer(const TrainingRun& run, const TrainingPlan& plan, const trajectories::Stack& stack,
+          const Path& folder, at::Device device, Progress& progress)
       : run_(run), plan_(plan), folder_(folder), states_(folder), progress_(progress) {
     std::vector<std::int64_t> all(stack.steps().size());
     std::iota(all.begin(), all.end(), 0);
     x_VKD_ = preprocess_stack(stack, all, run.training.input_preprocess, device).x_VKD;
     const RandomKind kind = random_kind(run.random);
     const auto drawn = draw_initial_matrices(kind, run.seed, stack.width(), run.training.d_sae);
-    parameters_ = initial_parameters(run.training, stack.num_snapshots(), drawn.encoder_DF.to(device),
-                                     drawn.decoder_FD.to(device));
+    parameters_ = initial_parameters(run.training, stack.num_snapshots(),
+                                     drawn.encoder_DF.to(device), drawn.decoder_FD.to(device));
     gradients_ = parameters_.empty_like();
     for (const auto& [name, gradient] : gradients_.named()) gradient_list_.push_back(gradient);
     optimizer_ = optim::make_moment_optimizer(run.training.optimizer, {}, parameters_.named());
@@ -119,17 +121,18 @@ class Trainer {
 
   void run() {
     const std::int64_t first = states_.read_newest(parameters_, *optimizer_, progress_);
-    require(first <= plan_.last_step, "{}: its state is at step {}, past the {} asked for", folder_.string(), first,
-            plan_.last_step);
+    require(first <= plan_.last_step, "{}: its state is at step {}, past the {} asked for",
+            folder_.string(), first, plan_.last_step);
     artifacts::MetricsLog log(folder_ / "metrics.jsonl", first - 1);
     progress_.begin("train", plan_.last_step, "step");
     const double started = now_seconds();
     for (std::int64_t step = first; step < plan_.last_step; ++step) {
       if (run_.stop_requested()) stop(step, log);
       const LossTerms terms = take(step, log);
-      const double rate = static_cast<double>((step + 1 - first) * batch_BKD_.size(0)) / (now_seconds() - started);
-      progress_.update(step + 1, fmt::format("loss {:.4g} | l0 {:.1f} | {} rows/s", terms.loss, terms.l0,
-                                             human_count(rate)));
+      const double rate =
+          static_cast<double>((step + 1 - first) * batch_BKD_.size(0)) / (now_seconds() - started);
+      progress_.update(step + 1, fmt::format("loss {:.4g} | l0 {:.1f} | {} rows/s", terms.loss,
+                                             terms.l0, human_count(rate)));
       if (run_.state_every > 0 && (step + 1) % run_.state_every == 0) write_state(step + 1, log);
     }
     progress_.end();
@@ -160,9 +163,10 @@ class Trainer {
   LossTerms take(std::int64_t step, artifacts::MetricsLog& log) {
     const CrosscoderConfig& c = run_.training;
     const at::Tensor batch_BKD = gather(step);
-    const double l1 = c.l1_coefficient * sparsity_factor(step, plan_.num_steps, c.l1_warmup_fraction);
-    const double lr =
-        c.lr * learning_rate_factor(step, plan_.num_steps, c.lr_warmup_fraction, c.lr_decay_fraction);
+    const double l1 =
+        c.l1_coefficient * sparsity_factor(step, plan_.num_steps, c.l1_warmup_fraction);
+    const double lr = c.lr * learning_rate_factor(step, plan_.num_steps, c.lr_warmup_fraction,
+                                                  c.lr_decay_fraction);
     const LossTerms terms = (*step_)(parameters_, batch_BKD, l1, gradients_);
     if (!std::isfinite(terms.loss)) fail_not_finite(step, terms);
     if (step % run_.log_every == 0)
@@ -186,7 +190,8 @@ class Trainer {
   [[noreturn]] void stop(std::int64_t step, artifacts::MetricsLog& log) {
     progress_.end();
     if (step > 0) write_state(step, log);
-    throw Interrupted(fmt::format("stopped before step {}; this goes on: {}", step, join(run_.manifest.command, " ")));
+    throw Interrupted(fmt::format("stopped before step {}; this goes on: {}", step,
+                                  join(run_.manifest.command, " ")));
   }
 
   [[noreturn]] void fail_not_finite(std::int64_t step, const LossTerms& terms) {
@@ -218,11 +223,13 @@ void check_run(const TrainingRun& run, const trajectories::Stack& stack) {
                 "resume '{}' is not one of auto, never, must", run.resume);
   require_usage(run.max_steps >= 0, "max_steps is {}, expected 0 (all) or more", run.max_steps);
   require_usage(run.log_every >= 1, "log_every is {}, expected 1 or more", run.log_every);
-  require_usage(run.state_every >= 0, "state_every is {}, expected 0 (none) or more", run.state_every);
+  require_usage(run.state_every >= 0, "state_every is {}, expected 0 (none) or more",
+                run.state_every);
   require_usage(!run.name.empty() && run.name.find('/') == std::string::npos && run.name[0] != '.',
                 "name '{}' cannot be a file's name", run.name);
-  require(stack.num_rows() < std::int64_t{1} << 32, "{}: has {} rows, more than an order of rows can number",
-          stack.path().string(), stack.num_rows());
+  require(stack.num_rows() < std::int64_t{1} << 32,
+          "{}: has {} rows, more than an order of rows can number", stack.path().string(),
+          stack.num_rows());
 }
 
 }  // namespace
@@ -231,21 +238,24 @@ TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& st
   check_run(run, stack);
   const CrosscoderConfig c = resolved(run.training, stack.width());
   const std::int64_t V = stack.num_rows(), per_epoch = steps_per_epoch(V, c.batch_size);
-  require_usage(c.n_epochs <= (std::int64_t{1} << 40) / per_epoch, "n_epochs is {}: too many steps", c.n_epochs);
+  require_usage(c.n_epochs <= (std::int64_t{1} << 40) / per_epoch, "n_epochs is {}: too many steps",
+                c.n_epochs);
   TrainingPlan plan{.num_steps = c.n_epochs * per_epoch};
   plan.last_step = run.max_steps > 0 ? std::min(run.max_steps, plan.num_steps) : plan.num_steps;
-  const double K = static_cast<double>(stack.num_snapshots()), D = static_cast<double>(stack.width());
+  const double K = static_cast<double>(stack.num_snapshots()),
+               D = static_cast<double>(stack.width());
   const double F = static_cast<double>(c.d_sae), B = static_cast<double>(std::min(c.batch_size, V));
   const double rows = static_cast<double>(plan.last_step / per_epoch * V +
                                           std::min(plan.last_step % per_epoch * c.batch_size, V));
   plan.flops = 10 * rows * K * D * F;
-  plan.memory_bytes = 4 * (static_cast<double>(V) * K * D + 4 * (2 * K * D * F + K * F + K * D + F) +
-                           2 * B * K * F + 3 * B * F + 2 * B * K * D);
+  plan.memory_bytes =
+      4 * (static_cast<double>(V) * K * D + 4 * (2 * K * D * F + K * F + K * D + F) +
+           2 * B * K * F + 3 * B * F + 2 * B * K * D);
   return plan;
 }
 
-TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::Stack& stack, const Path& folder,
-                                 at::Device device, Progress& progress) {
+TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::Stack& stack,
+                                 const Path& folder, at::Device device, Progress& progress) {
   const TrainingPlan plan = plan_training(given, stack);
   TrainingRun run = given;
   run.training = resolved(given.training, stack.width());

@@ -15,14 +15,15 @@ namespace {
 void read_into(const Path& folder, std::int64_t step, const CrosscoderParameters& parameters,
                optim::MomentOptimizer& optimizer) {
   const Json info = read_json_file(folder / "state.json");
-  require(get_int(info, "step", folder.string()) == step, "{}: its state.json names step {}", folder.string(),
-          get_int(info, "step", folder.string()));
+  require(get_int(info, "step", folder.string()) == step, "{}: its state.json names step {}",
+          folder.string(), get_int(info, "step", folder.string()));
   const formats::SafetensorsFile file(folder / "state.safetensors");
   std::vector<at::Tensor> stored;
   for (const auto& [name, p] : parameters.named()) {
     stored.push_back(tensor::to_tensor(file.tensor(name)));
-    require(stored.back().sizes() == p.sizes(), "{}: '{}' has shape {}, expected {}", file.path().string(), name,
-            formats::shape_text(stored.back().sizes().vec()), formats::shape_text(p.sizes().vec()));
+    require(stored.back().sizes() == p.sizes(), "{}: '{}' has shape {}, expected {}",
+            file.path().string(), name, formats::shape_text(stored.back().sizes().vec()),
+            formats::shape_text(p.sizes().vec()));
   }
   optimizer.load(file);
   std::size_t i = 0;
@@ -59,8 +60,10 @@ std::string TrainingStates::newest_name() const {
 void TrainingStates::write(std::int64_t step, const CrosscoderParameters& parameters,
                            const optim::MomentOptimizer& optimizer) const {
   const std::string bad = first_not_finite(parameters);
-  require(bad.empty(), "after {} steps {} holds numbers that are not finite: is lr too high? Last good state: {}", step,
-          bad, newest_name());
+  require(
+      bad.empty(),
+      "after {} steps {} holds numbers that are not finite: is lr too high? Last good state: {}",
+      step, bad, newest_name());
   std::filesystem::create_directories(folder_);
   AtomicFolder folder(path(step));
   std::vector<tensor::NamedTensor> tensors = parameters.named();
@@ -77,7 +80,8 @@ void TrainingStates::keep_last(std::size_t count) const {
   if (count == 0) std::filesystem::remove_all(folder_);
 }
 
-std::int64_t TrainingStates::read_newest(const CrosscoderParameters& parameters, optim::MomentOptimizer& optimizer,
+std::int64_t TrainingStates::read_newest(const CrosscoderParameters& parameters,
+                                         optim::MomentOptimizer& optimizer,
                                          Progress& progress) const {
   remove_temporaries(folder_);
   auto all = steps();

@@ -1,5 +1,5 @@
-// What a training resumes from: folders state/step<N>/ with the parameters and moments after N updates.
-// Row orders, schedules and random numbers are functions of the step and need no saving.
+// What a training resumes from: folders state/step<N>/ with the parameters and moments after N
+// updates. Row orders, schedules and random numbers are functions of the step and need no saving.
 #pragma once
 
 #include "cresco/base/progress.h"
@@ -19,10 +19,12 @@ class TrainingStates {
   Path path(std::int64_t step) const { return folder_ / ("step" + std::to_string(step)); }
 
   // Keeps the last two. Error with the tensor's name when a parameter is not finite.
-  void write(std::int64_t step, const CrosscoderParameters& parameters, const optim::MomentOptimizer& optimizer) const;
-  // Copies the newest readable state into both and returns its step; 0 and no change when there is none.
-  std::int64_t read_newest(const CrosscoderParameters& parameters, optim::MomentOptimizer& optimizer,
-                           Progress& progress) const;
+  void write(std::int64_t step, const CrosscoderParameters& parameters,
+             const optim::MomentOptimizer& optimizer) const;
+  // Copies the newest readable state into both and returns its step; 0 and no change when there is
+  // none.
+  std::int64_t read_newest(const CrosscoderParameters& parameters,
+                           optim::MomentOptimizer& optimizer, Progress& progress) const;
   void keep_last(std::size_t count) const;
   std::string newest_name() const;  // for messages
 

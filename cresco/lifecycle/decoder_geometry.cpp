@@ -10,7 +10,8 @@ namespace {
 // A head at a time, in double: 1 - cos of every row of a with that of b.
 at::Tensor one_minus_cos(const at::Tensor& a_FD, const at::Tensor& b_FD) {
   const at::Tensor a = a_FD.to(at::kDouble), b = b_FD.to(at::kDouble);
-  const at::Tensor norms_F = at::linalg_vector_norm(a, 2, {-1}) * at::linalg_vector_norm(b, 2, {-1});
+  const at::Tensor norms_F =
+      at::linalg_vector_norm(a, 2, {-1}) * at::linalg_vector_norm(b, 2, {-1});
   return 1 - (a * b).sum(-1) / (norms_F + 1e-12);
 }
 
@@ -33,7 +34,8 @@ at::Tensor adjacent_rotation(const at::Tensor& decoder_KFD) {
 
 at::Tensor distance_to_terminal(const at::Tensor& decoder_KFD) {
   std::vector<at::Tensor> distances;
-  for (std::int64_t k = 0; k < decoder_KFD.size(0); ++k) distances.push_back(one_minus_cos(decoder_KFD[k], decoder_KFD[-1]));
+  for (std::int64_t k = 0; k < decoder_KFD.size(0); ++k)
+    distances.push_back(one_minus_cos(decoder_KFD[k], decoder_KFD[-1]));
   return at::stack(distances).to(at::kCPU);
 }
 

@@ -1,7 +1,7 @@
 // How the decoder rows of each feature move over the snapshots, and how often each feature fires.
 //
-// Shape suffixes in this folder: K snapshots, F features, V rows, D width; J = K - 1 pairs of neighbours.
-// Arrays of per-feature numbers are double on the CPU.
+// Shape suffixes in this folder: K snapshots, F features, V rows, D width; J = K - 1 pairs of
+// neighbours. Arrays of per-feature numbers are double on the CPU.
 #pragma once
 
 #include "cresco/dictionaries/crosscoder.h"
@@ -18,6 +18,7 @@ at::Tensor adjacent_rotation(const at::Tensor& decoder_KFD);  // (J,F)
 at::Tensor distance_to_terminal(const at::Tensor& decoder_KFD);  // (K,F)
 
 // The share of rows on which the gate p |W_D[k,f]| > theta[f] is open. x_VKD is preprocessed.
-at::Tensor firing_rates(const dictionaries::Crosscoder& crosscoder, const at::Tensor& x_VKD);  // (K,F)
+at::Tensor firing_rates(const dictionaries::Crosscoder& crosscoder,
+                        const at::Tensor& x_VKD);  // (K,F)
 
 }  // namespace cresco::lifecycle

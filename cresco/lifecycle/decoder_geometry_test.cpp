@@ -25,8 +25,9 @@ TEST(FiringRates, AreThoseKnownForTheFixture) {
 
 TEST(FiringRates, CountRowsWhereThePreActivationPassesThresholdByNorm) {
   at::manual_seed(1);
-  const dictionaries::Crosscoder crosscoder({at::randn({3, 8, 20}), at::randn({3, 20}), at::randn({3, 20, 8}),
-                                             at::randn({3, 8}), at::randn({20})});
+  const dictionaries::Crosscoder crosscoder({at::randn({3, 8, 20}), at::randn({3, 20}),
+                                             at::randn({3, 20, 8}), at::randn({3, 8}),
+                                             at::randn({20})});
   const at::Tensor x_VKD = at::randn({500, 3, 8});
   const at::Tensor p = at::einsum("vkd,kdf->vf", {x_VKD, crosscoder.parameters().encoder_KDF}) +
                        crosscoder.parameters().encoder_bias_KF.sum(0);

@@ -51,7 +51,8 @@ std::vector<double> log_time(const std::vector<std::int64_t>& steps) {
   const auto position = [](std::int64_t step) { return std::log10(static_cast<double>(step) + 1); };
   const double first = position(steps.front()), last = position(steps.back());
   std::vector<double> tau;
-  for (const std::int64_t step : steps) tau.push_back(last > first ? (position(step) - first) / (last - first) : 0);
+  for (const std::int64_t step : steps)
+    tau.push_back(last > first ? (position(step) - first) / (last - first) : 0);
   return tau;
 }
 
@@ -76,16 +77,18 @@ Profile profile_of(const std::vector<double>& norms, const std::vector<double>& 
   const float alive_fraction = static_cast<float>(num_alive) / static_cast<float>(exact.size());
   const float span = static_cast<float>(last_alive - first_alive);
 
-  if ((alive_fraction >= 0.70f && range <= 0.35f) || std::min({early, mid, late}) >= 0.45f) return Profile::Persistent;
-  if (mid_peak >= 0.75f && mid_peak - std::max(early, late) >= 0.35f && late <= 0.30f && span <= 0.35f &&
-      peak_tau > 0.35 && peak_tau < 0.65)
+  if ((alive_fraction >= 0.70f && range <= 0.35f) || std::min({early, mid, late}) >= 0.45f)
+    return Profile::Persistent;
+  if (mid_peak >= 0.75f && mid_peak - std::max(early, late) >= 0.35f && late <= 0.30f &&
+      span <= 0.35f && peak_tau > 0.35 && peak_tau < 0.65)
     return Profile::Transitional;
   if (early >= 0.50f && early - late >= 0.30f && peak_tau <= 0.45) return Profile::EarlyDecaying;
   if (late >= 0.50f && late - early >= 0.30f && peak_tau >= 0.55) return Profile::LateEmerging;
   return Profile::Mixed;
 }
 
-std::vector<NormLifecycle> norm_lifecycles(const at::Tensor& norms_KF, const std::vector<std::int64_t>& steps) {
+std::vector<NormLifecycle> norm_lifecycles(const at::Tensor& norms_KF,
+                                           const std::vector<std::int64_t>& steps) {
   const at::Tensor norms_FK = norms_KF.to(at::kCPU, at::kDouble).t().contiguous();
   const double largest = norms_FK.max().item<double>();
   const std::vector<double> tau = log_time(steps);

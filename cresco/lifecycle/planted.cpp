@@ -4,8 +4,8 @@
 
 namespace cresco::lifecycle {
 
-artifacts::Table planted_table(const dictionaries::Crosscoder& crosscoder, const at::Tensor& x_VKD, std::int64_t k,
-                               const std::vector<PlantedFeature>& planted) {
+artifacts::Table planted_table(const dictionaries::Crosscoder& crosscoder, const at::Tensor& x_VKD,
+                               std::int64_t k, const std::vector<PlantedFeature>& planted) {
   constexpr double kFound = 0.8;
   artifacts::Table table({"planted", "num_tokens", "feature", "score", "found"});
   // Only rows of some planted feature count: the language says nothing of the others.
@@ -26,8 +26,8 @@ artifacts::Table planted_table(const dictionaries::Crosscoder& crosscoder, const
     if (size == 0) continue;  // no word of it is one token
     const at::Tensor score_F = 2 * mine_R.matmul(fires_RF) / (fired_F + size);
     const double score = score_F.max().item<double>();
-    table.add(planted[i].name, static_cast<std::int64_t>(size), score_F.argmax().item<std::int64_t>(), score,
-              score >= kFound ? 1 : 0);
+    table.add(planted[i].name, static_cast<std::int64_t>(size),
+              score_F.argmax().item<std::int64_t>(), score, score >= kFound ? 1 : 0);
   }
   return table;
 }

@@ -22,7 +22,8 @@ std::vector<SnapshotPopulation> population(const at::Tensor& norms_KF, const at:
     return all;
   }
   const at::Tensor columns = at::tensor(living, at::kLong);
-  const at::Tensor norms_KL = norms_KF.index_select(1, columns), rates_KL = rates_KF.index_select(1, columns);
+  const at::Tensor norms_KL = norms_KF.index_select(1, columns),
+                   rates_KL = rates_KF.index_select(1, columns);
   const at::Tensor peaks_L = norms_KL.amax(0);
   for (std::size_t k = 0; k < all.size(); ++k) {
     const at::Tensor norms_L = norms_KL[static_cast<std::int64_t>(k)];

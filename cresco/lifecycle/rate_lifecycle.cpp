@@ -43,7 +43,8 @@ std::int64_t stabilized(const Series& rates, const Series& direction, const Rate
   std::int64_t k = K;
   for (; k > 0; --k) {
     const auto i = static_cast<std::size_t>(k - 1);
-    const bool rate_stays = std::abs(rates[i] - level) < rule.rate_tolerance * std::abs(level) + 1e-12;
+    const bool rate_stays =
+        std::abs(rates[i] - level) < rule.rate_tolerance * std::abs(level) + 1e-12;
     const bool direction_stays = i >= direction.size() || direction[i] < rule.direction_tolerance;
     if (!rate_stays || !direction_stays) break;
   }
@@ -60,18 +61,20 @@ double weighted_drift(const Series& norms, const Series& rotation, std::int64_t 
   return sum / weights;
 }
 
-RateLifecycle lifecycle_of(const Series& rates, const Series& norms, const Series& rotation, const Series& direction,
-                           const RateRule& rule) {
+RateLifecycle lifecycle_of(const Series& rates, const Series& norms, const Series& rotation,
+                           const Series& direction, const RateRule& rule) {
   const auto K = static_cast<std::int64_t>(rates.size());
   const double peak = *std::max_element(rates.begin(), rates.end());
-  const std::int64_t latest_peak = K - 1 - (std::max_element(rates.rbegin(), rates.rend()) - rates.rbegin());
+  const std::int64_t latest_peak =
+      K - 1 - (std::max_element(rates.rbegin(), rates.rend()) - rates.rbegin());
   RateLifecycle life{K, peak > 0 ? latest_peak : K, 0, K, std::numeric_limits<double>::quiet_NaN()};
   if (peak < rule.floor) return life;
 
   std::vector<bool> active;
   for (const double rate : rates) active.push_back(rate > std::max(rule.floor, rule.alpha * peak));
   life.first_active = first_run(active, rule.consecutive);
-  life.lifetime = static_cast<double>(std::count(active.begin(), active.end(), true)) / static_cast<double>(K);
+  life.lifetime =
+      static_cast<double>(std::count(active.begin(), active.end(), true)) / static_cast<double>(K);
   life.stabilized = stabilized(rates, direction, rule);
   if (life.first_active < K) life.drift = weighted_drift(norms, rotation, life.first_active);
   return life;
@@ -80,8 +83,8 @@ RateLifecycle lifecycle_of(const Series& rates, const Series& norms, const Serie
 }  // namespace
 
 std::vector<RateLifecycle> rate_lifecycles(const at::Tensor& rates_KF, const at::Tensor& norms_KF,
-                                           const at::Tensor& rotation_JF, const at::Tensor& direction,
-                                           const RateRule& rule) {
+                                           const at::Tensor& rotation_JF,
+                                           const at::Tensor& direction, const RateRule& rule) {
   const auto rates = columns(rates_KF), norms = columns(norms_KF), rotation = columns(rotation_JF);
   const auto directions = columns(direction);
   std::vector<RateLifecycle> all;

@@ -11,12 +11,15 @@
 namespace cresco::lifecycle {
 namespace {
 
-at::Tensor column(std::vector<double> values) { return at::tensor(values, at::kDouble).unsqueeze(1); }
+at::Tensor column(std::vector<double> values) {
+  return at::tensor(values, at::kDouble).unsqueeze(1);
+}
 
 RateLifecycle of(std::vector<double> rates, const RateRule& rule = {}) {
   const auto K = static_cast<std::int64_t>(rates.size());
-  return rate_lifecycles(column(rates), at::ones({K, 1}, at::kDouble), at::full({K - 1, 1}, 0.01, at::kDouble),
-                         at::zeros({K, 1}, at::kDouble), rule)[0];
+  return rate_lifecycles(column(rates), at::ones({K, 1}, at::kDouble),
+                         at::full({K - 1, 1}, 0.01, at::kDouble), at::zeros({K, 1}, at::kDouble),
+                         rule)[0];
 }
 
 TEST(RateLifecycle, NeedsTwoActiveSnapshotsInARow) {
@@ -59,10 +62,12 @@ TEST(RateLifecycle, StabilizesByDistanceToTheLastDirectionOrByRotation) {
     decoder.push_back(static_cast<float>(std::sin(degrees * std::numbers::pi / 180)));
   }
   const at::Tensor decoder_KFD = at::tensor(decoder).reshape({4, 1, 2});
-  const at::Tensor rates = at::full({4, 1}, 0.3, at::kDouble), rotation = adjacent_rotation(decoder_KFD);
+  const at::Tensor rates = at::full({4, 1}, 0.3, at::kDouble),
+                   rotation = adjacent_rotation(decoder_KFD);
   const RateRule rule{.consecutive = 1, .direction_tolerance = 0.1};
   const auto with = [&](const at::Tensor& direction) {
-    return rate_lifecycles(rates, decoder_norms(decoder_KFD), rotation, direction, rule)[0].stabilized;
+    return rate_lifecycles(rates, decoder_norms(decoder_KFD), rotation, direction, rule)[0]
+        .stabilized;
   };
   EXPECT_EQ(with(distance_to_terminal(decoder_KFD)), 2);
   EXPECT_EQ(with(rotation), 0);

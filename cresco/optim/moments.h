@@ -24,7 +24,8 @@ class MomentOptimizer {
   // One update of every parameter; gradients and rates stand in the order of the parameters.
   void step(const std::vector<at::Tensor>& gradients, const std::vector<double>& lrs);
 
-  // "<parameter>.exp_avg", ".exp_avg_sq" and ".num_updates", for the resume state; load() copies them back.
+  // "<parameter>.exp_avg", ".exp_avg_sq" and ".num_updates", for the resume state; load() copies
+  // them back.
   std::vector<tensor::NamedTensor> state() const;
   void load(const formats::SafetensorsFile& file);
 

@@ -21,13 +21,15 @@ struct Reference {
     ++t;
     m = 0.9 * m + 0.1 * g;
     v = 0.999 * v + 0.001 * g * g;
-    p -= lr / (1 - std::pow(0.9, t)) * m / (std::sqrt(v) / std::sqrt(1 - std::pow(0.999, t)) + 1e-8);
+    p -=
+        lr / (1 - std::pow(0.9, t)) * m / (std::sqrt(v) / std::sqrt(1 - std::pow(0.999, t)) + 1e-8);
   }
   void sparse_adam(double g, double lr) {
     m = 0.9 * m + 0.1 * g;
     v = 0.999 * v + 0.001 * g * g;
     if (g != 0)
-      p -= lr * std::sqrt(1 - std::pow(0.999, t)) / (1 - std::pow(0.9, t)) * m / (std::sqrt(v) + 1e-8);
+      p -= lr * std::sqrt(1 - std::pow(0.999, t)) / (1 - std::pow(0.9, t)) * m /
+           (std::sqrt(v) + 1e-8);
   }
 };
 
@@ -92,7 +94,9 @@ TEST(MomentOptimizer, ResumesBitForBit) {
   const TemporaryFolder folder;
   for (const char* name : {"adam", "sparse_adam"}) {
     at::Tensor a = at::tensor({0.5f, -2.0f});
-    const auto g = [](int t) { return at::tensor({gradient(0, t), gradient(1, t)}, at::kDouble).to(at::kFloat); };
+    const auto g = [](int t) {
+      return at::tensor({gradient(0, t), gradient(1, t)}, at::kDouble).to(at::kFloat);
+    };
     const auto whole = make_moment_optimizer(name, {}, {{"p", a}});
     for (int t = 0; t < 5; ++t) whole->step({g(t)}, {1e-2});
     tensor::write_tensors(folder / "state", whole->state());

@@ -11,12 +11,14 @@ namespace cresco::optim {
 void SparseAdam::update(Slot& slot, const at::Tensor& gradient, double lr) {
   if (!gradient.any().item<bool>()) return;
   const double t = static_cast<double>(++slot.num_updates);
-  const double scaled_lr = lr * std::sqrt(1 - std::pow(decay_.beta2, t)) / (1 - std::pow(decay_.beta1, t));
+  const double scaled_lr =
+      lr * std::sqrt(1 - std::pow(decay_.beta2, t)) / (1 - std::pow(decay_.beta1, t));
   const at::Tensor g_contiguous = gradient.contiguous();
 
   AT_DISPATCH_FLOATING_TYPES(slot.parameter.scalar_type(), "sparse_adam", [&] {
     const auto b1 = static_cast<scalar_t>(decay_.beta1), b2 = static_cast<scalar_t>(decay_.beta2);
-    const auto c1 = static_cast<scalar_t>(1 - decay_.beta1), c2 = static_cast<scalar_t>(1 - decay_.beta2);
+    const auto c1 = static_cast<scalar_t>(1 - decay_.beta1),
+               c2 = static_cast<scalar_t>(1 - decay_.beta2);
     const auto eps = static_cast<scalar_t>(decay_.eps), rate = static_cast<scalar_t>(scaled_lr);
     scalar_t* const p = slot.parameter.mutable_data_ptr<scalar_t>();
     scalar_t* const m = slot.exp_avg.mutable_data_ptr<scalar_t>();

@@ -1,5 +1,5 @@
-// Adam that moves only what has a gradient. For each tensor: when every number of g is zero, nothing
-// happens and t stays; else t <- t + 1, both moments decay everywhere, and
+// Adam that moves only what has a gradient. For each tensor: when every number of g is zero,
+// nothing happens and t stays; else t <- t + 1, both moments decay everywhere, and
 //   where g != 0:  m <- m + (1 - b1) g;  v <- v + (1 - b2) g^2
 //                  p <- p - lr sqrt(1 - b2^t)/(1 - b1^t) * m / (sqrt(v) + eps)
 // t belongs to the tensor, not to the number: what wakes after a long silence takes a step of about

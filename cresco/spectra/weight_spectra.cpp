@@ -13,7 +13,8 @@ at::Tensor gram(const at::Tensor& tall) {
   at::Tensor sum = at::zeros({tall.size(1), tall.size(1)}, tall.options().dtype(at::kDouble));
   constexpr std::int64_t kBlock = 4096;
   for (std::int64_t row = 0; row < tall.size(0); row += kBlock) {
-    const at::Tensor block = tall.narrow(0, row, std::min(kBlock, tall.size(0) - row)).to(at::kDouble);
+    const at::Tensor block =
+        tall.narrow(0, row, std::min(kBlock, tall.size(0) - row)).to(at::kDouble);
     sum.addmm_(block.t(), block);
   }
   return sum;

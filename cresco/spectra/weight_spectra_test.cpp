@@ -24,7 +24,8 @@ TEST(WeightSpectrum, OfADiagonalIsTheDiagonal) {
   EXPECT_NEAR(s.frobenius_norm, std::sqrt(21), 1e-12);
   EXPECT_NEAR(s.spectral_norm, 4, 1e-12);
   EXPECT_NEAR(s.stable_rank, 21.0 / 16, 1e-12);
-  const double entropy = -(16 * std::log(16 / 21.) + 4 * std::log(4 / 21.) + std::log(1 / 21.)) / 21;
+  const double entropy =
+      -(16 * std::log(16 / 21.) + 4 * std::log(4 / 21.) + std::log(1 / 21.)) / 21;
   EXPECT_NEAR(s.effective_rank, std::exp(entropy), 1e-12);
 }
 

@@ -23,40 +23,47 @@ using trajectories::Stack;
 
 // The snapshots of the stack that the dictionary's heads stand for.
 std::vector<std::int64_t> heads_in(const Stack& stack, const Dictionary& dictionary) {
-  require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}", stack.path().string(),
-          stack.width(), dictionary.parameters.width());
+  require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}",
+          stack.path().string(), stack.width(), dictionary.parameters.width());
   return stack.indices(dictionary.steps);
 }
 
 std::string text_of(const Quality& quality, const std::vector<std::int64_t>& steps) {
   std::string text = fmt::format(
-      "explained_variance_pooled {:.6f}\nl0 {:.3f}\nreconstruction_mse {:.6g}\ndead_rate_1e-6 {:.4f}\n\n"
+      "explained_variance_pooled {:.6f}\nl0 {:.3f}\nreconstruction_mse {:.6g}\ndead_rate_1e-6 "
+      "{:.4f}\n\n"
       "{:>10} {:>20} {:>10} {:>16}\n",
-      quality.explained_variance_pooled, quality.l0, quality.reconstruction_mse, quality.dead_rate, "step",
-      "explained_variance", "l0", "dead_rate_1e-4");
+      quality.explained_variance_pooled, quality.l0, quality.reconstruction_mse, quality.dead_rate,
+      "step", "explained_variance", "l0", "dead_rate_1e-4");
   for (std::size_t k = 0; k < steps.size(); ++k)
-    text += fmt::format("{:>10} {:>20.6f} {:>10.3f} {:>16.4f}\n", steps[k], quality.snapshots[k].explained_variance,
-                        quality.snapshots[k].l0, quality.snapshots[k].dead_rate);
+    text += fmt::format("{:>10} {:>20.6f} {:>10.3f} {:>16.4f}\n", steps[k],
+                        quality.snapshots[k].explained_variance, quality.snapshots[k].l0,
+                        quality.snapshots[k].dead_rate);
   return text;
 }
 
-// The PCA that the dictionary is compared with: in its own space, and of the raw snapshots about their means.
+// The PCA that the dictionary is compared with: in its own space, and of the raw snapshots about
+// their means.
 struct Pca {
   std::int64_t rank_of_l0 = 0;
   Table table{{"rank", "explained_variance", "explained_variance_raw"}};
   dictionaries::TrajectoryPca at_l0;
 };
 
-std::optional<Pca> run_pca(const Stack& stack, const std::vector<std::int64_t>& indices, const Dictionary& dictionary,
-                           const PreprocessedStack& trained, double l0, Progress& progress) {
+std::optional<Pca> run_pca(const Stack& stack, const std::vector<std::int64_t>& indices,
+                           const Dictionary& dictionary, const PreprocessedStack& trained,
+                           double l0, Progress& progress) {
   if (!dictionaries::pca_is_exact_possible(trained.x_VKD)) {
-    progress.note(fmt::format("no PCA: rows and columns are both more than {}", dictionaries::kMaxExactSize));
+    progress.note(
+        fmt::format("no PCA: rows and columns are both more than {}", dictionaries::kMaxExactSize));
     return std::nullopt;
   }
   const auto device = trained.x_VKD.device();
   const bool scaled = dictionary.training.input_preprocess == "center_scale";
-  const dictionaries::TrajectorySpectrum raw(dictionaries::preprocess_stack(stack, indices, "center", device).x_VKD);
-  const dictionaries::TrajectorySpectrum own = scaled ? dictionaries::TrajectorySpectrum(trained.x_VKD) : raw;
+  const dictionaries::TrajectorySpectrum raw(
+      dictionaries::preprocess_stack(stack, indices, "center", device).x_VKD);
+  const dictionaries::TrajectorySpectrum own =
+      scaled ? dictionaries::TrajectorySpectrum(trained.x_VKD) : raw;
 
   Pca pca;
   pca.rank_of_l0 = std::clamp<std::int64_t>(std::llround(l0), 1, own.max_rank());
@@ -64,39 +71,46 @@ std::optional<Pca> run_pca(const Stack& stack, const std::vector<std::int64_t>& 
   std::sort(ranks.begin(), ranks.end());
   ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
   for (const std::int64_t rank : ranks)
-    if (rank <= own.max_rank()) pca.table.add(rank, own.explained_variance(rank), raw.explained_variance(rank));
+    if (rank <= own.max_rank())
+      pca.table.add(rank, own.explained_variance(rank), raw.explained_variance(rank));
   pca.at_l0 = own.at_rank(pca.rank_of_l0);
   return pca;
 }
 
 std::vector<HeldoutQuality> run_heldout(const EvalConfig& config, const Stack& stack,
-                                        const std::vector<std::int64_t>& indices, const Dictionary& dictionary,
-                                        const PreprocessedStack& trained, const std::optional<Pca>& pca,
-                                        Progress& progress) {
+                                        const std::vector<std::int64_t>& indices,
+                                        const Dictionary& dictionary,
+                                        const PreprocessedStack& trained,
+                                        const std::optional<Pca>& pca, Progress& progress) {
   const Stack held_out(config.heldout);
   require(held_out.num_rows() == stack.num_rows() && held_out.width() == stack.width(),
-          "{}: holds {} x {} matrices, {} holds {} x {}", held_out.path().string(), held_out.num_rows(),
-          held_out.width(), stack.path().string(), stack.num_rows(), stack.width());
+          "{}: holds {} x {} matrices, {} holds {} x {}", held_out.path().string(),
+          held_out.num_rows(), held_out.width(), stack.path().string(), stack.num_rows(),
+          stack.width());
   std::vector<HeldoutQuality> all;
   progress.begin("heldout", held_out.num_snapshots(), "snapshot");
   for (std::int64_t k = 0; k < held_out.num_snapshots(); ++k) {
     const std::int64_t step = held_out.steps()[static_cast<std::size_t>(k)];
     const auto near = dictionaries::neighbours_of(step, dictionary.steps);
     if (!near) continue;  // a trained step, or one outside the trained ones
-    const auto raw = [&](std::int64_t head) { return stack.at(indices[static_cast<std::size_t>(head)]); };
-    all.push_back(dictionaries::measure_heldout(dictionary, trained, held_out.at(k), raw(near->before),
-                                                raw(near->after), step, pca ? &pca->at_l0 : nullptr));
+    const auto raw = [&](std::int64_t head) {
+      return stack.at(indices[static_cast<std::size_t>(head)]);
+    };
+    all.push_back(dictionaries::measure_heldout(dictionary, trained, held_out.at(k),
+                                                raw(near->before), raw(near->after), step,
+                                                pca ? &pca->at_l0 : nullptr));
     progress.update(k + 1, fmt::format("step {}", step));
   }
   progress.end();
-  require(!all.empty(), "{}: has no step between the trained ones {}; it has {}", held_out.path().string(),
-          list_steps(dictionary.steps), list_steps(held_out.steps()));
+  require(!all.empty(), "{}: has no step between the trained ones {}; it has {}",
+          held_out.path().string(), list_steps(dictionary.steps), list_steps(held_out.steps()));
   return all;
 }
 
 constexpr const char* kHeldoutIds[] = {
-    "explained_variance_synthetic_head", "explained_variance_nearest_head",  "explained_variance_direct_interpolation",
-    "explained_variance_pca_at_l0",      "explained_variance_before_raw", "explained_variance_after_raw"};
+    "explained_variance_synthetic_head",       "explained_variance_nearest_head",
+    "explained_variance_direct_interpolation", "explained_variance_pca_at_l0",
+    "explained_variance_before_raw",           "explained_variance_after_raw"};
 
 std::vector<double> heldout_values(const HeldoutQuality& q) {
   return {q.synthetic_head, q.nearest_head, q.direct_interpolation, q.pca, q.before, q.after};
@@ -105,7 +119,9 @@ std::vector<double> heldout_values(const HeldoutQuality& q) {
 Json heldout_json(const std::vector<HeldoutQuality>& all) {
   Json list = Json::array();
   for (const HeldoutQuality& q : all) {
-    Json row = {{"step", q.step}, {"step_before", q.step_before}, {"step_after", q.step_after},
+    Json row = {{"step", q.step},
+                {"step_before", q.step_before},
+                {"step_after", q.step_after},
                 {"alpha_log", q.alpha_log}};
     const auto values = heldout_values(q);
     for (std::size_t i = 0; i < values.size(); ++i) row[kHeldoutIds[i]] = values[i];
@@ -119,8 +135,8 @@ Table heldout_table(const std::vector<HeldoutQuality>& all) {
   columns.insert(columns.end(), std::begin(kHeldoutIds), std::end(kHeldoutIds));
   Table table(columns);
   for (const HeldoutQuality& q : all) {
-    std::vector<std::string> row{Table::cell(q.step), Table::cell(q.step_before), Table::cell(q.step_after),
-                                 Table::cell(q.alpha_log)};
+    std::vector<std::string> row{Table::cell(q.step), Table::cell(q.step_before),
+                                 Table::cell(q.step_after), Table::cell(q.alpha_log)};
     for (const double value : heldout_values(q)) row.push_back(Table::cell(value));
     table.add_row(row);
   }
@@ -143,20 +159,24 @@ Table snapshot_table(const Quality& quality, const std::vector<std::int64_t>& st
 
 Outcome plan_outcome(const Stack& stack, const Dictionary& dictionary) {
   const auto& p = dictionary.parameters;
-  const double flops = 4.0 * static_cast<double>(stack.num_rows()) * static_cast<double>(p.num_heads() * p.width()) *
+  const double flops = 4.0 * static_cast<double>(stack.num_rows()) *
+                       static_cast<double>(p.num_heads() * p.width()) *
                        static_cast<double>(p.num_features());
-  const double bytes = 4.0 * static_cast<double>(p.count() + stack.num_rows() * p.num_heads() * p.width());
+  const double bytes =
+      4.0 * static_cast<double>(p.count() + stack.num_rows() * p.num_heads() * p.width());
   Outcome outcome;
   outcome.summary = {{"flops", flops}, {"memory_bytes", bytes}};
-  outcome.text = fmt::format("{} features over {} snapshots of {} rows: {:.3g} FLOPs, about {} of memory\n",
-                             p.num_features(), p.num_heads(), stack.num_rows(), flops, human_bytes(bytes));
+  outcome.text =
+      fmt::format("{} features over {} snapshots of {} rows: {:.3g} FLOPs, about {} of memory\n",
+                  p.num_features(), p.num_heads(), stack.num_rows(), flops, human_bytes(bytes));
   return outcome;
 }
 
 }  // namespace
 
 Outcome run_eval(const EvalConfig& config, VerbContext& context) {
-  require_usage(!config.stack.empty(), "--stack is needed: the stack that holds the dictionary's steps");
+  require_usage(!config.stack.empty(),
+                "--stack is needed: the stack that holds the dictionary's steps");
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
   const Stack stack(config.stack);
@@ -165,10 +185,13 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   const bool writes = !context.options.out.empty(), holds_out = !config.heldout.empty();
   if (writes) make_output_folder(context.options.out, context.options.overwrite);
 
-  const PreprocessedStack trained = dictionaries::preprocess_stack(stack, indices, dictionary.training.input_preprocess,
-                                                     tensor::parse_device(context.options.device));
-  const Quality quality = measure_quality(dictionaries::Crosscoder(dictionary.parameters), trained.x_VKD);
-  Outcome outcome{.summary = quality_json(quality, dictionary.steps), .text = text_of(quality, dictionary.steps)};
+  const PreprocessedStack trained =
+      dictionaries::preprocess_stack(stack, indices, dictionary.training.input_preprocess,
+                                     tensor::parse_device(context.options.device));
+  const Quality quality =
+      measure_quality(dictionaries::Crosscoder(dictionary.parameters), trained.x_VKD);
+  Outcome outcome{.summary = quality_json(quality, dictionary.steps),
+                  .text = text_of(quality, dictionary.steps)};
 
   std::optional<Pca> pca;
   if (config.pca && (writes || holds_out))

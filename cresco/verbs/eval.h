@@ -19,8 +19,8 @@ struct EvalConfig {
   }
 };
 
-// Summary: `pooled` {metric id: value}, `snapshots` [{`step`, metric id: value}], with --heldout `heldout`
-// of the same form, with --out `tables`.
+// Summary: `pooled` {metric id: value}, `snapshots` [{`step`, metric id: value}], with --heldout
+// `heldout` of the same form, with --out `tables`.
 Outcome run_eval(const EvalConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs

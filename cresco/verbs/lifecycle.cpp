@@ -50,26 +50,31 @@ Measured measure(const Dictionary& dictionary, const at::Tensor& x_VKD) {
 
 // The step of a snapshot's index; empty for "never", which is an index past the last.
 std::string step_cell(const std::vector<std::int64_t>& steps, std::int64_t index) {
-  return index < static_cast<std::int64_t>(steps.size()) ? Table::cell(steps[static_cast<std::size_t>(index)]) : "";
+  return index < static_cast<std::int64_t>(steps.size())
+             ? Table::cell(steps[static_cast<std::size_t>(index)])
+             : "";
 }
 std::string step_cell(const std::vector<std::int64_t>& steps, std::optional<std::int64_t> index) {
   return index ? step_cell(steps, *index) : "";
 }
 
 Table features_table(const Measured& m, const std::vector<std::int64_t>& steps) {
-  Table table({"feature", "alive", "born_step", "died_step", "peak_step", "peak_norm", "final_norm", "peak_rate",
-               "final_rate", "first_active_step", "lifetime", "stabilized_step", "drift", "profile",
-               "peak_rate_step"});
+  Table table({"feature", "alive", "born_step", "died_step", "peak_step", "peak_norm", "final_norm",
+               "peak_rate", "final_rate", "first_active_step", "lifetime", "stabilized_step",
+               "drift", "profile", "peak_rate_step"});
   const at::Tensor peak_norm_F = m.norms_KF.amax(0), peak_rate_F = m.rates_KF.amax(0);
-  const auto number = [](const at::Tensor& t, std::int64_t f) { return Table::cell(t[f].item<double>()); };
+  const auto number = [](const at::Tensor& t, std::int64_t f) {
+    return Table::cell(t[f].item<double>());
+  };
   for (std::size_t i = 0; i < m.by_norm.size(); ++i) {
     const NormLifecycle& norm = m.by_norm[i];
     const RateLifecycle& rate = m.by_rate[i];
     const auto f = static_cast<std::int64_t>(i);
-    table.add_row({Table::cell(f), norm.alive ? "1" : "0", step_cell(steps, norm.born), step_cell(steps, norm.died),
-                   step_cell(steps, norm.peak), number(peak_norm_F, f), number(m.norms_KF[-1], f),
-                   number(peak_rate_F, f), number(m.rates_KF[-1], f), step_cell(steps, rate.first_active),
-                   Table::cell(rate.lifetime), step_cell(steps, rate.stabilized), Table::cell(rate.drift),
+    table.add_row({Table::cell(f), norm.alive ? "1" : "0", step_cell(steps, norm.born),
+                   step_cell(steps, norm.died), step_cell(steps, norm.peak), number(peak_norm_F, f),
+                   number(m.norms_KF[-1], f), number(peak_rate_F, f), number(m.rates_KF[-1], f),
+                   step_cell(steps, rate.first_active), Table::cell(rate.lifetime),
+                   step_cell(steps, rate.stabilized), Table::cell(rate.drift),
                    norm.alive ? name_of(norm.profile) : "", step_cell(steps, rate.peak)});
   }
   return table;
@@ -79,8 +84,8 @@ Table population_table(const Measured& m, const std::vector<std::int64_t>& steps
   Table table({"step", "alive", "born", "died", "mean_rate", "median_norm"});
   const auto population = lifecycle::population(m.norms_KF, m.rates_KF, m.by_norm);
   for (std::size_t k = 0; k < steps.size(); ++k)
-    table.add(steps[k], population[k].alive, population[k].born, population[k].died, population[k].mean_rate,
-              population[k].median_norm);
+    table.add(steps[k], population[k].alive, population[k].born, population[k].died,
+              population[k].mean_rate, population[k].median_norm);
   return table;
 }
 
@@ -92,7 +97,8 @@ Table steps_table(const std::vector<std::int64_t>& steps) {
 
 void write_array(const Path& path, const at::Tensor& array) {
   const at::Tensor floats = array.to(at::kFloat).contiguous();
-  formats::write_npy(path, formats::DType::F32, floats.sizes().vec(), tensor::view_of("", floats).bytes);
+  formats::write_npy(path, formats::DType::F32, floats.sizes().vec(),
+                     tensor::view_of("", floats).bytes);
 }
 
 // Every feature that is alive, at the first snapshot, where its norm peaks, and at the last.
@@ -113,17 +119,20 @@ Table promoted_table(const Measured& m, const Dictionary& dictionary, const Stac
                      std::int64_t top_tokens, const VerbContext& context, at::Device device) {
   Table table({"feature", "step", "rank", "token_id", "token", "score", "floor"});
   const auto by_snapshot = features_to_show(m);
-  context.progress.begin("promoted tokens", static_cast<std::int64_t>(by_snapshot.size()), "snapshot");
+  context.progress.begin("promoted tokens", static_cast<std::int64_t>(by_snapshot.size()),
+                         "snapshot");
   std::int64_t done = 0;
   for (const auto& [k, features] : by_snapshot) {
     const std::int64_t step = dictionary.steps[static_cast<std::size_t>(k)];
-    const auto lists = lifecycle::promoted_tokens(stack.at(indices[static_cast<std::size_t>(k)]).to(device),
-                                                  dictionary.parameters.decoder_KFD[k].to(device), features,
-                                                  tokenizer.vocab_size(), top_tokens, context.seed(), step);
+    const auto lists =
+        lifecycle::promoted_tokens(stack.at(indices[static_cast<std::size_t>(k)]).to(device),
+                                   dictionary.parameters.decoder_KFD[k].to(device), features,
+                                   tokenizer.vocab_size(), top_tokens, context.seed(), step);
     for (const auto& list : lists)
       for (std::size_t r = 0; r < list.tokens.size(); ++r)
         table.add(list.feature, step, r + 1, list.tokens[r].token_id,
-                  escape_for_terminal(tokenizer.token_bytes(static_cast<std::int32_t>(list.tokens[r].token_id))),
+                  escape_for_terminal(
+                      tokenizer.token_bytes(static_cast<std::int32_t>(list.tokens[r].token_id))),
                   list.tokens[r].score, list.floor);
     context.progress.update(++done, fmt::format("step {}", step));
   }
@@ -142,38 +151,45 @@ Outcome counts(const Measured& m) {
     ++profiles[name_of(life.profile)];
   }
   Outcome outcome;
-  outcome.summary = {{"num_features", m.by_norm.size()}, {"alive", alive}, {"born", born}, {"died", died},
+  outcome.summary = {{"num_features", m.by_norm.size()},
+                     {"alive", alive},
+                     {"born", born},
+                     {"died", died},
                      {"profiles", profiles}};
-  outcome.text = fmt::format("{} features: {} alive, {} born, {} died\n", m.by_norm.size(), alive, born, died);
-  for (const auto& [name, count] : profiles) outcome.text += fmt::format("{:>16} {}\n", name, count);
+  outcome.text =
+      fmt::format("{} features: {} alive, {} born, {} died\n", m.by_norm.size(), alive, born, died);
+  for (const auto& [name, count] : profiles)
+    outcome.text += fmt::format("{:>16} {}\n", name, count);
   return outcome;
 }
 
 }  // namespace
 
 Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
-  require_usage(!config.stack.empty(), "--stack is needed: the stack that holds the dictionary's steps");
+  require_usage(!config.stack.empty(),
+                "--stack is needed: the stack that holds the dictionary's steps");
   require_usage(config.top_tokens >= 1, "top_tokens is {}, expected 1 or more", config.top_tokens);
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
   const Stack stack(config.stack);
-  require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}", config.stack,
-          stack.width(), dictionary.parameters.width());
+  require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}",
+          config.stack, stack.width(), dictionary.parameters.width());
   const auto indices = stack.indices(dictionary.steps);
   std::optional<text::Tokenizer> tokenizer;
   if (!config.tokenizer.empty()) tokenizer = text::read_tokenizer(config.tokenizer);
   if (context.options.dry_run)
     return {.summary = {{"num_features", dictionary.parameters.num_features()}},
-            .text = fmt::format("{} features over {} snapshots\n", dictionary.parameters.num_features(),
-                                dictionary.steps.size())};
+            .text = fmt::format("{} features over {} snapshots\n",
+                                dictionary.parameters.num_features(), dictionary.steps.size())};
   const Path folder = context.options.out;
   make_output_folder(folder, context.options.overwrite);
 
   const at::Device device = tensor::parse_device(context.options.device);
-  const auto rows = dictionaries::preprocess_stack(stack, indices, dictionary.training.input_preprocess, device);
+  const auto rows =
+      dictionaries::preprocess_stack(stack, indices, dictionary.training.input_preprocess, device);
   const Measured m = measure(dictionary, rows.x_VKD);
-  std::vector<std::string> tables{"features.csv", "population.csv", "steps.csv",
-                                  "decoder_norms.npy", "rates.npy", "rotation.npy"};
+  std::vector<std::string> tables{"features.csv",      "population.csv", "steps.csv",
+                                  "decoder_norms.npy", "rates.npy",      "rotation.npy"};
   write_csv(folder / tables[0], features_table(m, dictionary.steps));
   write_csv(folder / tables[1], population_table(m, dictionary.steps));
   write_csv(folder / tables[2], steps_table(dictionary.steps));
@@ -182,7 +198,8 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   write_array(folder / tables[5], m.rotation_JF);
   if (tokenizer)
     write_csv(folder / tables.emplace_back("promoted_tokens.csv"),
-              promoted_table(m, dictionary, stack, indices, *tokenizer, config.top_tokens, context, device));
+              promoted_table(m, dictionary, stack, indices, *tokenizer, config.top_tokens, context,
+                             device));
 
   artifacts::Manifest manifest = manifest_of("lifecycle", config, context);
   manifest.inputs = {dictionary_path, stack.path()};

@@ -1,4 +1,5 @@
-// cresco lifecycle DICT --stack STACK --out DIR: which features formed, when, and what they promote.
+// cresco lifecycle DICT --stack STACK --out DIR: which features formed, when, and what they
+// promote.
 #pragma once
 
 #include "cresco/verbs/verb.h"

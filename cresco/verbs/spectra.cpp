@@ -17,7 +17,8 @@ using trajectories::Stack;
 
 struct Tables {
   Table values{{"step", "matrix", "rank", "singular_value"}};
-  Table summary{{"step", "matrix", "frobenius_norm", "spectral_norm", "stable_rank", "effective_rank"}};
+  Table summary{
+      {"step", "matrix", "frobenius_norm", "spectral_norm", "stable_rank", "effective_rank"}};
 };
 
 void add(Tables& tables, Json& list, std::int64_t step, const std::string& matrix,
@@ -25,8 +26,8 @@ void add(Tables& tables, Json& list, std::int64_t step, const std::string& matri
   const double* const values = spectrum.singular_values.const_data_ptr<double>();
   for (std::int64_t i = 0; i < spectrum.singular_values.size(0); ++i)
     tables.values.add(step, matrix, i + 1, values[i]);
-  tables.summary.add(step, matrix, spectrum.frobenius_norm, spectrum.spectral_norm, spectrum.stable_rank,
-                     spectrum.effective_rank);
+  tables.summary.add(step, matrix, spectrum.frobenius_norm, spectrum.spectral_norm,
+                     spectrum.stable_rank, spectrum.effective_rank);
   list.push_back({{"step", step},
                   {"matrix", matrix},
                   {"frobenius_norm", spectrum.frobenius_norm},
@@ -39,8 +40,8 @@ Outcome plan_outcome(const Stack& stack) {
   const double V = static_cast<double>(stack.num_rows()), D = static_cast<double>(stack.width());
   const double flops = static_cast<double>(stack.num_snapshots()) * (2 * V * D * D + 4 * D * D * D);
   return {.summary = {{"flops", flops}},
-          .text = fmt::format("{} matrices of {} x {}: {:.3g} FLOPs in double\n", stack.num_snapshots(),
-                              stack.num_rows(), stack.width(), flops)};
+          .text = fmt::format("{} matrices of {} x {}: {:.3g} FLOPs in double\n",
+                              stack.num_snapshots(), stack.num_rows(), stack.width(), flops)};
 }
 
 }  // namespace

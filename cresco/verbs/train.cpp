@@ -13,7 +13,8 @@ namespace {
 
 dictionaries::TrainingRun training_run(const TrainConfig& config, const trajectories::Stack& stack,
                                        const VerbContext& context) {
-  require_usage(config.kind == "crosscoder", "kind '{}' is not known; it is crosscoder", config.kind);
+  require_usage(config.kind == "crosscoder", "kind '{}' is not known; it is crosscoder",
+                config.kind);
   dictionaries::TrainingRun run{.training = dictionaries::resolved(config.training, stack.width()),
                                 .name = config.name,
                                 .random = config.random,
@@ -40,9 +41,10 @@ Outcome plan_outcome(const dictionaries::TrainingPlan& plan, const dictionaries:
                      {"flops", plan.flops},
                      {"memory_bytes", plan.memory_bytes}};
   outcome.text = fmt::format(
-      "{}: {} features over {} snapshots of {} ({} x {})\n{} steps of {}, {:.3g} FLOPs, about {} of memory\n", run.name,
-      run.training.d_sae, stack.num_snapshots(), stack.info().matrix, stack.num_rows(), stack.width(), plan.last_step,
-      plan.num_steps, plan.flops, human_bytes(plan.memory_bytes));
+      "{}: {} features over {} snapshots of {} ({} x {})\n{} steps of {}, {:.3g} FLOPs, about {} "
+      "of memory\n",
+      run.name, run.training.d_sae, stack.num_snapshots(), stack.info().matrix, stack.num_rows(),
+      stack.width(), plan.last_step, plan.num_steps, plan.flops, human_bytes(plan.memory_bytes));
   return outcome;
 }
 
@@ -56,8 +58,8 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
   require_usage(!context.options.out.empty(), "--out is needed: the folder to write");
 
   const Path folder = context.options.out;
-  const auto trained = dictionaries::train_crosscoder(run, stack, folder, tensor::parse_device(context.options.device),
-                                                      context.progress);
+  const auto trained = dictionaries::train_crosscoder(
+      run, stack, folder, tensor::parse_device(context.options.device), context.progress);
   Outcome outcome;
   Json files = Json::array();
   for (const Path& file : trained.files) files.push_back(file.string());
@@ -66,9 +68,10 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
                      {"metrics", dictionaries::quality_json(trained.quality, stack.steps())},
                      {"step", plan.last_step},
                      {"folder", folder.string()}};
-  outcome.text = fmt::format("{}: explained_variance_pooled {:.4f}, l0 {:.2f}, dead_rate_1e-6 {:.4f}\n",
-                             trained.files[0].string(), trained.quality.explained_variance_pooled, trained.quality.l0,
-                             trained.quality.dead_rate);
+  outcome.text =
+      fmt::format("{}: explained_variance_pooled {:.4f}, l0 {:.2f}, dead_rate_1e-6 {:.4f}\n",
+                  trained.files[0].string(), trained.quality.explained_variance_pooled,
+                  trained.quality.l0, trained.quality.dead_rate);
   return outcome;
 }
 

@@ -19,9 +19,11 @@ struct TrainConfig {
     v.field("name", name, "of the dictionary's files; empty: <matrix>_d<d_sae>_seed<seed>");
     training.fields(v);
     v.field("random", random, "philox | torch: PyTorch's own CPU streams, for comparisons");
-    v.field("max_steps", max_steps, "stop after this many; every schedule stays that of the whole training; 0: all");
+    v.field("max_steps", max_steps,
+            "stop after this many; every schedule stays that of the whole training; 0: all");
     v.field("log_every", log_every, "between lines of metrics.jsonl", "steps");
-    v.field("state_every", state_every, "between states to resume from; 0: only when stopped early", "steps");
+    v.field("state_every", state_every, "between states to resume from; 0: only when stopped early",
+            "steps");
     v.field("resume", resume, "auto: go on from the newest state in --out | never | must");
   }
 };

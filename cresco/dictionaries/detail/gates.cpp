@@ -20,9 +20,9 @@ void over_chunks(std::int64_t rows, const Task& task) {
 }
 
 template <class Number>
-std::int32_t open_gates_of_row(std::int64_t features, const Number* __restrict p, const Number* __restrict norm,
-                               const Number* __restrict threshold, Number stretch, Number* __restrict code,
-                               Number* __restrict score) {
+std::int32_t open_gates_of_row(std::int64_t features, const Number* __restrict p,
+                               const Number* __restrict norm, const Number* __restrict threshold,
+                               Number stretch, Number* __restrict code, Number* __restrict score) {
   std::int32_t count = 0;
   for (std::int64_t f = 0; f < features; ++f) {
     const Number u = p[f] * norm[f];
@@ -35,11 +35,12 @@ std::int32_t open_gates_of_row(std::int64_t features, const Number* __restrict p
 }
 
 template <class Number>
-void gate_gradients_of_row(std::int64_t features, const Number* __restrict p, const Number* __restrict norm,
-                           const Number* __restrict threshold, const Number* __restrict code,
-                           const Number* __restrict tanh_score, const Number* __restrict from_decoder,
-                           const Number* __restrict pull, Number half_window, Number* __restrict dp,
-                           Number* __restrict code_pull, Number* __restrict near_threshold) {
+void gate_gradients_of_row(std::int64_t features, const Number* __restrict p,
+                           const Number* __restrict norm, const Number* __restrict threshold,
+                           const Number* __restrict code, const Number* __restrict tanh_score,
+                           const Number* __restrict from_decoder, const Number* __restrict pull,
+                           Number half_window, Number* __restrict dp, Number* __restrict code_pull,
+                           Number* __restrict near_threshold) {
   for (std::int64_t f = 0; f < features; ++f) {
     const Number q = 1 - tanh_score[f] * tanh_score[f];
     const Number g = from_decoder[f] + pull[f] * q;
@@ -53,14 +54,15 @@ void gate_gradients_of_row(std::int64_t features, const Number* __restrict p, co
 }  // namespace
 
 template <class Number>
-std::int64_t open_gates(const Head<Number>& head, Number stretch, Number* code_BF, Number* score_BF) {
+std::int64_t open_gates(const Head<Number>& head, Number stretch, Number* code_BF,
+                        Number* score_BF) {
   const auto F = head.features;
   std::vector<std::int64_t> counts(static_cast<std::size_t>(num_chunks(head.rows)));
   over_chunks(head.rows, [&](std::int64_t chunk, std::int64_t begin, std::int64_t end) {
     std::int64_t count = 0;
     for (std::int64_t b = begin; b < end; ++b)
-      count += open_gates_of_row(F, head.p_BF + b * F, head.norm_F, head.threshold_F, stretch, code_BF + b * F,
-                                 score_BF + b * F);
+      count += open_gates_of_row(F, head.p_BF + b * F, head.norm_F, head.threshold_F, stretch,
+                                 code_BF + b * F, score_BF + b * F);
     counts[static_cast<std::size_t>(chunk)] = count;
   });
   return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
@@ -76,8 +78,8 @@ void gate_gradients(const Head<Number>& head, const GateGradients<Number>& g) {
     std::fill_n(near_threshold, F, Number(0));
     for (std::int64_t b = begin; b < end; ++b)
       gate_gradients_of_row(F, head.p_BF + b * F, head.norm_F, head.threshold_F, g.code_BF + b * F,
-                            g.tanh_score_BF + b * F, g.from_decoder_BF + b * F, g.pull_F, g.half_window,
-                            g.pre_activation_BF + b * F, code_pull, near_threshold);
+                            g.tanh_score_BF + b * F, g.from_decoder_BF + b * F, g.pull_F,
+                            g.half_window, g.pre_activation_BF + b * F, code_pull, near_threshold);
   });
 }
 

@@ -1,0 +1,174 @@
+#include "cresco/dictionaries/released.h"
+
+#include "cresco/base/json.h"
+#include "cresco/base/require.h"
+#include "cresco/base/temporary_folder.h"
+#include "cresco/dictionaries/toy_stack.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+namespace cresco::dictionaries {
+namespace {
+
+Dictionary small_dictionary(std::int64_t K = 3) {
+  Dictionary dictionary{.name = "seed0", .model_name = "EleutherAI/pythia-160m", .matrix = "W_U"};
+  for (std::int64_t k = 0; k < K; ++k) dictionary.steps.push_back(k * k);
+  dictionary.training.d_sae = 7;
+  dictionary.training.input_preprocess = "center";
+  dictionary.training.lr = 2e-5;
+  dictionary.parameters = {toy::normal({K, 4, 7}, 0, "W_E"), toy::normal({K, 7}, 0, "b_E"),
+                           toy::normal({K, 7, 4}, 0, "W_D"), toy::normal({K, 4}, 0, "b_D"),
+                           toy::normal({7}, 0, "threshold")};
+  dictionary.quality = {{"explained_variance", 0.9}};
+  return dictionary;
+}
+
+TEST(Dictionary, SurvivesItsFiles) {
+  const TemporaryFolder folder;
+  const Dictionary written = small_dictionary();
+  write_dictionary(folder.path(), written);
+  for (const Path& path : {folder.path(), folder / "seed0.safetensors"}) {
+    const Dictionary read = read_dictionary(path);
+    EXPECT_EQ(read.name, "seed0");
+    EXPECT_EQ(read.model_name, written.model_name);
+    EXPECT_EQ(read.matrix, "W_U");
+    EXPECT_EQ(read.steps, written.steps);
+    EXPECT_EQ(read.training.input_preprocess, "center");
+    EXPECT_EQ(read.training.lr, 2e-5);
+    EXPECT_EQ(read.quality["explained_variance"], 0.9);
+    const auto a = written.parameters.named(), b = read.parameters.named();
+    for (std::size_t i = 0; i < a.size(); ++i)
+      EXPECT_TRUE(at::equal(a[i].second, b[i].second)) << a[i].first;
+  }
+}
+
+TEST(Dictionary, HasTheReleasedNames) {
+  const TemporaryFolder folder;
+  write_dictionary(folder.path(), small_dictionary());
+  const formats::SafetensorsFile file(folder / "seed0.safetensors");
+  ASSERT_EQ(file.tensors().size(), 5u);
+  EXPECT_EQ(file.tensor("W_E").shape, (std::vector<std::int64_t>{3, 4, 7}));
+  EXPECT_EQ(file.tensor("b_E").shape, (std::vector<std::int64_t>{3, 7}));
+  EXPECT_EQ(file.tensor("W_D").shape, (std::vector<std::int64_t>{3, 7, 4}));
+  EXPECT_EQ(file.tensor("b_D").shape, (std::vector<std::int64_t>{3, 4}));
+  EXPECT_EQ(file.tensor("activation_function.log_jumprelu_threshold").shape,
+            (std::vector<std::int64_t>{7}));
+  const Json config = read_json_file(folder / "seed0.config.json");
+  EXPECT_EQ(config["kind"], "cross-snapshot");
+  EXPECT_EQ(config["config"]["act_fn"], "jumprelu");
+  EXPECT_EQ(config["config"]["d_sae"], 7);
+  EXPECT_EQ(config["config"]["hook_points"][2], "wu_step_2");
+  EXPECT_EQ(config["training"]["n_epochs"], 300);
+}
+
+// What other people's sidecars may lack, or hold as null.
+TEST(Dictionary, IsReadFromASparseConfig) {
+  const TemporaryFolder folder;
+  write_dictionary(folder.path(), small_dictionary(1));
+  Json config = {{"model_name", "m"},
+                 {"steps", {143000}},
+                 {"training", {{"lr", nullptr}, {"batch_size", 2048}}}};
+  write_json_file(folder / "seed0.config.json", config);
+  const Dictionary read = read_dictionary(folder.path());
+  EXPECT_EQ(read.training.batch_size, 2048);
+  EXPECT_EQ(read.training.lr, CrosscoderConfig{}.lr);
+  EXPECT_EQ(read.training.input_preprocess, "center_scale");
+}
+
+TEST(Dictionary, OfOneSnapshotMayLackTheFirstAxis) {
+  const TemporaryFolder folder;
+  const Dictionary written = small_dictionary(1);
+  write_dictionary(folder.path(), written);
+  auto tensors = written.parameters.named();
+  for (auto& [name, t] : tensors) t = t.squeeze(0);
+  tensor::write_tensors(folder / "seed0.safetensors", tensors);
+  EXPECT_TRUE(at::equal(read_dictionary(folder.path()).parameters.decoder_KFD,
+                        written.parameters.decoder_KFD));
+}
+
+std::string message_of_reading(const Path& path) {
+  try {
+    read_dictionary(path);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+void expect_refused(const Path& folder, const std::string& part) {
+  const std::string message = message_of_reading(folder);
+  EXPECT_NE(message.find(part), std::string::npos) << message;
+}
+
+TEST(Dictionary, SaysWhatIsWrongWithTensors) {
+  const TemporaryFolder folder;
+  const auto with = [&](const std::function<void(std::vector<tensor::NamedTensor>&)>& damage) {
+    write_dictionary(folder.path(), small_dictionary());
+    auto tensors = small_dictionary().parameters.named();
+    damage(tensors);
+    tensor::write_tensors(folder / "seed0.safetensors", tensors);
+  };
+  with([](auto& t) { t.pop_back(); });
+  expect_refused(folder.path(), "log_jumprelu_threshold");
+  with([](auto& t) { t[0].second = t[0].second.transpose(1, 2); });
+  expect_refused(folder.path(), "'W_E' has shape (3, 7, 4), expected (3, 4, 7)");
+  with([](auto& t) { t[4].second = at::ones({6}); });
+  expect_refused(folder.path(), "expected (7)");
+  with([](auto& t) { t[2].second[1][2][3] = NAN; });
+  expect_refused(folder.path(), "'W_D' holds a number that is not finite");
+  with([](auto& t) { t[3].second = t[3].second.to(at::kInt); });
+  expect_refused(folder.path(), "expected floating-point");
+  with([](auto& t) { t.emplace_back("activation_function.b_gate", at::ones({7})); });
+  expect_refused(folder.path(), "b_gate");
+  with([](auto& t) { t[2].second = at::ones({7}); });
+  expect_refused(folder.path(), "'W_D' has shape (7)");
+}
+
+TEST(Dictionary, SaysWhatIsWrongWithTheConfig) {
+  const TemporaryFolder folder;
+  write_dictionary(folder.path(), small_dictionary());
+  const Json sound = read_json_file(folder / "seed0.config.json");
+  const auto with = [&](const std::function<void(Json&)>& damage) {
+    Json config = sound;
+    damage(config);
+    write_json_file(folder / "seed0.config.json", config);
+  };
+  with([](Json& c) { c.erase("steps"); });
+  expect_refused(folder.path(), "'steps' is missing");
+  with([](Json& c) { c["steps"] = {0, 1}; });
+  expect_refused(folder.path(), "3 heads, the config names 2 steps");
+  with([](Json& c) { c["steps"] = {0, 2, 1}; });
+  expect_refused(folder.path(), "ascending");
+  with([](Json& c) { c["steps"] = {0, "x", 1}; });
+  expect_refused(folder.path(), "not an integer");
+  with([](Json& c) { c.erase("model_name"); });
+  expect_refused(folder.path(), "model_name");
+  with([](Json& c) { c["config"]["d_sae"] = 8; });
+  expect_refused(folder.path(), "config.d_sae is 8, but the tensors have 7");
+  with([](Json& c) { c["config"]["act_fn"] = "batchtopk"; });
+  expect_refused(folder.path(), "batchtopk");
+  with([](Json& c) { c = Json::array(); });
+  expect_refused(folder.path(), "not a JSON object");
+  write_file(folder / "seed0.config.json", "{\"steps\": [");
+  expect_refused(folder.path(), "seed0.config.json");
+}
+
+TEST(Dictionary, SaysWhatIsWrongWithFiles) {
+  const TemporaryFolder folder;
+  expect_refused(folder.path(), "holds no dictionary");
+  expect_refused(folder / "nowhere.safetensors", "no such file");
+  expect_refused(folder / "x.pt", "expected a .safetensors file");
+  write_dictionary(folder.path(), small_dictionary());
+  std::filesystem::resize_file(folder / "seed0.safetensors", 500);
+  expect_refused(folder.path(), "seed0.safetensors");
+  Dictionary second = small_dictionary();
+  second.name = "seed1";
+  write_dictionary(folder.path(), second);
+  expect_refused(folder.path(), "holds 2 dictionaries");
+}
+
+}  // namespace
+}  // namespace cresco::dictionaries
