@@ -39,6 +39,13 @@ struct VerbContext {
   std::vector<std::string> command;  // as it was typed
   Progress& progress;
 
+  // What goes on where this command stopped: the same without --overwrite, which would begin anew.
+  std::string resume_command() const {
+    std::string text;
+    for (const std::string& word : command)
+      if (word != "--overwrite") text += (text.empty() ? "" : " ") + word;
+    return text;
+  }
   std::uint64_t seed() const { return options.seed < 0 ? 0 : static_cast<std::uint64_t>(options.seed); }
 };
 
