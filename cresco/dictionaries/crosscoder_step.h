@@ -27,7 +27,8 @@ struct LossTerms {
 
 class CrosscoderStep {
  public:
-  // Keeps the working memory for batches of up to `max_rows` rows: two arrays (K,B,F), three (B,F).
+  // Keeps the working memory for batches of up to `max_rows` rows: two arrays (K,B,F), one (B,F),
+  // and two more (B,F) per thread.
   CrosscoderStep(const CrosscoderConfig& config, std::int64_t max_rows,
                  const CrosscoderParameters& parameters);
 
@@ -36,15 +37,32 @@ class CrosscoderStep {
                        double l1_coefficient, CrosscoderParameters& gradients);
 
  private:
+  // What one thread needs for the backward pass of its heads.
+  struct ThreadBuffers {
+    at::Tensor dp_BF, from_decoder_BF, code_pull_CF, near_threshold_CF;
+    bool used = false;
+  };
+
   LossTerms forward(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
                     double l1_coefficient);
   void backward(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
                 double l1_coefficient, CrosscoderParameters& gradients);
+  void forward_head(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
+                    std::int64_t k);
+  void backward_head(const CrosscoderParameters& parameters, const at::Tensor& pull_F,
+                     ThreadBuffers& buffers, std::int64_t rows, std::int64_t k,
+                     CrosscoderParameters& gradients);
+  ThreadBuffers& buffers_of_this_thread();
 
   CrosscoderConfig config_;
-  at::Tensor p_BF_, dp_BF_, from_decoder_BF_, code_KBF_, tanh_score_KBF_, error_KBD_;
-  at::Tensor code_pull_CF_, near_threshold_CF_;
-  at::Tensor norm_KF_, threshold_F_, mean_score_F_;  // of the batch at hand
+  std::int64_t max_rows_;
+  at::Tensor p_BF_, code_KBF_, tanh_score_KBF_, error_KBD_;
+  std::vector<ThreadBuffers> thread_buffers_;
+  // Of the batch at hand.
+  at::Tensor norm_KF_, inverse_norm_KF_, threshold_F_, mean_score_F_;
+  at::Tensor score_sum_KF_, near_threshold_KF_;
+  std::vector<double> squared_error_K_;
+  std::vector<std::int64_t> num_open_K_;
 };
 
 }  // namespace cresco::dictionaries

@@ -13,6 +13,7 @@
 #include "cresco/dictionaries/training_state.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <cmath>
 #include <numeric>
@@ -97,6 +98,23 @@ Json released_quality(const Quality& quality, const CrosscoderParameters& parame
           {"n_rows", quality.num_rows}};
 }
 
+// Steps of less than this many FLOPs run on one thread: they gain little from more, and on a busy
+// machine threads that wait for each other at every operation cost far more than they bring.
+constexpr double kSmallStepFlops = 2e8;
+
+class ThreadsForSteps {
+ public:
+  explicit ThreadsForSteps(double flops) : before_(at::get_num_threads()) {
+    if (flops < kSmallStepFlops) at::set_num_threads(1);
+  }
+  ~ThreadsForSteps() { at::set_num_threads(before_); }
+  ThreadsForSteps(const ThreadsForSteps&) = delete;
+  ThreadsForSteps& operator=(const ThreadsForSteps&) = delete;
+
+ private:
+  int before_;
+};
+
 // One training in memory: everything that a step needs.
 class Trainer {
  public:
@@ -120,6 +138,8 @@ class Trainer {
   }
 
   void run() {
+    const ThreadsForSteps threads(10.0 *
+                                  static_cast<double>(batch_BKD_.numel() * run_.training.d_sae));
     const std::int64_t first = states_.read_newest(parameters_, *optimizer_, progress_);
     require(first <= plan_.last_step, "{}: its state is at step {}, past the {} asked for",
             folder_.string(), first, plan_.last_step);
@@ -250,7 +270,7 @@ TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& st
   plan.flops = 10 * rows * K * D * F;
   plan.memory_bytes =
       4 * (static_cast<double>(V) * K * D + 4 * (2 * K * D * F + K * F + K * D + F) +
-           2 * B * K * F + 3 * B * F + 2 * B * K * D);
+           2 * B * K * F + 5 * B * F + 2 * B * K * D);
   return plan;
 }
 

@@ -102,7 +102,7 @@ TEST_F(Training, RepeatsBitForBitOnTwoThreads) {
   toy::write_stack(folder / "stack.safetensors", matrices);
   TrainingRun run = small_run();
   run.training.batch_size = 256;
-  run.training.d_sae = 300;
+  run.training.d_sae = 1300;  // a step of more FLOPs than are left to one thread
   run.training.n_epochs = 3;
   run.log_every = 1;
   for (const char* name : {"a", "b"}) train(run, folder / "stack.safetensors", folder / name);
