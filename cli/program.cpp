@@ -30,7 +30,6 @@ std::string normalised(const std::string& argument) {
 }
 
 // What a field looks like in --help.
-const char* type_of(bool) { return ""; }
 const char* type_of(std::int64_t) { return "N"; }
 const char* type_of(double) { return "X"; }
 const char* type_of(const std::string&) { return "TEXT"; }

@@ -34,13 +34,14 @@ std::vector<std::int32_t> generate(const Neox& model, const std::vector<std::int
                 "temperature, top_k and max_new_tokens cannot be negative");
   const torch::autograd::AutoGradMode no_grad(false);
   const auto context = static_cast<std::size_t>(model.config().max_position_embeddings);
+  const at::Device device = model.weights().front().second.device();
   std::vector<std::int64_t> ids(prompt.begin(), prompt.end());
   std::vector<std::int32_t> made;
   while (static_cast<std::int64_t>(made.size()) < config.max_new_tokens) {
     const std::size_t first = ids.size() > context ? ids.size() - context : 0;
     const at::Tensor input_NT =
-        at::tensor(at::ArrayRef<std::int64_t>(ids).slice(first), at::kLong).unsqueeze(0);
-    const at::Tensor logits_V = model.readout(model.hidden(input_NT).slice(1, -1)).flatten();
+        at::tensor(at::ArrayRef<std::int64_t>(ids).slice(first), at::kLong).unsqueeze(0).to(device);
+    const at::Tensor logits_V = model.readout(model.hidden(input_NT).slice(1, -1)).flatten().to(at::kCPU);
     const std::int64_t next =
         config.temperature == 0 ? logits_V.argmax().item<std::int64_t>()
                                 : sample(logits_V, config, RandomStream(seed, "generate", made.size()));

@@ -65,7 +65,7 @@ AdamW::AdamW(const OptimizerConfig& config, std::vector<tensor::NamedTensor> par
     group->parameters.push_back(p);
     group->exp_avg.push_back(at::zeros_like(p.detach()));
     group->exp_avg_sq.push_back(at::zeros_like(p.detach()));
-    group->steps.push_back(at::zeros({}, at::kFloat));
+    group->steps.push_back(at::zeros({}, p.options().dtype(at::kFloat).requires_grad(false)));
     exp_avg_.emplace_back(name + ".exp_avg", group->exp_avg.back());
     exp_avg_sq_.emplace_back(name + ".exp_avg_sq", group->exp_avg_sq.back());
   }

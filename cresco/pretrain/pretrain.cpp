@@ -28,9 +28,10 @@ double validation_loss(const models::Neox& model, const RunData& data, const Rec
   const torch::autograd::AutoGradMode no_grad(false);
   const std::int64_t windows = num_validation_windows(data, recipe);
   double sum = 0;
+  const at::Device device = model.weights().front().second.device();
   for (std::int64_t first = 0; first < windows; first += recipe.micro_sequences()) {
     const std::int64_t count = std::min(recipe.micro_sequences(), windows - first);
-    const at::Tensor ids = read_validation(data, first, count, model.config().vocab_size);
+    const at::Tensor ids = read_validation(data, first, count, model.config().vocab_size).to(device);
     const at::Tensor loss = models::cross_entropy(model.logits(ids.slice(1, 0, -1)), ids.slice(1, 1));
     sum += loss.item<double>() * static_cast<double>(count);
   }
@@ -46,7 +47,7 @@ class Pretrainer {
         recipe_(job.recipe),
         data_(data),
         progress_(progress),
-        weights_(trainable(job.initial)),
+        weights_(trainable(job.initial, job.device)),
         model_(recipe_.model.neox, weights_),
         optimizer_(recipe_.optimizer, weights_),
         total_steps_(recipe_.total_steps()),
@@ -79,11 +80,13 @@ class Pretrainer {
   }
 
  private:
-  static std::vector<tensor::NamedTensor> trainable(const std::vector<tensor::NamedTensor>& initial) {
+  static std::vector<tensor::NamedTensor> trainable(const std::vector<tensor::NamedTensor>& initial,
+                                                    at::Device device) {
     std::vector<tensor::NamedTensor> weights;
     for (const auto& [name, tensor] : initial) {
-      weights.emplace_back(name, tensor.clone().set_requires_grad(true));
-      weights.back().second.mutable_grad() = at::zeros_like(tensor);
+      const at::Tensor own = tensor.to(device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+      weights.emplace_back(name, own.set_requires_grad(true));
+      weights.back().second.mutable_grad() = at::zeros_like(own);
     }
     return weights;
   }
@@ -93,7 +96,8 @@ class Pretrainer {
     const std::int64_t micro = recipe_.micro_sequences(), first = step_ * recipe_.batch.sequences;
     double loss = 0;
     for (std::int64_t at = 0; at < recipe_.batch.sequences; at += micro) {
-      const at::Tensor ids = read_batch(data_, first + at, micro, recipe_.model.neox.vocab_size);
+      const at::Tensor ids =
+          read_batch(data_, first + at, micro, recipe_.model.neox.vocab_size).to(job_.device);
       const at::Tensor logits = model_.logits(ids.slice(1, 0, -1));
       // The mean over the batch is the mean of the micro-batches' means: they are of one size.
       const at::Tensor share = models::cross_entropy(logits, ids.slice(1, 1)) *

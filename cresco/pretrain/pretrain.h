@@ -21,6 +21,7 @@ struct PretrainJob {
   std::optional<std::int64_t> end_of_text;       // id, for config.json
   std::string resume_command;                    // printed when interrupted
   std::int64_t stop_after = -1;                  // tests: end without COMPLETE after that many steps
+  at::Device device = at::kCPU;
 };
 
 struct PretrainResult {

@@ -40,7 +40,8 @@ Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
   text::Encoder encoder(tokenizer);
   context.progress.begin("generate", static_cast<std::int64_t>(steps.size()), "snapshot");
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    const models::Neox model = models::load_model(trajectory.open(steps[i]));
+    const models::Neox model = models::load_model(trajectory.open(steps[i]), at::kFloat,
+                                                   tensor::parse_device(context.options.device));
     for (const std::string& prompt : config.prompt) {
       std::vector<std::int32_t> ids;
       encoder.encode(prompt, ids);

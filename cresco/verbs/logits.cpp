@@ -17,7 +17,9 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
   require(array.shape.size() == 2 && array.shape[0] > 0 && array.shape[1] > 0, "{}: has shape {}, expected (N, T)",
           config.ids, formats::shape_text(array.shape));
   std::vector<std::int64_t> values = formats::npy_integers(array, config.ids);
-  const models::Neox model = models::load_model(trajectories::open_snapshot(config.snapshot));
+  const at::Device device = tensor::parse_device(context.options.device);
+  const models::Neox model =
+      models::load_model(trajectories::open_snapshot(config.snapshot), at::kFloat, device);
   const std::int64_t N = array.shape[0], T = array.shape[1], V = model.config().vocab_size;
   for (std::size_t i = 0; i < values.size(); ++i)
     require(values[i] >= 0 && values[i] < V, "{}: id {} at row {}, column {}, the model's vocab_size is {}", config.ids,
@@ -35,7 +37,8 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
   formats::NpyWriter writer(out, formats::DType::F32, shape);
   context.progress.begin("logits", N, "sequence");
   for (std::int64_t first = 0; first < N; first += config.batch) {
-    const at::Tensor logits_NTV = model.logits(ids_NT.slice(0, first, first + config.batch)).contiguous();
+    const at::Tensor batch_NT = ids_NT.slice(0, first, first + config.batch).to(device);
+    const at::Tensor logits_NTV = model.logits(batch_NT).to(at::kCPU).contiguous();
     writer.write(tensor::view_of("", logits_NTV).bytes);
     context.progress.update(std::min(N, first + config.batch), "");
   }

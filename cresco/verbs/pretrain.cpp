@@ -132,7 +132,8 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   if (!goes_on) begin_run(run, recipe, data, tokenizer_path, end_of_text, config, context);
 
   watch_for_interrupts();
-  const pretrain::PretrainJob job{recipe, run, initial_weights(recipe), end_of_text, context.resume_command(), -1};
+  const pretrain::PretrainJob job{recipe, run, initial_weights(recipe), end_of_text,
+                                  context.resume_command(), -1, tensor::parse_device(context.options.device)};
   const pretrain::PretrainResult result = pretrain::pretrain(job, data, context.progress);
   return {.summary = {{"step", result.step},
                       {"tokens", result.tokens},

@@ -1,0 +1,208 @@
+// train, eval, lifecycle and spectra, one after the other, as scripts see them.
+#include "cresco/artifacts/table.h"
+#include "cresco/base/json.h"
+#include "cresco/base/require.h"
+#include "cresco/base/temporary_folder.h"
+#include "cresco/dictionaries/toy_stack.h"
+#include "cresco/formats/npy.h"
+#include "cresco/text/tokenizer.h"
+#include "cresco/verbs/eval.h"
+#include "cresco/verbs/lifecycle.h"
+#include "cresco/verbs/spectra.h"
+#include "cresco/verbs/train.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace cresco::verbs {
+namespace {
+
+using dictionaries::toy::normal;
+using dictionaries::toy::write_stack;
+
+constexpr std::int64_t kRows = 60, kWidth = 8, kFeatures = 24;
+
+class DictionaryVerbs : public testing::Test {
+ protected:
+  void SetUp() override {
+    at::set_num_threads(1);
+    const at::Tensor base = normal({kRows, kWidth}, 0, "base");
+    for (int k = 0; k < 4; ++k)
+      matrices.push_back(base + 0.3 * k * normal({kRows, kWidth}, 0, std::to_string(k)));
+    write_stack(folder / "stack.safetensors", {matrices[0], matrices[1], matrices[3]},
+                {0, 10, 1000});
+    write_stack(folder / "heldout.safetensors", {matrices[1], matrices[2]}, {10, 100});
+  }
+
+  VerbContext context(const std::string& out = "") {
+    VerbContext context{.options = {}, .command = {"cresco"}, .progress = no_progress()};
+    if (!out.empty()) context.options.out = (folder / out).string();
+    return context;
+  }
+
+  TrainConfig train_config() {
+    TrainConfig config{.stack = (folder / "stack.safetensors").string()};
+    config.training = {.lr = 1e-2, .n_epochs = 30, .batch_size = 16, .d_sae = kFeatures};
+    return config;
+  }
+
+  Outcome train() {
+    auto c = context("dictionary");
+    return run_train(train_config(), c);
+  }
+
+  artifacts::Table table(const char* path) { return artifacts::read_csv(folder / path); }
+
+  TemporaryFolder folder;
+  std::vector<at::Tensor> matrices;
+};
+
+std::set<std::string> keys(const Json& object) {
+  std::set<std::string> all;
+  for (const auto& [key, value] : object.items()) all.insert(key);
+  return all;
+}
+
+TEST_F(DictionaryVerbs, TrainNamesWhatItWroteAndHowGoodItIs) {
+  const Outcome outcome = train();
+  EXPECT_EQ(outcome.summary["name"], "W_U_d24_seed0");
+  ASSERT_EQ(outcome.summary["files"].size(), 3u);
+  for (const Json& file : outcome.summary["files"])
+    EXPECT_TRUE(std::filesystem::exists(file.get<std::string>())) << file;
+  EXPECT_EQ(keys(outcome.summary["metrics"]["pooled"]),
+            (std::set<std::string>{"explained_variance_pooled", "l0", "reconstruction_mse",
+                                   "dead_rate_1e-6"}));
+  EXPECT_EQ(outcome.summary["metrics"]["snapshots"].size(), 3u);
+  const Json manifest = read_json_file(folder / "dictionary/manifest.json");
+  EXPECT_EQ(manifest["verb"], "train");
+  EXPECT_EQ(manifest["settings"]["d_sae"], kFeatures);
+  EXPECT_EQ(manifest["inputs"].size(), 1u);
+}
+
+TEST_F(DictionaryVerbs, DryRunsWriteNothing) {
+  auto c = context("dictionary");
+  c.options.dry_run = true;
+  EXPECT_EQ(run_train(train_config(), c).summary["steps"], 30 * 4);
+  EXPECT_FALSE(std::filesystem::exists(folder / "dictionary"));
+  train();
+  const std::string stack = (folder / "stack.safetensors").string();
+  const std::string dict = (folder / "dictionary").string();
+  auto out = context("out");
+  out.options.dry_run = true;
+  run_eval({.dict = dict, .stack = stack}, out);
+  run_lifecycle({.dict = dict, .stack = stack}, out);
+  run_spectra({.input = stack, .weights = true}, out);
+  EXPECT_FALSE(std::filesystem::exists(folder / "out"));
+}
+
+TEST_F(DictionaryVerbs, EvalRepeatsTheNumbersOfTrain) {
+  const Outcome trained = train();
+  auto c = context();
+  const Outcome evaluated = run_eval(
+      {.dict = (folder / "dictionary").string(), .stack = (folder / "stack.safetensors").string()},
+      c);
+  EXPECT_EQ(evaluated.summary["pooled"], trained.summary["metrics"]["pooled"]);
+  EXPECT_EQ(evaluated.summary["snapshots"], trained.summary["metrics"]["snapshots"]);
+  EXPECT_EQ(evaluated.summary["snapshots"][2]["step"], 1000);
+}
+
+TEST_F(DictionaryVerbs, EvalWritesItsTables) {
+  train();
+  auto c = context("eval");
+  const Outcome outcome =
+      run_eval({.dict = (folder / "dictionary/W_U_d24_seed0.safetensors").string(),
+                .stack = (folder / "stack.safetensors").string(),
+                .heldout = (folder / "heldout.safetensors").string()},
+               c);
+  ASSERT_EQ(outcome.summary["heldout"].size(), 1u);  // step 10 is a trained one
+  EXPECT_EQ(outcome.summary["heldout"][0]["step"], 100);
+  EXPECT_EQ(table("eval/quality_pooled.csv").num_rows(), 4u);
+  EXPECT_EQ(table("eval/quality_per_snapshot.csv").numbers("step"),
+            (std::vector<double>{0, 10, 1000}));
+  EXPECT_EQ(table("eval/heldout.csv").number(0, "step_after"), 1000);
+  const auto pca = table("eval/pca.csv");
+  EXPECT_LE(pca.number(0, "explained_variance"), 1);
+  EXPECT_TRUE(pca.has("explained_variance_raw"));
+  EXPECT_EQ(read_json_file(folder / "eval/manifest.json")["inputs"].size(), 3u);
+  EXPECT_THROW(run_eval({.dict = (folder / "dictionary").string(),
+                         .stack = (folder / "stack.safetensors").string()},
+                        c),
+               Error);  // the folder is there already
+}
+
+TEST_F(DictionaryVerbs, EvalSaysWhichStepsAStackLacks) {
+  train();
+  write_stack(folder / "short.safetensors", {matrices[0], matrices[1]}, {0, 10});
+  write_stack(folder / "wide.safetensors", {normal({kRows, 9}, 0, "x")}, {0});
+  auto c = context();
+  const auto message = [&](const char* stack) -> std::string {
+    try {
+      run_eval({.dict = (folder / "dictionary").string(), .stack = (folder / stack).string()}, c);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message("short.safetensors").find("no step 1000"), std::string::npos);
+  EXPECT_NE(message("wide.safetensors").find("9 wide"), std::string::npos);
+}
+
+TEST_F(DictionaryVerbs, LifecycleWritesATableOfFeatures) {
+  train();
+  auto c = context("life");
+  // Three tokens fewer than rows: the rest is padding and stays out of the lists.
+  text::TokenizerParts parts;
+  for (int id = 0; id < kRows - 3; ++id)
+    parts.vocabulary.push_back({id == 5 ? std::string("\n\xff") : "t" + std::to_string(id), id});
+  write_file(folder / "tokenizer.json", text::Tokenizer(parts, "test").to_json());
+  const Outcome outcome = run_lifecycle({.dict = (folder / "dictionary").string(),
+                                         .stack = (folder / "stack.safetensors").string(),
+                                         .tokenizer = (folder / "tokenizer.json").string(),
+                                         .top_tokens = 4},
+                                        c);
+  EXPECT_EQ(outcome.summary["num_features"], kFeatures);
+  const auto features = table("life/features.csv");
+  ASSERT_EQ(features.num_rows(), static_cast<std::size_t>(kFeatures));
+  double alive = 0;
+  for (const double a : features.numbers("alive")) alive += a;
+  EXPECT_EQ(outcome.summary["alive"], alive);
+  EXPECT_EQ(table("life/population.csv").num_rows(), 3u);
+  EXPECT_EQ(table("life/steps.csv").numbers("step"), (std::vector<double>{0, 10, 1000}));
+  EXPECT_EQ(formats::read_npy(folder / "life/rates.npy").shape,
+            (std::vector<std::int64_t>{3, kFeatures}));
+  EXPECT_EQ(formats::read_npy(folder / "life/rotation.npy").shape,
+            (std::vector<std::int64_t>{2, kFeatures}));
+  const auto tokens = table("life/promoted_tokens.csv");
+  ASSERT_GT(tokens.num_rows(), 0u);
+  for (std::size_t i = 0; i < tokens.num_rows(); ++i) {
+    EXPECT_LT(tokens.number(i, "token_id"), kRows - 3);
+    EXPECT_GT(tokens.number(i, "floor"), 0);
+    if (tokens.number(i, "token_id") == 5) EXPECT_EQ(tokens.text(i, "token"), "\\n\\xff");
+  }
+}
+
+TEST_F(DictionaryVerbs, SpectraWritesSingularValues) {
+  auto c = context("spectra");
+  const Outcome outcome =
+      run_spectra({.input = (folder / "stack.safetensors").string(), .weights = true}, c);
+  EXPECT_EQ(outcome.summary["weights"].size(), 3u);
+  EXPECT_EQ(table("spectra/singular_values.csv").num_rows(), static_cast<std::size_t>(3 * kWidth));
+  const auto summary = table("spectra/weight_spectra.csv");
+  EXPECT_NEAR(summary.number(0, "frobenius_norm"), matrices[0].norm().item<double>(), 1e-3);
+}
+
+TEST_F(DictionaryVerbs, RefuseWhatTheyCannotDo) {
+  auto c = context();
+  EXPECT_THROW(run_train(train_config(), c), UsageError);  // no --out
+  auto with_out = context("x");
+  TrainConfig other = train_config();
+  other.kind = "transcoder";
+  EXPECT_THROW(run_train(other, with_out), UsageError);
+  EXPECT_THROW(run_eval({.dict = "nowhere"}, c), UsageError);  // no --stack
+  EXPECT_THROW(run_spectra({.input = other.stack}, c), UsageError);
+}
+
+}  // namespace
+}  // namespace cresco::verbs
