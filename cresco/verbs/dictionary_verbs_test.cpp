@@ -179,7 +179,9 @@ TEST_F(DictionaryVerbs, LifecycleWritesATableOfFeatures) {
   for (std::size_t i = 0; i < tokens.num_rows(); ++i) {
     EXPECT_LT(tokens.number(i, "token_id"), kRows - 3);
     EXPECT_GT(tokens.number(i, "floor"), 0);
-    if (tokens.number(i, "token_id") == 5) EXPECT_EQ(tokens.text(i, "token"), "\\n\\xff");
+    if (tokens.number(i, "token_id") == 5) {
+      EXPECT_EQ(tokens.text(i, "token"), "\\n\\xff");
+    }
   }
 }
 
