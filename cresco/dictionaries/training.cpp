@@ -210,8 +210,8 @@ class Trainer {
   [[noreturn]] void stop(std::int64_t step, artifacts::MetricsLog& log) {
     progress_.end();
     if (step > 0) write_state(step, log);
-    throw Interrupted(fmt::format("stopped before step {}; this goes on: {}", step,
-                                  join(run_.manifest.command, " ")));
+    throw Interrupted(
+        fmt::format("stopped before step {}; this goes on: {}", step, run_.resume_command));
   }
 
   [[noreturn]] void fail_not_finite(std::int64_t step, const LossTerms& terms) {

@@ -27,7 +27,8 @@ struct TrainingRun {
   std::int64_t log_every = 50;     // steps between lines of metrics.jsonl
   std::int64_t state_every = 500;  // steps between states; 0: only when the training stops early
   bool overwrite = false;
-  artifacts::Manifest manifest;  // written before COMPLETE; its command is what Interrupted repeats
+  std::string resume_command;    // what Interrupted tells the user to type
+  artifacts::Manifest manifest;  // written before COMPLETE
   // Whether to stop at the next step; the program asks for Ctrl-C.
   std::function<bool()> stop_requested = [] { return false; };
 };

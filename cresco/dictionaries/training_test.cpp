@@ -209,7 +209,7 @@ TEST_F(Training, StoppedAtAnyStepGoesOnBitForBit) {
       SCOPED_TRACE(stop);
       const Path stopped = folder / fmt::format("{}_{}", optimizer, stop);
       TrainingRun first = run;
-      first.manifest.command = {"cresco", "train", "x"};
+      first.resume_command = "cresco train x";
       first.stop_requested = [left = stop]() mutable { return left-- == 0; };
       EXPECT_THROW(
           try { train(first, stack, stopped); } catch (const Interrupted& e) {

@@ -24,6 +24,7 @@ dictionaries::TrainingRun training_run(const TrainConfig& config, const trajecto
                                 .log_every = config.log_every,
                                 .state_every = config.state_every,
                                 .overwrite = context.options.overwrite,
+                                .resume_command = context.resume_command(),
                                 .manifest = manifest_of("train", config, context),
                                 .stop_requested = interrupted};
   if (run.name.empty())
@@ -57,6 +58,7 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
   if (context.options.dry_run) return plan_outcome(plan, run, stack);
   require_usage(!context.options.out.empty(), "--out is needed: the folder to write");
 
+  watch_for_interrupts();
   const Path folder = context.options.out;
   const auto trained = dictionaries::train_crosscoder(
       run, stack, folder, tensor::parse_device(context.options.device), context.progress);
