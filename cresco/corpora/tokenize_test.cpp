@@ -25,7 +25,9 @@ TEST(Tokenize, KeepsTheTextAndDoesNotDependOnThreads) {
     const TokenizeResult result = tokenize(*documents, tokenizer, folder / "c", {}, no_progress());
     EXPECT_EQ(result.num_documents, 202);
     const std::string bytes = read_file(folder / "c.bin") + read_file(folder / "c.idx");
-    if (!last.empty()) EXPECT_EQ(bytes, last);
+    if (!last.empty()) {
+      EXPECT_EQ(bytes, last);
+    }
     last = bytes;
   }
   set_num_threads(0);

@@ -106,7 +106,7 @@ TEST(Pretrain, LearnsAndWritesItsRun) {
   for (const auto step : result.snapshots) EXPECT_TRUE(std::filesystem::exists(run.snapshot(step) / "model.safetensors"));
   const auto lines = artifacts::read_metrics(run.metrics());
   EXPECT_EQ(lines.front()["step"], 0);
-  EXPECT_NEAR(lines.front()["val/loss"].get<double>(), std::log(20.0), 0.1);
+  EXPECT_NEAR(lines.front()["val/loss"].get<double>(), std::log(20.0), 0.5);
   EXPECT_EQ(lines.back()["step"], 150);
   EXPECT_EQ(lines.back()["val/loss"].get<double>(), result.val_loss);
 }

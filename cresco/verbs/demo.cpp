@@ -38,8 +38,9 @@ class Stages {
 
   void begin(const char* name, double seconds_left_usually, double seconds_done_usually) {
     const double elapsed = now_seconds() - started_;
-    // This machine against the one the shares were taken on; unknown until something was done.
-    const double pace = seconds_done_usually > 1 ? elapsed / seconds_done_usually : 1;
+    // This machine's pace against the one the shares were taken on; the first seconds say little of it.
+    constexpr double kTrust = 20;
+    const double pace = (elapsed + kTrust) / (seconds_done_usually + kTrust);
     progress_.note(fmt::format("[{}] {} (about {} left)", human_duration(elapsed), name,
                                human_duration(pace * seconds_left_usually)));
   }

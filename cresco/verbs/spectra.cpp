@@ -6,14 +6,18 @@
 #include "cresco/spectra/weight_spectra.h"
 #include "cresco/tensor/bridge.h"
 #include "cresco/trajectories/stack.h"
+#include "cresco/trajectories/steps.h"
+#include "cresco/trajectories/trajectory.h"
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
 
 namespace cresco::verbs {
 namespace {
 
 using artifacts::Table;
-using trajectories::Stack;
 
 struct Tables {
   Table values{{"step", "matrix", "rank", "singular_value"}};
@@ -36,31 +40,49 @@ void add(Tables& tables, Json& list, std::int64_t step, const std::string& matri
                   {"effective_rank", spectrum.effective_rank}});
 }
 
-Outcome plan_outcome(const Stack& stack) {
-  const double V = static_cast<double>(stack.num_rows()), D = static_cast<double>(stack.width());
-  const double flops = static_cast<double>(stack.num_snapshots()) * (2 * V * D * D + 4 * D * D * D);
-  return {.summary = {{"flops", flops}},
-          .text = fmt::format("{} matrices of {} x {}: {:.3g} FLOPs in double\n",
-                              stack.num_snapshots(), stack.num_rows(), stack.width(), flops)};
+// One matrix at several steps, wherever it is read from.
+struct Matrices {
+  std::string name;
+  std::vector<std::int64_t> steps;
+  std::function<at::Tensor(std::size_t)> read;  // (rows, columns), float32
+};
+
+Matrices open_matrices(const SpectraConfig& config) {
+  if (!std::filesystem::is_directory(config.input)) {
+    const auto stack = std::make_shared<trajectories::Stack>(config.input);
+    return {stack->info().matrix, stack->steps(),
+            [stack](std::size_t k) { return stack->at(static_cast<std::int64_t>(k)); }};
+  }
+  const auto trajectory = std::make_shared<trajectories::Trajectory>(config.input);
+  const auto steps = trajectories::choose_steps(config.steps, trajectory->steps(), config.input);
+  return {config.matrix, steps, [trajectory, steps, matrix = config.matrix](std::size_t k) {
+            const trajectories::Snapshot snapshot = trajectory->open(steps[k]);
+            const at::Tensor weights = snapshot.read(snapshot.resolve(matrix)).to(at::kFloat);
+            require(weights.dim() == 2 && weights.numel() > 0, "{}: '{}' has {} dimensions, a spectrum needs a matrix",
+                    snapshot.where(), matrix, weights.dim());
+            require(weights.isfinite().all().item<bool>(), "{}: '{}' holds a number that is not finite",
+                    snapshot.where(), matrix);
+            return weights;
+          }};
 }
 
 }  // namespace
 
 Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
-  require_usage(config.weights, "say --weights: what a stack has are the spectra of its matrices");
-  const Stack stack(config.input);
-  if (context.options.dry_run) return plan_outcome(stack);
+  require_usage(config.weights, "--weights is needed: the spectra of the weight matrices are what there is");
+  const Matrices matrices = open_matrices(config);
+  if (context.options.dry_run)
+    return {.text = fmt::format("would decompose {} at steps {}\n", matrices.name, list_steps(matrices.steps))};
   const bool writes = !context.options.out.empty();
   if (writes) make_output_folder(context.options.out, context.options.overwrite);
   const at::Device device = tensor::parse_device(context.options.device);
 
   Tables tables;
   Json list = Json::array();
-  context.progress.begin("spectra", stack.num_snapshots(), "snapshot");
-  for (std::int64_t k = 0; k < stack.num_snapshots(); ++k) {
-    const std::int64_t step = stack.steps()[static_cast<std::size_t>(k)];
-    add(tables, list, step, stack.info().matrix, spectra::weight_spectrum(stack.at(k).to(device)));
-    context.progress.update(k + 1, fmt::format("step {}", step));
+  context.progress.begin("spectra", static_cast<std::int64_t>(matrices.steps.size()), "snapshot");
+  for (std::size_t k = 0; k < matrices.steps.size(); ++k) {
+    add(tables, list, matrices.steps[k], matrices.name, spectra::weight_spectrum(matrices.read(k).to(device)));
+    context.progress.update(static_cast<std::int64_t>(k + 1), fmt::format("step {}", matrices.steps[k]));
   }
   context.progress.end();
 
@@ -70,7 +92,7 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
   write_csv(folder / "singular_values.csv", tables.values);
   write_csv(folder / "weight_spectra.csv", tables.summary);
   artifacts::Manifest manifest = manifest_of("spectra", config, context);
-  manifest.inputs = {stack.path()};
+  if (!std::filesystem::is_directory(config.input)) manifest.inputs = {config.input};
   artifacts::write_manifest(folder, manifest);
   outcome.summary["tables"] = {"singular_values.csv", "weight_spectra.csv"};
   return outcome;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 namespace cresco::report {
 namespace {
@@ -26,13 +27,19 @@ void add_metric(Section& section, const Source& source, const std::string& metri
                           .x = quality.numbers("step"),
                           .y = quality.numbers(metric)});
   const auto heldout = source.tables.find("heldout.csv");
-  if (heldout != source.tables.end() && heldout->second.has(metric))
-    chart.series.push_back({.name = "held-out snapshots",
-                            .source = "heldout.csv",
-                            .x = heldout->second.numbers("step"),
-                            .y = heldout->second.numbers(metric),
-                            .line = false,
-                            .hollow = true});
+  // By whichever way the table says that the dictionary was put to a snapshot it has not seen.
+  const std::pair<const char*, const char*> ways[] = {
+      {"", "held-out snapshots"},
+      {"_synthetic_head", "held out: heads interpolated"},
+      {"_pca_at_l0", "held out: PCA of rank L0"}};
+  for (const auto& [suffix, name] : ways)
+    if (heldout != source.tables.end() && heldout->second.has(metric + suffix))
+      chart.series.push_back({.name = name,
+                              .source = "heldout.csv",
+                              .x = heldout->second.numbers("step"),
+                              .y = heldout->second.numbers(metric + suffix),
+                              .line = false,
+                              .hollow = true});
   section.blocks.emplace_back(std::move(chart));
 }
 
