@@ -18,20 +18,22 @@ namespace {
 
 // Every verb of the program, in the order `--help` shows them: the order of the work.
 std::vector<Verb> verbs() {
-  Verb pretrain =
-      verb("pretrain", "a recipe and a corpus to a run with snapshots", {"recipe"}, verbs::run_pretrain);
+  Verb pretrain = verb("pretrain", "a recipe and a corpus to a run with snapshots", {"recipe"},
+                       verbs::run_pretrain);
   pretrain.settings = "recipe";
   return {
       verb("demo", "the whole chain at small size: text to one page", {}, verbs::run_demo),
       verb("tokenizer train", "text to a tokenizer.json", {"files"}, verbs::run_tokenizer_train),
       verb("tokenizer encode", "text to ids", {"file"}, verbs::run_tokenizer_encode),
       verb("tokenizer decode", "ids to text", {"file"}, verbs::run_tokenizer_decode),
-      verb("tokenizer show", "what a tokenizer.json holds", {"tokenizer"}, verbs::run_tokenizer_show),
+      verb("tokenizer show", "what a tokenizer.json holds", {"tokenizer"},
+           verbs::run_tokenizer_show),
       verb("tokenize", "text files to a corpus of tokens", {"files"}, verbs::run_tokenize),
       pretrain,
       verb("show", "what is in a file or folder: tensors, steps, settings, provenance", {"path"},
            verbs::run_show),
-      verb("extract", "one matrix of every snapshot to a stack", {"trajectory"}, verbs::run_extract),
+      verb("extract", "one matrix of every snapshot to a stack", {"trajectory"},
+           verbs::run_extract),
       verb("train", "a stack to a dictionary", {"stack"}, verbs::run_train),
       verb("eval", "how well a dictionary reconstructs its stack", {"dict"}, verbs::run_eval),
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),
@@ -46,4 +48,6 @@ std::vector<Verb> verbs() {
 }  // namespace
 }  // namespace cresco::cli
 
-int main(int argc, char** argv) { return cresco::cli::run_program(argc, argv, cresco::cli::verbs()); }
+int main(int argc, char** argv) {
+  return cresco::cli::run_program(argc, argv, cresco::cli::verbs());
+}

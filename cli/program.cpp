@@ -6,8 +6,8 @@
 #include "cresco/base/strings.h"
 #include "cresco/tensor/bridge.h"
 
-#include <CLI/CLI.hpp>
 #include <c10/util/Exception.h>
+#include <CLI/CLI.hpp>
 
 #include <csignal>
 #include <cstdio>
@@ -40,7 +40,9 @@ template <class Value>
 std::string default_of(const Value& value) {
   return fmt::format("{}", value);
 }
-std::string default_of(const std::vector<double>& value) { return fmt::format("{}", fmt::join(value, ",")); }
+std::string default_of(const std::vector<double>& value) {
+  return fmt::format("{}", fmt::join(value, ","));
+}
 std::string default_of(const std::vector<std::string>& value) { return join(value, " "); }
 
 // The options of some fields, and afterwards the words that were given for them.
@@ -53,7 +55,8 @@ class FieldOptions {
       if (app.get_option_no_throw("--" + with_dashes(path))) return;
       using Value = std::decay_t<decltype(value)>;
       const std::string text = *unit ? fmt::format("{} [{}]", help, unit) : help;
-      const bool by_place = std::find(positionals.begin(), positionals.end(), path) != positionals.end();
+      const bool by_place =
+          std::find(positionals.begin(), positionals.end(), path) != positionals.end();
       CLI::Option* option = nullptr;
       if constexpr (std::is_same_v<Value, bool>) {
         const std::string shown = text + (value ? " (=false turns it off)" : "");
@@ -66,7 +69,8 @@ class FieldOptions {
         // `--text A B` takes both, but not where a positional could be meant by B.
         const bool takes_all = many && (by_place || positionals.empty());
         option->expected(1, takes_all ? CLI::detail::expected_max_vector_size : 1);
-        option->multi_option_policy(many ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::TakeLast);
+        option->multi_option_policy(many ? CLI::MultiOptionPolicy::TakeAll
+                                         : CLI::MultiOptionPolicy::TakeLast);
         option->allow_extra_args(takes_all);
         const std::string shown = default_of(value);
         if (!shown.empty() && !by_place) option->default_str(shown);
@@ -128,8 +132,10 @@ class CommandLine {
   void apply(const Command& command) const {
     if (!command.verb->settings.empty())
       fields_from_yaml_file(command.verb->fields, command.own->word(command.verb->settings));
-    if (!command.config_file.empty()) fields_from_yaml_file(command.verb->fields, command.config_file);
-    for (const std::string& assignment : command.assignments) set_field(command.verb->fields, assignment);
+    if (!command.config_file.empty())
+      fields_from_yaml_file(command.verb->fields, command.config_file);
+    for (const std::string& assignment : command.assignments)
+      set_field(command.verb->fields, assignment);
     command.own->assign(command.verb->fields);
     command.shared->assign(common_fields_);
   }
@@ -161,23 +167,30 @@ class CommandLine {
       const std::string outer = name.substr(0, space);
       name = name.substr(space + 1);
       parent = nullptr;
-      for (CLI::App* app : app_.get_subcommands([&](const CLI::App* a) { return a->get_name() == outer; })) parent = app;
+      for (CLI::App* app :
+           app_.get_subcommands([&](const CLI::App* a) { return a->get_name() == outer; }))
+        parent = app;
       if (!parent) {
-        parent = app_.add_subcommand(outer, outer == "tokenizer" ? "byte-level BPE and tokenizer.json" : "");
+        parent = app_.add_subcommand(
+            outer, outer == "tokenizer" ? "byte-level BPE and tokenizer.json" : "");
         parent->require_subcommand(1);
       }
     }
     auto command = std::make_unique<Command>();
     command->verb = &verb;
     command->app = parent->add_subcommand(name, verb.help);
-    command->own = std::make_unique<FieldOptions>(*command->app, verb.fields, verb.positionals, "Options");
+    command->own =
+        std::make_unique<FieldOptions>(*command->app, verb.fields, verb.positionals, "Options");
     const std::string group = "Options of every verb";
-    command->shared =
-        std::make_unique<FieldOptions>(*command->app, common_fields_, std::vector<std::string>{}, group);
-    command->app->add_option("--config", command->config_file, "settings from a YAML file; options win over it")
+    command->shared = std::make_unique<FieldOptions>(*command->app, common_fields_,
+                                                     std::vector<std::string>{}, group);
+    command->app
+        ->add_option("--config", command->config_file,
+                     "settings from a YAML file; options win over it")
         ->type_name("FILE")
         ->group(group);
-    command->app->add_option("--set", command->assignments, "FIELD=VALUE, any field of the config, as YAML")
+    command->app
+        ->add_option("--set", command->assignments, "FIELD=VALUE, any field of the config, as YAML")
         ->type_name("FIELD=VALUE")
         ->group(group);
     commands_.push_back(std::move(command));
@@ -192,7 +205,8 @@ class CommandLine {
 std::string parse_message(const CommandLine& line, const CLI::ParseError& e,
                           const std::vector<std::string>& arguments) {
   std::string message = e.what();
-  const bool unknown = dynamic_cast<const CLI::ExtrasError*>(&e) || dynamic_cast<const CLI::RequiredError*>(&e);
+  const bool unknown =
+      dynamic_cast<const CLI::ExtrasError*>(&e) || dynamic_cast<const CLI::RequiredError*>(&e);
   if (!unknown) return message;
   const auto known = line.known_names(arguments);
   for (const std::string& word : arguments) {
@@ -204,7 +218,8 @@ std::string parse_message(const CommandLine& line, const CLI::ParseError& e,
   if (!arguments.empty() && !arguments[0].starts_with("-")) {
     const auto verbs = line.known_names({});
     if (std::find(verbs.begin(), verbs.end(), arguments[0]) == verbs.end())
-      return fmt::format("unknown verb '{}'{}", escape_for_terminal(arguments[0]), did_you_mean(arguments[0], verbs));
+      return fmt::format("unknown verb '{}'{}", escape_for_terminal(arguments[0]),
+                         did_you_mean(arguments[0], verbs));
   }
   return message;
 }

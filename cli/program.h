@@ -16,7 +16,8 @@ struct Verb {
   std::vector<std::string> positionals;  // fields that are given by place
   Fields fields;
   std::function<verbs::Outcome(verbs::VerbContext&)> run;
-  std::string settings;  // the positional, if any, that names a YAML file of the fields, as --config does
+  std::string
+      settings;  // the positional, if any, that names a YAML file of the fields, as --config does
 };
 
 template <class Config>

@@ -1,10 +1,11 @@
 // Threads that wait for one another sleep instead of spinning.
 //
-// LibTorch's threads are OpenMP's, and its runtime spins for some milliseconds at the end of each parallel
-// loop. On a machine that has anything else to do, the spinning takes the time that the other threads
-// need: small models then train several times slower (2,000 against 10,000 tokens a second, measured on
-// two cores at a load of 5). The runtime reads OMP_WAIT_POLICY when it is loaded, before main; so this
-// runs before that, and starts the program once more with the setting made. Whoever sets it keeps it.
+// LibTorch's threads are OpenMP's, and its runtime spins for some milliseconds at the end of each
+// parallel loop. On a machine that has anything else to do, the spinning takes the time that the
+// other threads need: small models then train several times slower (2,000 against 10,000 tokens a
+// second, measured on two cores at a load of 5). The runtime reads OMP_WAIT_POLICY when it is
+// loaded, before main; so this runs before that, and starts the program once more with the setting
+// made. Whoever sets it keeps it.
 #include <unistd.h>
 
 #include <cstring>
@@ -30,7 +31,7 @@ void wait_passively(int, char** arguments, char** environment) {
 }
 
 // Called before the libraries' own initialisation.
-[[gnu::section(".preinit_array"), gnu::used]] void (*const wait_passively_first)(int, char**, char**) =
-    wait_passively;
+[[gnu::section(".preinit_array"),
+  gnu::used]] void (*const wait_passively_first)(int, char**, char**) = wait_passively;
 
 }  // namespace

@@ -16,9 +16,8 @@ Json manifest_json(const Manifest& manifest) {
   Json inputs = Json::array();
   for (const Path& path : manifest.inputs) {
     const MappedFile file(path);
-    inputs.push_back({{"path", path.string()},
-                      {"bytes", file.size()},
-                      {"sha256", sha256_hex(file.bytes())}});
+    inputs.push_back(
+        {{"path", path.string()}, {"bytes", file.size()}, {"sha256", sha256_hex(file.bytes())}});
   }
   char host[256] = "unknown";
   ::gethostname(host, sizeof host - 1);

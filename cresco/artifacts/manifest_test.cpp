@@ -12,7 +12,8 @@ TEST(Manifest, NamesItsInputsByContent) {
   const TemporaryFolder folder;
   write_file(folder / "in", "abc");
   write_file(folder / "out.bin", "x");
-  write_manifest(folder / "out.bin", {.verb = "extract", .command = {"cresco", "extract"}, .inputs = {folder / "in"}});
+  write_manifest(folder / "out.bin",
+                 {.verb = "extract", .command = {"cresco", "extract"}, .inputs = {folder / "in"}});
   const Json manifest = read_manifest(folder / "out.bin");
   EXPECT_EQ(manifest["verb"], "extract");
   EXPECT_EQ(manifest["inputs"][0]["bytes"], 3);

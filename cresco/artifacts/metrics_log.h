@@ -12,8 +12,8 @@ namespace cresco::artifacts {
 
 class MetricsLog {
  public:
-  // Lines of steps past `last_step` are cut, as is a line that a killed writer left unfinished: a resumed
-  // run writes them again. -1 starts an empty log.
+  // Lines of steps past `last_step` are cut, as is a line that a killed writer left unfinished: a
+  // resumed run writes them again. -1 starts an empty log.
   MetricsLog(const Path& path, std::int64_t last_step);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;

@@ -1,7 +1,7 @@
 // Tables: the CSV files that verbs write and the report reads.
 //
-// RFC 4180 with "\n" line ends: a first line of column names, cells quoted when they hold a comma, a
-// quote or a line end. Numbers are written in their shortest exact form, NaN as an empty cell.
+// RFC 4180 with "\n" line ends: a first line of column names, cells quoted when they hold a comma,
+// a quote or a line end. Numbers are written in their shortest exact form, NaN as an empty cell.
 #pragma once
 
 #include "cresco/base/files.h"

@@ -4,8 +4,8 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 
-#include <nlohmann/json.hpp>
 #include <yaml-cpp/yaml.h>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <set>
@@ -24,7 +24,8 @@ std::string scalar(const YAML::Node& node, const std::string& where) {
 
 void read_value(const YAML::Node& node, bool& value, const std::string& where) {
   const std::string text = scalar(node, where);
-  require_usage(YAML::convert<bool>::decode(node, value), "{}: '{}' is not true or false", where, text);
+  require_usage(YAML::convert<bool>::decode(node, value), "{}: '{}' is not true or false", where,
+                text);
 }
 void read_value(const YAML::Node& node, std::int64_t& value, const std::string& where) {
   value = parse_int(scalar(node, where), where);
@@ -64,14 +65,19 @@ void read_value(const YAML::Node& node, std::vector<Item>& value, const std::str
 class YamlReader final : public FieldVisitor {
  public:
   YamlReader(const YAML::Node& in, std::string where) : in_(in), where_(std::move(where)) {
-    require_usage(in_.IsMap() || in_.IsNull() || !in_.IsDefined(), "{}: expected `name: value` pairs", where_);
+    require_usage(in_.IsMap() || in_.IsNull() || !in_.IsDefined(),
+                  "{}: expected `name: value` pairs", where_);
   }
   void field(const char* n, bool& v, const char*, const char*) override { read(n, v); }
   void field(const char* n, std::int64_t& v, const char*, const char*) override { read(n, v); }
   void field(const char* n, double& v, const char*, const char*) override { read(n, v); }
   void field(const char* n, std::string& v, const char*, const char*) override { read(n, v); }
-  void field(const char* n, std::vector<double>& v, const char*, const char*) override { read(n, v); }
-  void field(const char* n, std::vector<std::string>& v, const char*, const char*) override { read(n, v); }
+  void field(const char* n, std::vector<double>& v, const char*, const char*) override {
+    read(n, v);
+  }
+  void field(const char* n, std::vector<std::string>& v, const char*, const char*) override {
+    read(n, v);
+  }
   void group(const char* name, const Fields& fields, const char*) override {
     known_.emplace_back(name);
     if (const YAML::Node node = find(name)) fields_from_yaml(fields, node, path(name));
@@ -90,14 +96,16 @@ class YamlReader final : public FieldVisitor {
     std::set<std::string> seen;
     for (const auto& pair : in_) {
       const std::string name = scalar(pair.first, where_);
-      require_usage(std::find(known_.begin(), known_.end(), name) != known_.end(), "{}: unknown field '{}'{}",
-                    where_, name, did_you_mean(name, known_));
+      require_usage(std::find(known_.begin(), known_.end(), name) != known_.end(),
+                    "{}: unknown field '{}'{}", where_, name, did_you_mean(name, known_));
       require_usage(seen.insert(name).second, "{}: field '{}' is given twice", where_, name);
     }
   }
 
  private:
-  YAML::Node find(const char* name) const { return in_.IsMap() ? in_[name] : YAML::Node(YAML::NodeType::Undefined); }
+  YAML::Node find(const char* name) const {
+    return in_.IsMap() ? in_[name] : YAML::Node(YAML::NodeType::Undefined);
+  }
   std::string path(const char* name) const { return where_ + ": " + name; }
   template <class Value>
   void read(const char* name, Value& value) {
@@ -119,9 +127,15 @@ class JsonWriter final : public FieldVisitor {
   void field(const char* n, std::int64_t& v, const char*, const char*) override { out_[n] = v; }
   void field(const char* n, double& v, const char*, const char*) override { out_[n] = v; }
   void field(const char* n, std::string& v, const char*, const char*) override { out_[n] = v; }
-  void field(const char* n, std::vector<double>& v, const char*, const char*) override { out_[n] = v; }
-  void field(const char* n, std::vector<std::string>& v, const char*, const char*) override { out_[n] = v; }
-  void group(const char* name, const Fields& fields, const char*) override { out_[name] = fields_to_json(fields); }
+  void field(const char* n, std::vector<double>& v, const char*, const char*) override {
+    out_[n] = v;
+  }
+  void field(const char* n, std::vector<std::string>& v, const char*, const char*) override {
+    out_[n] = v;
+  }
+  void group(const char* name, const Fields& fields, const char*) override {
+    out_[name] = fields_to_json(fields);
+  }
   void list(const char* name, const FieldList& items, const char*) override {
     Json list = Json::array();
     for (std::size_t i = 0; i < items.size(); ++i) list.push_back(fields_to_json(items.item(i)));
@@ -132,8 +146,8 @@ class JsonWriter final : public FieldVisitor {
   Json& out_;
 };
 
-// JSON is YAML's flow style, except for the numbers that JSON prints and YAML can't read back (none),
-// so the block style below needs only scalars and nesting.
+// JSON is YAML's flow style, except for the numbers that JSON prints and YAML can't read back
+// (none), so the block style below needs only scalars and nesting.
 void emit(YAML::Emitter& out, const Json& value) {
   if (value.is_object()) {
     out << YAML::BeginMap;
@@ -218,7 +232,8 @@ Json fields_to_json(const Fields& fields) {
 
 void set_field(const Fields& fields, const std::string& assignment) {
   const std::size_t equals = assignment.find('=');
-  require_usage(equals != std::string::npos && equals > 0, "--set '{}': expected FIELD=VALUE", assignment);
+  require_usage(equals != std::string::npos && equals > 0, "--set '{}': expected FIELD=VALUE",
+                assignment);
   YAML::Node value;
   try {
     value = YAML::Load(assignment.substr(equals + 1));
@@ -234,7 +249,8 @@ void set_field(const Fields& fields, const std::string& assignment) {
   fields_from_yaml(fields, value, "--set " + assignment.substr(0, equals));
 }
 
-void assign_fields(const Fields& fields, const std::map<std::string, std::vector<std::string>>& words) {
+void assign_fields(const Fields& fields,
+                   const std::map<std::string, std::vector<std::string>>& words) {
   EachField assign([&](const std::string& path, auto& value, const char*, const char*) {
     const auto found = words.find(path);
     if (found == words.end()) return;
@@ -251,7 +267,8 @@ void assign_fields(const Fields& fields, const std::map<std::string, std::vector
 
 std::vector<std::string> field_paths(const Fields& fields) {
   std::vector<std::string> paths;
-  EachField collector([&](const std::string& path, auto&, const char*, const char*) { paths.push_back(path); });
+  EachField collector(
+      [&](const std::string& path, auto&, const char*, const char*) { paths.push_back(path); });
   fields(collector);
   return paths;
 }

@@ -1,4 +1,5 @@
-// A config lists its fields once; the command line, YAML, JSON and --help are visitors of that list.
+// A config lists its fields once; the command line, YAML, JSON and --help are visitors of that
+// list.
 //
 //   struct ScheduleConfig {
 //     std::string name = "cosine";
@@ -43,17 +44,21 @@ struct FieldList {
 template <class Item>
 FieldList field_list(std::vector<Item>& items) {
   return {[&items] { return items.size(); }, [&items](std::size_t n) { items.resize(n); },
-          [&items](std::size_t i) -> Fields { return [&items, i](FieldVisitor& v) { items[i].fields(v); }; }};
+          [&items](std::size_t i) -> Fields {
+            return [&items, i](FieldVisitor& v) { items[i].fields(v); };
+          }};
 }
 
 class FieldVisitor {
  public:
   virtual ~FieldVisitor() = default;
   virtual void field(const char* name, bool& value, const char* help, const char* unit = "") = 0;
-  virtual void field(const char* name, std::int64_t& value, const char* help, const char* unit = "") = 0;
+  virtual void field(const char* name, std::int64_t& value, const char* help,
+                     const char* unit = "") = 0;
   virtual void field(const char* name, double& value, const char* help, const char* unit = "") = 0;
   // Text also takes a YAML list of plain values, joined by commas: `at: [0, 1, 2]` is "0,1,2".
-  virtual void field(const char* name, std::string& value, const char* help, const char* unit = "") = 0;
+  virtual void field(const char* name, std::string& value, const char* help,
+                     const char* unit = "") = 0;
   virtual void field(const char* name, std::vector<double>& value, const char* help,
                      const char* unit = "") = 0;
   virtual void field(const char* name, std::vector<std::string>& value, const char* help,
@@ -64,7 +69,8 @@ class FieldVisitor {
   // A nested config: the same as `group` of its fields.
   template <class Config>
   void config(const char* name, Config& config, const char* help) {
-    group(name, [&config](FieldVisitor& v) { config.fields(v); }, help);
+    group(
+        name, [&config](FieldVisitor& v) { config.fields(v); }, help);
   }
 };
 
@@ -74,11 +80,15 @@ template <class Action>
 class EachField : public FieldVisitor {
  public:
   explicit EachField(Action action) : action_(std::move(action)) {}
-  void field(const char* n, bool& v, const char* h, const char* u) override { action_(path(n), v, h, u); }
+  void field(const char* n, bool& v, const char* h, const char* u) override {
+    action_(path(n), v, h, u);
+  }
   void field(const char* n, std::int64_t& v, const char* h, const char* u) override {
     action_(path(n), v, h, u);
   }
-  void field(const char* n, double& v, const char* h, const char* u) override { action_(path(n), v, h, u); }
+  void field(const char* n, double& v, const char* h, const char* u) override {
+    action_(path(n), v, h, u);
+  }
   void field(const char* n, std::string& v, const char* h, const char* u) override {
     action_(path(n), v, h, u);
   }
@@ -113,9 +123,10 @@ Json fields_to_json(const Fields& fields);
 // "optimizer.lr=1e-3": the value is read as YAML. Unknown paths are UsageErrors.
 void set_field(const Fields& fields, const std::string& assignment);
 
-// Words of a command line, by the path of the field they are for: text is taken as it stands, numbers
-// of a list are separated by commas.
-void assign_fields(const Fields& fields, const std::map<std::string, std::vector<std::string>>& words);
+// Words of a command line, by the path of the field they are for: text is taken as it stands,
+// numbers of a list are separated by commas.
+void assign_fields(const Fields& fields,
+                   const std::map<std::string, std::vector<std::string>>& words);
 
 std::vector<std::string> field_paths(const Fields& fields);
 

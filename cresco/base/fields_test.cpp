@@ -3,8 +3,8 @@
 #include "cresco/base/require.h"
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 #include <yaml-cpp/yaml.h>
+#include <nlohmann/json.hpp>
 
 namespace cresco {
 namespace {
@@ -62,7 +62,8 @@ at: [0, 1, 2]
 tokens: 10e9
 tied: true
 optimizer: {lr: 5e-5, betas: [0.8, 0.9], rules: [{match: "embed_out.*", lr_multiplier: 4}]}
-)"), "recipe");
+)"),
+                   "recipe");
   EXPECT_EQ(recipe.at, "0,1,2");
   EXPECT_EQ(recipe.tokens, 10'000'000'000);
   EXPECT_TRUE(recipe.tied);
@@ -89,7 +90,9 @@ TEST(Fields, NameTheNearestKnownOne) {
   Recipe recipe;
   EXPECT_EQ(message_of([&] { set_field(fields_of(recipe), "optimizer.lrr=1"); }),
             "--set optimizer.lrr: optimizer: unknown field 'lrr' (did you mean 'lr'?)");
-  EXPECT_EQ(message_of([&] { fields_from_yaml(fields_of(recipe), YAML::Load("optimiser: {}"), "r.yaml"); }),
+  EXPECT_EQ(message_of([&] {
+              fields_from_yaml(fields_of(recipe), YAML::Load("optimiser: {}"), "r.yaml");
+            }),
             "r.yaml: unknown field 'optimiser' (did you mean 'optimizer'?)");
 }
 

@@ -59,7 +59,8 @@ std::int64_t open_size(const Descriptor& file, const Path& path) {
 Path temporary_beside(const Path& path) {
   static std::atomic<int> count{0};
   const Path folder = path.has_parent_path() ? path.parent_path() : Path(".");
-  return folder / fmt::format("{}{}.{}.{}", kTemporaryPrefix, path.filename().string(), ::getpid(), count++);
+  return folder /
+         fmt::format("{}{}.{}.{}", kTemporaryPrefix, path.filename().string(), ::getpid(), count++);
 }
 
 void sync_folder(const Path& path) {
@@ -69,7 +70,8 @@ void sync_folder(const Path& path) {
 }
 
 void rename_over(const Path& from, const Path& to) {
-  require(::rename(from.c_str(), to.c_str()) == 0, "{}: cannot be put in place: {}", to.string(), cause(errno));
+  require(::rename(from.c_str(), to.c_str()) == 0, "{}: cannot be put in place: {}", to.string(),
+          cause(errno));
   sync_folder(to);
 }
 
@@ -78,8 +80,8 @@ void rename_over(const Path& from, const Path& to) {
 std::string read_file(const Path& path, std::int64_t limit_bytes) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   const std::int64_t size = open_size(file, path);
-  require(size <= limit_bytes, "{}: {} bytes, more than the {} expected of such a file", path.string(), size,
-          limit_bytes);
+  require(size <= limit_bytes, "{}: {} bytes, more than the {} expected of such a file",
+          path.string(), size, limit_bytes);
   std::string text;
   if (size > 0) text.reserve(static_cast<std::size_t>(size));
   char chunk[1 << 16];
@@ -89,8 +91,8 @@ std::string read_file(const Path& path, std::int64_t limit_bytes) {
     require(got >= 0, "{}: {}", path.string(), cause(errno));
     if (got == 0) return text;
     text.append(chunk, static_cast<std::size_t>(got));
-    require(static_cast<std::int64_t>(text.size()) <= limit_bytes, "{}: more than the {} bytes expected",
-            path.string(), limit_bytes);
+    require(static_cast<std::int64_t>(text.size()) <= limit_bytes,
+            "{}: more than the {} bytes expected", path.string(), limit_bytes);
   }
 }
 
@@ -138,8 +140,8 @@ void AtomicFile::flush_buffer() {
   while (!rest.empty()) {
     const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
     if (written < 0 && errno == EINTR) continue;
-    require(written >= 0, "{}: cannot be written past byte {}: {}; what stood there before is kept", path_.string(),
-            size_ - static_cast<std::int64_t>(rest.size()), cause(errno));
+    require(written >= 0, "{}: cannot be written past byte {}: {}; what stood there before is kept",
+            path_.string(), size_ - static_cast<std::int64_t>(rest.size()), cause(errno));
     rest.remove_prefix(static_cast<std::size_t>(written));
   }
   buffer_.clear();
@@ -148,7 +150,8 @@ void AtomicFile::flush_buffer() {
 void AtomicFile::commit() {
   flush_buffer();
   require(::fsync(descriptor_) == 0, "{}: cannot be flushed: {}", path_.string(), cause(errno));
-  require(::close(std::exchange(descriptor_, -1)) == 0, "{}: cannot be closed: {}", path_.string(), cause(errno));
+  require(::close(std::exchange(descriptor_, -1)) == 0, "{}: cannot be closed: {}", path_.string(),
+          cause(errno));
   rename_over(temporary_, path_);
 }
 
@@ -233,7 +236,8 @@ void make_output_file(const Path& path, bool overwrite) {
   require_usage(!path.empty(), "--out is needed: the file to write");
   std::error_code error;
   if (std::filesystem::exists(path, error)) {
-    require(!std::filesystem::is_directory(path), "{}: is a folder, expected a file name", path.string());
+    require(!std::filesystem::is_directory(path), "{}: is a folder, expected a file name",
+            path.string());
     require(overwrite, "{}: exists already; --overwrite replaces it", path.string());
   }
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);

@@ -1,8 +1,9 @@
-// Files: whole reads, read-only mappings, writes that appear all at once or not at all, folder locks.
+// Files: whole reads, read-only mappings, writes that appear all at once or not at all, folder
+// locks.
 //
-// A writer's temporary names begin with kTemporaryPrefix and stand in the folder of the result, so that
-// the final rename never crosses a file system. Readers ignore such names; remove_temporaries() clears
-// what a killed writer left.
+// A writer's temporary names begin with kTemporaryPrefix and stand in the folder of the result, so
+// that the final rename never crosses a file system. Readers ignore such names;
+// remove_temporaries() clears what a killed writer left.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,9 @@ using Bytes = std::span<const std::byte>;
 
 inline constexpr std::string_view kTemporaryPrefix = ".tmp-";
 
-inline Bytes as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+inline Bytes as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 inline std::string_view as_text(Bytes bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -30,8 +33,8 @@ inline std::string_view as_text(Bytes bytes) {
 // The whole file. Error when it cannot be read or is larger than `limit_bytes`.
 std::string read_file(const Path& path, std::int64_t limit_bytes = std::int64_t{1} << 40);
 
-// A file mapped read-only. Its size is fixed when it is opened; a file that is cut short afterwards by
-// somebody else ends the process with SIGBUS, so nothing of ours ever shortens a file in place.
+// A file mapped read-only. Its size is fixed when it is opened; a file that is cut short afterwards
+// by somebody else ends the process with SIGBUS, so nothing of ours ever shortens a file in place.
 class MappedFile {
  public:
   explicit MappedFile(const Path& path);
@@ -49,8 +52,8 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-// Writes to a temporary name; commit() flushes to the disk and renames. Without commit() the temporary
-// is removed and whatever stood at `path` stays as it was.
+// Writes to a temporary name; commit() flushes to the disk and renames. Without commit() the
+// temporary is removed and whatever stood at `path` stays as it was.
 class AtomicFile {
  public:
   explicit AtomicFile(const Path& path);
@@ -100,8 +103,8 @@ class FolderLock {
   int descriptor_ = -1;
 };
 
-// Makes the output folder of a verb. When it exists and is not empty: with `overwrite` its contents are
-// removed, otherwise an Error.
+// Makes the output folder of a verb. When it exists and is not empty: with `overwrite` its contents
+// are removed, otherwise an Error.
 void make_output_folder(const Path& path, bool overwrite);
 // The same for a single output file: refuses an existing one unless `overwrite`; makes its folder.
 void make_output_file(const Path& path, bool overwrite);

@@ -18,15 +18,16 @@ Json parse_json(std::string_view text, const std::string& where) {
     if (event == Json::parse_event_t::object_end) open.pop_back();
     if (event == Json::parse_event_t::key) {
       const auto& name = value.get_ref<const std::string&>();
-      require(open.back().insert(name).second, "{}: the name '{}' stands twice in one object", where,
-              escape_for_terminal(name));
+      require(open.back().insert(name).second, "{}: the name '{}' stands twice in one object",
+              where, escape_for_terminal(name));
     }
     return true;
   };
   try {
     return Json::parse(text, check);
   } catch (const Json::parse_error& e) {
-    fail("{}: not JSON at byte {}: {}", where, e.byte, text.empty() ? "the text is empty" : "unexpected text");
+    fail("{}: not JSON at byte {}: {}", where, e.byte,
+         text.empty() ? "the text is empty" : "unexpected text");
   }
 }
 
@@ -38,7 +39,9 @@ std::string to_text(const Json& value) {
   return value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-std::string to_line(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string to_line(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 void write_json_file(const Path& path, const Json& value) { write_file(path, to_text(value)); }
 
@@ -53,7 +56,8 @@ const Json& get(const Json& object, const char* key, const std::string& where) {
 
 std::int64_t get_int(const Json& object, const char* key, const std::string& where) {
   const Json& value = get(object, key, where);
-  require(value.is_number_integer(), "{}: '{}' is {}, expected a whole number", where, key, to_line(value));
+  require(value.is_number_integer(), "{}: '{}' is {}, expected a whole number", where, key,
+          to_line(value));
   return value.get<std::int64_t>();
 }
 

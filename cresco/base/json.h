@@ -13,8 +13,8 @@ namespace cresco {
 Json parse_json(std::string_view text, const std::string& where);
 Json read_json_file(const Path& path, std::int64_t limit_bytes = std::int64_t{64} << 20);
 
-// Indented for files that people read; numbers in their shortest exact form. Text that is not UTF-8 is
-// shown with replacement characters.
+// Indented for files that people read; numbers in their shortest exact form. Text that is not UTF-8
+// is shown with replacement characters.
 std::string to_text(const Json& value);
 std::string to_line(const Json& value);
 void write_json_file(const Path& path, const Json& value);

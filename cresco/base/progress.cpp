@@ -53,7 +53,10 @@ Progress& no_progress() {
 }
 
 TextProgress::TextProgress(std::FILE* out, bool quiet, double interval_seconds)
-    : out_(out), quiet_(quiet), terminal_(::isatty(::fileno(out)) == 1), interval_(interval_seconds) {}
+    : out_(out),
+      quiet_(quiet),
+      terminal_(::isatty(::fileno(out)) == 1),
+      interval_(interval_seconds) {}
 
 TextProgress::~TextProgress() { clear_line(); }
 

@@ -47,9 +47,9 @@ class TextProgress final : public Progress {
   bool line_open_ = false;
 };
 
-double now_seconds();                    // a clock that only goes forward
-std::int64_t resident_bytes();           // this process's memory, now
-std::int64_t peak_resident_bytes();      // and at its highest
-std::string utc_time();                  // 2026-11-22T20:29:00Z
+double now_seconds();                // a clock that only goes forward
+std::int64_t resident_bytes();       // this process's memory, now
+std::int64_t peak_resident_bytes();  // and at its highest
+std::string utc_time();              // 2026-11-22T20:29:00Z
 
 }  // namespace cresco

@@ -12,9 +12,11 @@ namespace {
 // Known answers of the generator's authors (Random123, kat_vectors: philox4x32 10).
 TEST(Philox, GivesTheKnownAnswers) {
   using Counter = std::array<std::uint32_t, 4>;
-  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}), (Counter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}),
+            (Counter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   const std::uint32_t f = 0xffffffff;
-  EXPECT_EQ(philox({f, f, f, f}, {f, f}), (Counter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox({f, f, f, f}, {f, f}),
+            (Counter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
             (Counter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
@@ -29,7 +31,8 @@ TEST(RandomStream, DependsOnSeedPurposeAndStep) {
   EXPECT_NE(first(1, "init", 0), first(1, "init", 1));
 }
 
-// 200,000 draws: the mean of normals is within 4.5 standard errors, as is their variance (p < 1e-5).
+// 200,000 draws: the mean of normals is within 4.5 standard errors, as is their variance (p <
+// 1e-5).
 TEST(RandomStream, NormalsHaveTheirMoments) {
   constexpr int kDraws = 200'000;
   std::vector<float> x(kDraws);

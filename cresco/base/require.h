@@ -1,7 +1,7 @@
 // The kinds of error, and the check that raises them.
 //
-// A message says what is wrong, where (file, tensor, byte, step), both numbers and the likely cause, in
-// one line. The library throws; it never prints and never exits.
+// A message says what is wrong, where (file, tensor, byte, step), both numbers and the likely
+// cause, in one line. The library throws; it never prints and never exits.
 #pragma once
 
 #include <fmt/format.h>
@@ -11,7 +11,8 @@
 
 namespace cresco {
 
-// Something the caller can fix: a damaged file, a shape that does not fit, a full disk. Exit status 1.
+// Something the caller can fix: a damaged file, a shape that does not fit, a full disk. Exit
+// status 1.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -35,8 +35,8 @@ Number parse_number(std::string_view text, std::string_view what, const char* ki
   const std::string_view digits = trimmed.starts_with('+') ? trimmed.substr(1) : trimmed;
   Number value{};
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  require_usage(error == std::errc() && end == digits.data() + digits.size(), "{}: '{}' is not {}", what,
-                escape_for_terminal(text), kind);
+  require_usage(error == std::errc() && end == digits.data() + digits.size(), "{}: '{}' is not {}",
+                what, escape_for_terminal(text), kind);
   return value;
 }
 
@@ -64,8 +64,8 @@ std::int64_t parse_int(std::string_view text, std::string_view what) {
   if (error == std::errc() && end == digits.data() + digits.size()) return value;
   // 10e9 is how people write token budgets: take it when it is a whole number.
   const double number = parse_number<double>(text, what, "a whole number");
-  require_usage(std::abs(number) < 9.0e15 && number == std::floor(number), "{}: '{}' is not a whole number",
-                what, escape_for_terminal(text));
+  require_usage(std::abs(number) < 9.0e15 && number == std::floor(number),
+                "{}: '{}' is not a whole number", what, escape_for_terminal(text));
   return static_cast<std::int64_t>(number);
 }
 
@@ -98,8 +98,9 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
 std::string list_steps(const std::vector<std::int64_t>& steps) {
   constexpr std::size_t kShown = 12;
   if (steps.size() <= kShown + 2) return fmt::format("{}", fmt::join(steps, ", "));
-  return fmt::format("{}, ... {} ({} in all)", fmt::join(steps.begin(), steps.begin() + kShown, ", "),
-                     steps.back(), steps.size());
+  return fmt::format("{}, ... {} ({} in all)",
+                     fmt::join(steps.begin(), steps.begin() + kShown, ", "), steps.back(),
+                     steps.size());
 }
 
 std::string human_bytes(double bytes) {

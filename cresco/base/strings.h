@@ -9,7 +9,7 @@
 namespace cresco {
 
 std::vector<std::string> split(std::string_view text, char separator);  // "a,b" -> a, b; "" -> none
-std::string_view trim(std::string_view text);                           // ASCII white space at both ends
+std::string_view trim(std::string_view text);  // ASCII white space at both ends
 
 // The whole text as a number; Error names `what` otherwise ("--steps: 'x7' is not an integer").
 std::int64_t parse_int(std::string_view text, std::string_view what);
@@ -24,9 +24,9 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
 // "0, 1, 2, ... 512 (16 in all)" when there are many.
 std::string list_steps(const std::vector<std::int64_t>& steps);
 
-std::string human_bytes(double bytes);      // 11.2 GiB
-std::string human_count(double count);      // 498k
-std::string human_duration(double seconds); // 00:06:12
+std::string human_bytes(double bytes);       // 11.2 GiB
+std::string human_count(double count);       // 498k
+std::string human_duration(double seconds);  // 00:06:12
 
 // One line, printable: control characters and bytes that are not UTF-8 become \n, \t, \x1b ...
 std::string escape_for_terminal(std::string_view bytes);

@@ -10,7 +10,8 @@ namespace {
 TEST(Strings, ParseNumbersWhole) {
   EXPECT_EQ(parse_int("10e9", "tokens"), 10'000'000'000);
   EXPECT_EQ(parse_int("-3", "x"), -3);
-  for (const char* bad : {"", "x", "1.5", "1e30", "12x", "nan", "0x10"}) EXPECT_THROW(parse_int(bad, "x"), UsageError) << bad;
+  for (const char* bad : {"", "x", "1.5", "1e30", "12x", "nan", "0x10"})
+    EXPECT_THROW(parse_int(bad, "x"), UsageError) << bad;
   EXPECT_DOUBLE_EQ(parse_double("5e-5", "lr"), 5e-5);
 }
 
@@ -30,12 +31,14 @@ TEST(Strings, KnowValidUtf8) {
   EXPECT_EQ(utf8_length("a"), 1u);
   EXPECT_EQ(utf8_length("\xc3\xa9"), 2u);
   EXPECT_EQ(utf8_length("\xf0\x9f\x99\x82"), 4u);
-  for (const char* bad : {"\x80", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc3", "\xff"})
+  for (const char* bad :
+       {"\x80", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc3", "\xff"})
     EXPECT_EQ(utf8_length(bad), 0u);
 }
 
 TEST(Strings, CannotDriveATerminal) {
-  EXPECT_EQ(escape_for_terminal("a\x1b[31m\n\t\xff\xc2\x9b\xc3\xa9"), "a\\x1b[31m\\n\\t\\xff\\xc2\\x9b\xc3\xa9");
+  EXPECT_EQ(escape_for_terminal("a\x1b[31m\n\t\xff\xc2\x9b\xc3\xa9"),
+            "a\\x1b[31m\\n\\t\\xff\\xc2\\x9b\xc3\xa9");
 }
 
 }  // namespace

@@ -16,7 +16,10 @@ TEST(ParallelFor, DoesEachTaskOnce) {
 }
 
 TEST(ParallelFor, PassesAnExceptionOn) {
-  EXPECT_THROW(parallel_for(100, [](std::int64_t i) { if (i == 50) throw std::runtime_error("x"); }),
+  EXPECT_THROW(parallel_for(100,
+                            [](std::int64_t i) {
+                              if (i == 50) throw std::runtime_error("x");
+                            }),
                std::runtime_error);
 }
 

@@ -9,7 +9,8 @@ namespace cresco::corpora {
 namespace {
 
 std::uint64_t key(std::int32_t a, std::int32_t b) {
-  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(a)) << 32) | static_cast<std::uint32_t>(b);
+  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(a)) << 32) |
+         static_cast<std::uint32_t>(b);
 }
 
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
@@ -29,7 +30,8 @@ BigramModel::BigramModel(const TokenStream& training, std::int64_t vocab_size)
     ids.resize(static_cast<std::size_t>(std::min(kBlock, training.num_tokens() - at)));
     training.read(at, ids);
     for (const std::int32_t id : ids) {
-      require(id >= 0 && id < vocab_size, "token id {} at position {}, the vocabulary has {}", id, at, vocab_size);
+      require(id >= 0 && id < vocab_size, "token id {} at position {}, the vocabulary has {}", id,
+              at, vocab_size);
       ++count_single_[index(id)];
       if (last >= 0) {
         ++count_[key(last, id)];
@@ -51,12 +53,13 @@ BigramModel::BigramModel(const TokenStream& training, std::int64_t vocab_size)
 }
 
 double BigramModel::unigram_probability(std::int32_t b) const {
-  return static_cast<double>(count_single_[index(b)] + 1) / static_cast<double>(num_tokens_ + vocab_size_);
+  return static_cast<double>(count_single_[index(b)] + 1) /
+         static_cast<double>(num_tokens_ + vocab_size_);
 }
 
 double BigramModel::probability(std::int32_t a, std::int32_t b) const {
-  const double lower =
-      static_cast<double>(predecessors_[index(b)] + 1) / static_cast<double>(num_types_ + vocab_size_);
+  const double lower = static_cast<double>(predecessors_[index(b)] + 1) /
+                       static_cast<double>(num_types_ + vocab_size_);
   const auto total = static_cast<double>(count_first_[index(a)]);
   if (total == 0) return lower;
   const auto found = count_.find(key(a, b));

@@ -1,5 +1,5 @@
-// An interpolated bigram model: what a language model has to beat to have learned more than which token
-// follows which.
+// An interpolated bigram model: what a language model has to beat to have learned more than which
+// token follows which.
 #pragma once
 
 #include "cresco/corpora/windows.h"
@@ -10,11 +10,12 @@
 
 namespace cresco::corpora {
 
-// Interpolated Kneser-Ney (Chen and Goodman 1999, eq. 17 with one discount): with n1, n2 the bigrams
-// seen once and twice, discount d = n1/(n1 + 2 n2), c(a,b) the count, N(a) the different successors of a,
+// Interpolated Kneser-Ney (Chen and Goodman 1999, eq. 17 with one discount): with n1, n2 the
+// bigrams seen once and twice, discount d = n1/(n1 + 2 n2), c(a,b) the count, N(a) the different
+// successors of a,
 //   P(b|a) = max(c(a,b) - d, 0)/c(a) + d N(a)/c(a) * P_1(b)
-// P_1(b) is the share of different predecessors that b has among all bigram types, itself smoothed by
-// adding one to each of the V entries. After an a that was never seen, P_1 alone.
+// P_1(b) is the share of different predecessors that b has among all bigram types, itself smoothed
+// by adding one to each of the V entries. After an a that was never seen, P_1 alone.
 class BigramModel {
  public:
   BigramModel(const TokenStream& training, std::int64_t vocab_size);

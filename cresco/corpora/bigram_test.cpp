@@ -13,7 +13,8 @@ TokenStream stream_of(const Path& prefix, const std::vector<std::int32_t>& ids) 
   formats::TokenFileWriter writer(prefix, formats::TokenType::U16);
   writer.append(ids);
   writer.commit();
-  return TokenStream(std::make_shared<formats::TokenFile>(prefix), [](std::int64_t) { return true; });
+  return TokenStream(std::make_shared<formats::TokenFile>(prefix),
+                     [](std::int64_t) { return true; });
 }
 
 // A probability, whatever came before: also after a token that was never seen.

@@ -20,9 +20,9 @@ class Documents {
   virtual std::int64_t bytes_total() const { return 0; }
 };
 
-// Files in the order given. A name that ends in .jsonl holds one document a line, the "text" of a JSON
-// object; any other file is one document. Error for a file that is empty or looks binary (a NUL byte),
-// and for a line without "text", with file and line.
+// Files in the order given. A name that ends in .jsonl holds one document a line, the "text" of a
+// JSON object; any other file is one document. Error for a file that is empty or looks binary (a
+// NUL byte), and for a line without "text", with file and line.
 std::unique_ptr<Documents> text_files(const std::vector<std::string>& paths);
 
 std::unique_ptr<Documents> in_memory(std::vector<std::string> documents);

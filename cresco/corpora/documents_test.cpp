@@ -17,7 +17,8 @@ std::vector<std::string> all(Documents& documents) {
 TEST(TextFiles, AreOneDocumentAFileOrALine) {
   const TemporaryFolder folder;
   write_file(folder / "a.txt", "one\ntwo\n");
-  write_file(folder / "b.jsonl", "{\"text\": \"x\\ny\", \"id\": 3}\n\n{\"text\": \"\"}\n{\"text\":\"z\"}");
+  write_file(folder / "b.jsonl",
+             "{\"text\": \"x\\ny\", \"id\": 3}\n\n{\"text\": \"\"}\n{\"text\":\"z\"}");
   const auto files = text_files({(folder / "a.txt").string(), (folder / "b.jsonl").string()});
   EXPECT_EQ(all(*files), (std::vector<std::string>{"one\ntwo\n", "x\ny", "", "z"}));
 }
@@ -38,7 +39,8 @@ TEST(TextFiles, RefuseWhatIsNotText) {
     read("bad.jsonl");
     FAIL();
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("line 2: 'text' is missing"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("line 2: 'text' is missing"), std::string::npos)
+        << e.what();
   }
   EXPECT_THROW(text_files({}), UsageError);
 }

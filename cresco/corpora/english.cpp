@@ -65,7 +65,8 @@ std::vector<std::string> read_wordnet(const Path& folder) {
   std::vector<std::string> documents;
   for (const char* part : {"data.noun", "data.verb", "data.adj", "data.adv"}) {
     auto some = parse_wordnet(read_file(folder / part), (folder / part).string());
-    documents.insert(documents.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
+    documents.insert(documents.end(), std::make_move_iterator(some.begin()),
+                     std::make_move_iterator(some.end()));
   }
   return documents;
 }
@@ -87,8 +88,8 @@ std::vector<std::string> parse_bible(std::string_view printed) {
 }
 
 std::vector<std::string> read_bible() {
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen("bible -l1000000 Gen1:1-Rev22:21 2>/dev/null", "r"),
-                                                   ::pclose);
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(
+      ::popen("bible -l1000000 Gen1:1-Rev22:21 2>/dev/null", "r"), ::pclose);
   require(pipe != nullptr, "the program `bible` could not be started");
   std::string printed;
   std::array<char, 1 << 16> chunk;
@@ -96,12 +97,14 @@ std::vector<std::string> read_bible() {
     printed.append(chunk.data(), got);
   auto documents = parse_bible(printed);
   // 1,189 chapters; another edition of the package may count a few more or fewer headings.
-  require(documents.size() > 1000, "`bible` printed {} chapters, expected some 1,189", documents.size());
+  require(documents.size() > 1000, "`bible` printed {} chapters, expected some 1,189",
+          documents.size());
   return documents;
 }
 
 std::string missing_english() {
-  if (!std::filesystem::exists("/usr/share/wordnet/data.noun")) return "the package wordnet-base is not installed";
+  if (!std::filesystem::exists("/usr/share/wordnet/data.noun"))
+    return "the package wordnet-base is not installed";
   if (!std::filesystem::exists("/usr/bin/bible")) return "the package bible-kjv is not installed";
   return "";
 }

@@ -1,5 +1,5 @@
-// English text that Debian packages put on the disk: the glosses of WordNet (wordnet-base) and the King
-// James Bible (bible-kjv, printed by its program).
+// English text that Debian packages put on the disk: the glosses of WordNet (wordnet-base) and the
+// King James Bible (bible-kjv, printed by its program).
 #pragma once
 
 #include "cresco/base/files.h"

@@ -10,16 +10,20 @@ namespace {
 TEST(WordNet, GivesLemmasAndGloss) {
   const auto documents = parse_wordnet(
       "  1 a licence line\n"
-      "01234567 05 n 02 big_cat 0 cat(p) 1 002 @ 0 n 0000 ~ 1 n 0000 | a large feline; \"the big cats\"  \n",
+      "01234567 05 n 02 big_cat 0 cat(p) 1 002 @ 0 n 0000 ~ 1 n 0000 | a large feline; \"the big "
+      "cats\"  \n",
       "data.noun");
-  EXPECT_EQ(documents, (std::vector<std::string>{"big cat, cat: a large feline; \"the big cats\""}));
+  EXPECT_EQ(documents,
+            (std::vector<std::string>{"big cat, cat: a large feline; \"the big cats\""}));
   EXPECT_THROW(parse_wordnet("01234567 05 n 02 x 0\n", "data"), Error);
   EXPECT_THROW(parse_wordnet("01234567 05 n zz x 0 | y\n", "data"), Error);
 }
 
 TEST(Bible, GivesOneDocumentAChapter) {
-  const auto documents = parse_bible("\nJude 1\n\n  1 To them.\n  2 Mercy.\n\n3 John 1\n\n  1 The elder.\n");
-  EXPECT_EQ(documents, (std::vector<std::string>{"Jude 1\n1 To them.\n2 Mercy.", "3 John 1\n1 The elder."}));
+  const auto documents =
+      parse_bible("\nJude 1\n\n  1 To them.\n  2 Mercy.\n\n3 John 1\n\n  1 The elder.\n");
+  EXPECT_EQ(documents,
+            (std::vector<std::string>{"Jude 1\n1 To them.\n2 Mercy.", "3 John 1\n1 The elder."}));
 }
 
 TEST(English, IsReadWhereItIsInstalled) {

@@ -47,8 +47,10 @@ SyntheticLanguage make_language(std::uint64_t seed, int num_classes, int words_p
     language.classes.push_back(std::move(words));
     std::vector<std::int32_t> successors;
     while (successors.size() < std::size(kSuccessorOdds)) {
-      const auto next = static_cast<std::int32_t>(stream.below(static_cast<std::uint64_t>(num_classes)));
-      if (std::find(successors.begin(), successors.end(), next) == successors.end()) successors.push_back(next);
+      const auto next =
+          static_cast<std::int32_t>(stream.below(static_cast<std::uint64_t>(num_classes)));
+      if (std::find(successors.begin(), successors.end(), next) == successors.end())
+        successors.push_back(next);
     }
     language.successors.push_back(std::move(successors));
   }
@@ -65,7 +67,9 @@ std::string make_document(const SyntheticLanguage& language, RandomStream stream
       const auto& choice = language.classes[at];
       text += ' ' + choice[zipf(choice.size(), stream)];
       const double coin = stream.uniform();
-      const int next = coin < kSuccessorOdds[0] ? 0 : coin < kSuccessorOdds[0] + kSuccessorOdds[1] ? 1 : 2;
+      const int next = coin < kSuccessorOdds[0]                       ? 0
+                       : coin < kSuccessorOdds[0] + kSuccessorOdds[1] ? 1
+                                                                      : 2;
       at = static_cast<std::size_t>(language.successors[at][static_cast<std::size_t>(next)]);
     }
     text += " .\n";
@@ -73,10 +77,12 @@ std::string make_document(const SyntheticLanguage& language, RandomStream stream
   return text;
 }
 
-std::vector<std::string> make_documents(const SyntheticLanguage& language, std::uint64_t seed, std::int64_t count) {
+std::vector<std::string> make_documents(const SyntheticLanguage& language, std::uint64_t seed,
+                                        std::int64_t count) {
   std::vector<std::string> documents;
   for (std::int64_t i = 0; i < count; ++i)
-    documents.push_back(make_document(language, RandomStream(seed, "document", static_cast<std::uint64_t>(i))));
+    documents.push_back(
+        make_document(language, RandomStream(seed, "document", static_cast<std::uint64_t>(i))));
   return documents;
 }
 

@@ -21,7 +21,8 @@ TEST(SyntheticLanguage, WalksFromClassToClass) {
     std::string last;
     for (const auto& line : split(document, '\n'))
       for (const auto& word : split(trim(line), ' ')) {
-        if (word != "." && !last.empty() && last != ".") ++follows[class_of.at(last)][class_of.at(word)];
+        if (word != "." && !last.empty() && last != ".")
+          ++follows[class_of.at(last)][class_of.at(word)];
         last = word;
       }
   }
@@ -30,7 +31,8 @@ TEST(SyntheticLanguage, WalksFromClassToClass) {
     EXPECT_EQ(next.size(), 3u);
     double total = 0;
     for (const auto& [_, count] : next) total += count;
-    EXPECT_NEAR(next.at(static_cast<std::size_t>(language.successors[c][0])) / total, 0.6, 5 * std::sqrt(0.24 / total));
+    EXPECT_NEAR(next.at(static_cast<std::size_t>(language.successors[c][0])) / total, 0.6,
+                5 * std::sqrt(0.24 / total));
   }
 }
 

@@ -16,7 +16,8 @@ TokenizeResult tokenize(Documents& documents, const text::Tokenizer& tokenizer, 
   constexpr std::size_t kBatchBytes = std::size_t{8} << 20;
   const auto end_of_text = tokenizer.end_of_text();
   require(!config.append_eod || end_of_text.has_value(),
-          "the tokenizer has no <|endoftext|>, which --append-eod puts after each document; use --append-eod=false");
+          "the tokenizer has no <|endoftext|>, which --append-eod puts after each document; use "
+          "--append-eod=false");
   formats::TokenFileWriter writer(prefix, formats::token_type_for(tokenizer.vocab_size()));
   std::vector<text::Encoder> encoders;
   for (int i = 0; i < num_threads(); ++i) encoders.emplace_back(tokenizer);
@@ -47,7 +48,8 @@ TokenizeResult tokenize(Documents& documents, const text::Tokenizer& tokenizer, 
       result.dropped += s.dropped;
     }
     result.num_bytes += static_cast<std::int64_t>(bytes);
-    progress.update(documents.bytes_read() >> 20, human_count(static_cast<double>(writer.num_tokens())) + " tokens");
+    progress.update(documents.bytes_read() >> 20,
+                    human_count(static_cast<double>(writer.num_tokens())) + " tokens");
   }
   progress.end();
   require(writer.num_tokens() > 0, "{}: the text is empty, nothing was tokenized", prefix.string());

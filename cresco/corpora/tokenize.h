@@ -23,8 +23,9 @@ struct TokenizeResult {
   std::int64_t dropped = 0;    // bytes that the tokenizer has no token for
 };
 
-// Streams: a few megabytes of text are in memory at a time, encoded on all threads; the corpus does not
-// depend on their number. Error when there is no text, or the tokenizer lacks an end of text that is asked for.
+// Streams: a few megabytes of text are in memory at a time, encoded on all threads; the corpus does
+// not depend on their number. Error when there is no text, or the tokenizer lacks an end of text
+// that is asked for.
 TokenizeResult tokenize(Documents& documents, const text::Tokenizer& tokenizer, const Path& prefix,
                         const TokenizeConfig& config, Progress& progress);
 

@@ -43,7 +43,8 @@ TEST(Tokenize, KeepsTheTextAndDoesNotDependOnThreads) {
 
 TEST(Tokenize, RefusesNothing) {
   const TemporaryFolder folder;
-  const text::Tokenizer tokenizer = text::train_bpe(make_documents(make_language(1), 2, 50), {.vocab_size = 300});
+  const text::Tokenizer tokenizer =
+      text::train_bpe(make_documents(make_language(1), 2, 50), {.vocab_size = 300});
   const auto none = in_memory({});
   EXPECT_THROW(tokenize(*none, tokenizer, folder / "c", {}, no_progress()), Error);
   EXPECT_FALSE(std::filesystem::exists(folder / "c.bin"));

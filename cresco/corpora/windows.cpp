@@ -23,12 +23,12 @@ void TokenStream::read(std::int64_t position, std::span<std::int32_t> out) const
   require(position >= 0 && static_cast<std::int64_t>(out.size()) <= num_tokens() - position,
           "tokens {} to {} of a stream of {} asked for", position,
           position + static_cast<std::int64_t>(out.size()), num_tokens());
-  auto document = static_cast<std::size_t>(std::upper_bound(begin_.begin(), begin_.end(), position) -
-                                           begin_.begin() - 1);
+  auto document = static_cast<std::size_t>(
+      std::upper_bound(begin_.begin(), begin_.end(), position) - begin_.begin() - 1);
   while (!out.empty()) {
     const std::int64_t offset = position - begin_[document];
-    const auto count = static_cast<std::size_t>(
-        std::min<std::int64_t>(begin_[document + 1] - position, static_cast<std::int64_t>(out.size())));
+    const auto count = static_cast<std::size_t>(std::min<std::int64_t>(
+        begin_[document + 1] - position, static_cast<std::int64_t>(out.size())));
     file_->read(first_[document] + offset, out.first(count));
     out = out.subspan(count);
     position += static_cast<std::int64_t>(count);
@@ -48,9 +48,11 @@ void Windows::read(std::int64_t index, std::span<std::int32_t> out) const {
 WindowOrder::WindowOrder(const std::string& name, std::uint64_t seed, std::int64_t num_windows)
     : shuffled_(name == "shuffled"), seed_(seed), num_windows_(num_windows) {
   const std::vector<std::string> known{"shuffled", "sequential"};
-  require_usage(std::find(known.begin(), known.end(), name) != known.end(), "data.order '{}' is not one of {}{}",
-                name, join(known, ", "), did_you_mean(name, known));
-  require(num_windows > 0 && num_windows <= std::int64_t{UINT32_MAX}, "{} windows, expected 1 to 2^32", num_windows);
+  require_usage(std::find(known.begin(), known.end(), name) != known.end(),
+                "data.order '{}' is not one of {}{}", name, join(known, ", "),
+                did_you_mean(name, known));
+  require(num_windows > 0 && num_windows <= std::int64_t{UINT32_MAX},
+          "{} windows, expected 1 to 2^32", num_windows);
 }
 
 std::int64_t WindowOrder::at(std::int64_t position) const {
@@ -65,7 +67,8 @@ std::int64_t WindowOrder::at(std::int64_t position) const {
 }
 
 bool is_held_out(std::uint64_t seed, std::int64_t document, double fraction) {
-  return RandomStream(seed, "validation", static_cast<std::uint64_t>(document)).uniform() < fraction;
+  return RandomStream(seed, "validation", static_cast<std::uint64_t>(document)).uniform() <
+         fraction;
 }
 
 }  // namespace cresco::corpora

@@ -16,7 +16,8 @@ namespace cresco::corpora {
 class TokenStream {
  public:
   // Those documents i for which `keep(i)` holds.
-  TokenStream(std::shared_ptr<const formats::TokenFile> file, const std::function<bool(std::int64_t)>& keep);
+  TokenStream(std::shared_ptr<const formats::TokenFile> file,
+              const std::function<bool(std::int64_t)>& keep);
 
   std::int64_t num_tokens() const { return begin_.back(); }
   std::int64_t num_documents() const { return static_cast<std::int64_t>(first_.size()); }
@@ -28,8 +29,8 @@ class TokenStream {
   std::vector<std::int64_t> begin_;  // and in the stream; one more than documents
 };
 
-// Windows of T + 1 ids with stride T: neighbours share one id, so that every token but the first is a
-// target once (GPT-NeoX's GPT2Dataset). What does not fill a window at the end is left out.
+// Windows of T + 1 ids with stride T: neighbours share one id, so that every token but the first is
+// a target once (GPT-NeoX's GPT2Dataset). What does not fill a window at the end is left out.
 class Windows {
  public:
   Windows(TokenStream stream, std::int64_t sequence_length);
@@ -44,8 +45,9 @@ class Windows {
   std::int64_t sequence_length_, size_;
 };
 
-// Which window stands at which place: a pure function of (seed, epoch), so that a resumed run reads what
-// it would have read. `shuffled` permutes each epoch anew; `sequential` is the corpus's own order.
+// Which window stands at which place: a pure function of (seed, epoch), so that a resumed run reads
+// what it would have read. `shuffled` permutes each epoch anew; `sequential` is the corpus's own
+// order.
 class WindowOrder {
  public:
   WindowOrder(const std::string& name, std::uint64_t seed, std::int64_t num_windows);
@@ -59,7 +61,8 @@ class WindowOrder {
   mutable std::vector<std::uint32_t> permutation_;  // of `epoch_`
 };
 
-// Whether a document is held out, by its own coin: the share of `fraction` of them, whatever their order.
+// Whether a document is held out, by its own coin: the share of `fraction` of them, whatever their
+// order.
 bool is_held_out(std::uint64_t seed, std::int64_t document, double fraction);
 
 }  // namespace cresco::corpora

@@ -25,7 +25,8 @@ std::shared_ptr<const formats::TokenFile> counting(const Path& prefix, int docum
 
 TEST(Windows, ShareOneTokenWithTheirNeighbour) {
   const TemporaryFolder folder;
-  const Windows windows(TokenStream(counting(folder / "c", 5), [](std::int64_t) { return true; }), 7);
+  const Windows windows(TokenStream(counting(folder / "c", 5), [](std::int64_t) { return true; }),
+                        7);
   EXPECT_EQ(windows.size(), 7);  // (50 - 1) / 7
   std::vector<std::int32_t> ids(8);
   for (std::int64_t i = 0; i < windows.size(); ++i) {
@@ -40,7 +41,8 @@ TEST(TokenStream, HoldsTheDocumentsThatAreKept) {
   EXPECT_EQ(odd.num_tokens(), 30);
   std::vector<std::int32_t> ids(30);
   odd.read(0, ids);
-  for (std::size_t i = 0; i < 30; ++i) EXPECT_EQ(ids[i], static_cast<std::int32_t>(10 + 20 * (i / 10) + i % 10));
+  for (std::size_t i = 0; i < 30; ++i)
+    EXPECT_EQ(ids[i], static_cast<std::int32_t>(10 + 20 * (i / 10) + i % 10));
   EXPECT_THROW(odd.read(1, ids), Error);
 }
 

@@ -1,4 +1,5 @@
-// Model families by their files: config fields, tensor names, aliases and shapes. No forward pass here.
+// Model families by their files: config fields, tensor names, aliases and shapes. No forward pass
+// here.
 #pragma once
 
 #include "cresco/base/fields.h"

@@ -19,16 +19,20 @@ void check(const NeoxConfig& c, const std::string& where) {
       {"intermediate_size", c.intermediate_size},
       {"max_position_embeddings", c.max_position_embeddings}};
   for (const auto& [name, size] : sizes)
-    require(size > 0 && size <= (std::int64_t{1} << 31), "{}: {} is {}, expected 1 to 2^31", where, name, size);
+    require(size > 0 && size <= (std::int64_t{1} << 31), "{}: {} is {}, expected 1 to 2^31", where,
+            name, size);
   require(c.hidden_size % c.num_attention_heads == 0,
           "{}: hidden_size {} is not divisible by num_attention_heads {}", where, c.hidden_size,
           c.num_attention_heads);
-  require(c.rotary_pct >= 0 && c.rotary_pct <= 1, "{}: rotary_pct is {}, expected 0 to 1", where, c.rotary_pct);
-  require(c.rotary_size() % 2 == 0, "{}: rotary_pct {} of {} dimensions a head rotates {}, an odd number", where,
+  require(c.rotary_pct >= 0 && c.rotary_pct <= 1, "{}: rotary_pct is {}, expected 0 to 1", where,
+          c.rotary_pct);
+  require(c.rotary_size() % 2 == 0,
+          "{}: rotary_pct {} of {} dimensions a head rotates {}, an odd number", where,
           c.rotary_pct, c.head_size(), c.rotary_size());
-  require(c.rotary_emb_base > 0 && std::isfinite(c.rotary_emb_base), "{}: rotary_emb_base is {}", where,
-          c.rotary_emb_base);
-  require(c.layer_norm_eps > 0 && c.layer_norm_eps < 1, "{}: layer_norm_eps is {}", where, c.layer_norm_eps);
+  require(c.rotary_emb_base > 0 && std::isfinite(c.rotary_emb_base), "{}: rotary_emb_base is {}",
+          where, c.rotary_emb_base);
+  require(c.layer_norm_eps > 0 && c.layer_norm_eps < 1, "{}: layer_norm_eps is {}", where,
+          c.layer_norm_eps);
   const std::vector<std::string> known{"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"};
   require(std::find(known.begin(), known.end(), c.hidden_act) != known.end(),
           "{}: hidden_act '{}' is not one of {}", where, c.hidden_act, join(known, ", "));
@@ -69,7 +73,8 @@ NeoxConfig neox_from_json(const Json& config, const std::string& where) {
   require(config.is_object(), "{}: is not a JSON object", where);
   std::string type = "gpt_neox";
   take(config, "model_type", type, where);
-  require(type == "gpt_neox", "{}: model_type is '{}', expected 'gpt_neox'", where, escape_for_terminal(type));
+  require(type == "gpt_neox", "{}: model_type is '{}', expected 'gpt_neox'", where,
+          escape_for_terminal(type));
   NeoxConfig c;
   c.vocab_size = get_int(config, "vocab_size", where);
   c.hidden_size = get_int(config, "hidden_size", where);
@@ -93,7 +98,8 @@ NeoxConfig neox_from_json(const Json& config, const std::string& where) {
   return c;
 }
 
-Json neox_to_json(const NeoxConfig& c, const std::string& dtype, std::optional<std::int64_t> end_of_text) {
+Json neox_to_json(const NeoxConfig& c, const std::string& dtype,
+                  std::optional<std::int64_t> end_of_text) {
   Json out;
   out["architectures"] = {"GPTNeoXForCausalLM"};
   out["model_type"] = "gpt_neox";

@@ -13,7 +13,8 @@ namespace cresco::families {
 
 // Field names are those of Hugging Face's config.json; the defaults are Pythia's.
 struct NeoxConfig {
-  std::int64_t vocab_size = 50304, hidden_size = 512, num_hidden_layers = 6, num_attention_heads = 8;
+  std::int64_t vocab_size = 50304, hidden_size = 512, num_hidden_layers = 6,
+               num_attention_heads = 8;
   std::int64_t intermediate_size = 2048, max_position_embeddings = 2048;
   double rotary_pct = 0.25, rotary_emb_base = 10000, layer_norm_eps = 1e-5;
   bool use_parallel_residual = true, tie_word_embeddings = false, attention_bias = true;
@@ -29,32 +30,38 @@ struct NeoxConfig {
     v.field("rotary_pct", rotary_pct, "share of each head's dimensions that are rotated");
     v.field("rotary_emb_base", rotary_emb_base, "base of the rotary angles");
     v.field("layer_norm_eps", layer_norm_eps, "added to the variance in layer norms");
-    v.field("use_parallel_residual", use_parallel_residual, "attention and MLP read the same residual");
+    v.field("use_parallel_residual", use_parallel_residual,
+            "attention and MLP read the same residual");
     v.field("tie_word_embeddings", tie_word_embeddings, "the readout is the input embedding");
     v.field("attention_bias", attention_bias, "biases in the attention's linear maps");
-    v.field("hidden_act", hidden_act, "gelu (erf) | gelu_new | gelu_fast | gelu_pytorch_tanh (tanh form)");
+    v.field("hidden_act", hidden_act,
+            "gelu (erf) | gelu_new | gelu_fast | gelu_pytorch_tanh (tanh form)");
   }
 
   std::int64_t head_size() const { return hidden_size / num_attention_heads; }
-  std::int64_t rotary_size() const { return static_cast<std::int64_t>(static_cast<double>(head_size()) * rotary_pct); }
+  std::int64_t rotary_size() const {
+    return static_cast<std::int64_t>(static_cast<double>(head_size()) * rotary_pct);
+  }
 };
 
 // Error that names the field and both numbers when sizes don't fit each other.
 void check(const NeoxConfig& config, const std::string& where);
 
-// From a config.json of any generation: the rotary fields are read as `rotary_pct` + `rotary_emb_base`,
-// as `partial_rotary_factor` + `rope_theta`, or inside `rope_parameters`; a rotary scaling other than
-// "default" is refused.
+// From a config.json of any generation: the rotary fields are read as `rotary_pct` +
+// `rotary_emb_base`, as `partial_rotary_factor` + `rope_theta`, or inside `rope_parameters`; a
+// rotary scaling other than "default" is refused.
 NeoxConfig neox_from_json(const Json& config, const std::string& where);
 // As Hugging Face writes it; `dtype` is its name of the type ("float32").
-Json neox_to_json(const NeoxConfig& config, const std::string& dtype, std::optional<std::int64_t> end_of_text);
+Json neox_to_json(const NeoxConfig& config, const std::string& dtype,
+                  std::optional<std::int64_t> end_of_text);
 
 // Every parameter, in the order of the forward pass.
 std::vector<TensorSpec> neox_tensors(const NeoxConfig& config);
 MatrixNames neox_matrices(const NeoxConfig& config);
 
-// The name under which neox_tensors() lists a tensor of a file: with the `gpt_neox.` prefix, the head as
-// `embed_out.weight`; empty for the buffers that old files carry (masks, inverse frequencies).
+// The name under which neox_tensors() lists a tensor of a file: with the `gpt_neox.` prefix, the
+// head as `embed_out.weight`; empty for the buffers that old files carry (masks, inverse
+// frequencies).
 std::string neox_canonical_name(const std::string& name);
 
 std::int64_t num_parameters(const std::vector<TensorSpec>& tensors);

@@ -9,7 +9,8 @@
 namespace cresco::families {
 namespace {
 
-NeoxConfig pythia(std::int64_t layers, std::int64_t width, std::int64_t heads, std::int64_t vocab = 50304) {
+NeoxConfig pythia(std::int64_t layers, std::int64_t width, std::int64_t heads,
+                  std::int64_t vocab = 50304) {
   NeoxConfig c;
   c.num_hidden_layers = layers;
   c.hidden_size = width;
@@ -40,12 +41,13 @@ TEST(Neox, ReadsItsOwnConfig) {
 }
 
 TEST(Neox, ReadsEveryGenerationOfRotaryFields) {
-  Json base{{"model_type", "gpt_neox"}, {"vocab_size", 10}, {"hidden_size", 64}, {"num_hidden_layers", 1},
-            {"num_attention_heads", 4}, {"intermediate_size", 8}};
+  Json base{{"model_type", "gpt_neox"}, {"vocab_size", 10},         {"hidden_size", 64},
+            {"num_hidden_layers", 1},   {"num_attention_heads", 4}, {"intermediate_size", 8}};
   Json old = base, middle = base, newest = base, scaled = base;
   old.update({{"rotary_pct", 0.5}, {"rotary_emb_base", 500}});
   middle.update({{"partial_rotary_factor", 0.5}, {"rope_theta", 500.0}, {"rope_scaling", nullptr}});
-  newest["rope_parameters"] = {{"partial_rotary_factor", 0.5}, {"rope_theta", 500}, {"rope_type", "default"}};
+  newest["rope_parameters"] = {
+      {"partial_rotary_factor", 0.5}, {"rope_theta", 500}, {"rope_type", "default"}};
   scaled["rope_scaling"] = {{"rope_type", "yarn"}};
   for (const Json& config : {old, middle, newest}) {
     const NeoxConfig c = neox_from_json(config, "config.json");
@@ -67,7 +69,8 @@ TEST(Neox, RefusesSizesThatDoNotFit) {
 
 TEST(Neox, KnowsItsTensorsByAnyName) {
   EXPECT_EQ(neox_canonical_name("lm_head.weight"), "embed_out.weight");
-  EXPECT_EQ(neox_canonical_name("layers.0.mlp.dense_4h_to_h.bias"), "gpt_neox.layers.0.mlp.dense_4h_to_h.bias");
+  EXPECT_EQ(neox_canonical_name("layers.0.mlp.dense_4h_to_h.bias"),
+            "gpt_neox.layers.0.mlp.dense_4h_to_h.bias");
   EXPECT_EQ(neox_canonical_name("gpt_neox.layers.3.attention.bias"), "");
   EXPECT_EQ(neox_canonical_name("gpt_neox.layers.3.attention.dense.bias"),
             "gpt_neox.layers.3.attention.dense.bias");

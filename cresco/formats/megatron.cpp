@@ -35,8 +35,10 @@ template <class Stored>
 void append_as(std::span<const std::int32_t> ids, AtomicFile& file, const Path& path) {
   std::vector<Stored> stored(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    require(ids[i] >= 0 && static_cast<std::int64_t>(ids[i]) <= std::int64_t{std::numeric_limits<Stored>::max()},
-            "{}: token id {} does not fit the file's {}-byte type", path.string(), ids[i], sizeof(Stored));
+    require(ids[i] >= 0 && static_cast<std::int64_t>(ids[i]) <=
+                               std::int64_t{std::numeric_limits<Stored>::max()},
+            "{}: token id {} does not fit the file's {}-byte type", path.string(), ids[i],
+            sizeof(Stored));
     stored[i] = static_cast<Stored>(ids[i]);
   }
   file.write(std::as_bytes(std::span(stored)));
@@ -47,11 +49,15 @@ void append_as(std::span<const std::int32_t> ids, AtomicFile& file, const Path& 
 int token_bytes(TokenType type) {
   switch (type) {
     case TokenType::U8:
-    case TokenType::I8: return 1;
+    case TokenType::I8:
+      return 1;
     case TokenType::I16:
-    case TokenType::U16: return 2;
-    case TokenType::I32: return 4;
-    case TokenType::I64: return 8;
+    case TokenType::U16:
+      return 2;
+    case TokenType::I32:
+      return 4;
+    case TokenType::I64:
+      return 8;
   }
   return 0;
 }
@@ -80,14 +86,15 @@ TokenFile::TokenFile(const Path& path) : prefix_(token_file_prefix(path)) {
   type_ = static_cast<TokenType>(code);
   const auto sequences = load<std::uint64_t>(bytes, 18), documents = load<std::uint64_t>(bytes, 26);
   const std::uint64_t room = bytes.size() - kHeaderBytes;
-  require(sequences <= room / 12 && documents <= (room - 12 * sequences) / 8 &&
-              12 * sequences + 8 * documents == room,
-          "{}: {} sequences and {} documents need another size than its {} bytes: an incomplete copy?", where,
-          sequences, documents, bytes.size());
+  require(
+      sequences <= room / 12 && documents <= (room - 12 * sequences) / 8 &&
+          12 * sequences + 8 * documents == room,
+      "{}: {} sequences and {} documents need another size than its {} bytes: an incomplete copy?",
+      where, sequences, documents, bytes.size());
 
   const auto width = static_cast<std::uint64_t>(token_bytes(type_));
-  require(bin_->size() % width == 0, "{}: {} bytes are no whole number of {}-byte tokens", bin_path().string(),
-          bin_->size(), width);
+  require(bin_->size() % width == 0, "{}: {} bytes are no whole number of {}-byte tokens",
+          bin_path().string(), bin_->size(), width);
   const std::uint64_t total = bin_->size() / width;
   begin_.reserve(sequences + 1);
   begin_.push_back(0);
@@ -97,14 +104,15 @@ TokenFile::TokenFile(const Path& path) : prefix_(token_file_prefix(path)) {
     const auto pointer = load<std::int64_t>(bytes, pointers + 8 * i);
     const auto first = static_cast<std::uint64_t>(begin_.back());
     require(pointer == static_cast<std::int64_t>(first * width),
-            "{}: sequence {} points to byte {}, the one before it ends at {}", where, i, pointer, first * width);
+            "{}: sequence {} points to byte {}, the one before it ends at {}", where, i, pointer,
+            first * width);
     require(size >= 0 && static_cast<std::uint64_t>(size) <= total - first,
             "{}: sequence {} has {} tokens, {} are left in {}", where, i, size, total - first,
             bin_path().string());
     begin_.push_back(begin_.back() + size);
   }
-  require(static_cast<std::uint64_t>(begin_.back()) == total, "{}: names {} tokens, {} holds {}", where,
-          begin_.back(), bin_path().string(), total);
+  require(static_cast<std::uint64_t>(begin_.back()) == total, "{}: names {} tokens, {} holds {}",
+          where, begin_.back(), bin_path().string(), total);
 }
 
 void TokenFile::read(std::int64_t first, std::span<std::int32_t> out) const {
@@ -113,24 +121,31 @@ void TokenFile::read(std::int64_t first, std::span<std::int32_t> out) const {
           bin_path().string(), first, first + count, num_tokens());
   const std::byte* from = bin_->bytes().data() + first * token_bytes(type_);
   switch (type_) {
-    case TokenType::U8: return convert<std::uint8_t>(from, out, bin_path());
-    case TokenType::I8: return convert<std::int8_t>(from, out, bin_path());
-    case TokenType::I16: return convert<std::int16_t>(from, out, bin_path());
-    case TokenType::U16: return convert<std::uint16_t>(from, out, bin_path());
-    case TokenType::I32: return convert<std::int32_t>(from, out, bin_path());
-    case TokenType::I64: return convert<std::int64_t>(from, out, bin_path());
+    case TokenType::U8:
+      return convert<std::uint8_t>(from, out, bin_path());
+    case TokenType::I8:
+      return convert<std::int8_t>(from, out, bin_path());
+    case TokenType::I16:
+      return convert<std::int16_t>(from, out, bin_path());
+    case TokenType::U16:
+      return convert<std::uint16_t>(from, out, bin_path());
+    case TokenType::I32:
+      return convert<std::int32_t>(from, out, bin_path());
+    case TokenType::I64:
+      return convert<std::int64_t>(from, out, bin_path());
   }
 }
 
 TokenFileWriter::TokenFileWriter(const Path& prefix, TokenType type)
     : prefix_(token_file_prefix(prefix)), type_(type), bin_(prefix_.string() + ".bin") {
-  require(type == TokenType::U16 || type == TokenType::I32, "{}: token files are written as U16 or I32",
-          prefix.string());
+  require(type == TokenType::U16 || type == TokenType::I32,
+          "{}: token files are written as U16 or I32", prefix.string());
 }
 
 void TokenFileWriter::append(std::span<const std::int32_t> document) {
   require(document.size() <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()),
-          "{}: a document of {} tokens, the format allows 2^31 - 1", prefix_.string(), document.size());
+          "{}: a document of {} tokens, the format allows 2^31 - 1", prefix_.string(),
+          document.size());
   if (type_ == TokenType::U16)
     append_as<std::uint16_t>(document, bin_, prefix_);
   else

@@ -1,5 +1,5 @@
-// Token files of Megatron-LM and GPT-NeoX: <prefix>.bin holds the ids, <prefix>.idx where each sequence
-// (for us: each document) lies. Byte by byte: docs/formats/megatron.md.
+// Token files of Megatron-LM and GPT-NeoX: <prefix>.bin holds the ids, <prefix>.idx where each
+// sequence (for us: each document) lies. Byte by byte: docs/formats/megatron.md.
 #pragma once
 
 #include "cresco/base/files.h"
@@ -12,7 +12,8 @@
 
 namespace cresco::formats {
 
-// Stored in the .idx file and fixed by Megatron-LM: never renumber. Its 6 and 7 are floats: refused.
+// Stored in the .idx file and fixed by Megatron-LM: never renumber. Its 6 and 7 are floats:
+// refused.
 enum class TokenType : std::uint8_t { U8 = 1, I8 = 2, I16 = 3, I32 = 4, I64 = 5, U16 = 8 };
 
 int token_bytes(TokenType type);
@@ -21,8 +22,8 @@ TokenType token_type_for(std::int64_t vocab_size);
 
 class TokenFile {
  public:
-  // Maps both files and checks the index against its own size and against the .bin file's. `prefix` may
-  // also be given as the .bin or .idx file's name.
+  // Maps both files and checks the index against its own size and against the .bin file's. `prefix`
+  // may also be given as the .bin or .idx file's name.
   explicit TokenFile(const Path& prefix);
 
   const Path& prefix() const { return prefix_; }

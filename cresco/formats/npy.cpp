@@ -31,8 +31,8 @@ class HeaderReader {
       expect(':');
       if (key == "descr" && !std::exchange(has_description, true)) {
         skip_space();
-        require(text_.starts_with('\''), "{}: 'descr' is not a plain type: structured arrays are not read",
-                where_);
+        require(text_.starts_with('\''),
+                "{}: 'descr' is not a plain type: structured arrays are not read", where_);
         description = quoted();
       } else if (key == "fortran_order" && !std::exchange(has_order, true)) {
         fortran = word() == "True";
@@ -74,7 +74,8 @@ class HeaderReader {
     const std::size_t end = std::min(text_.find_first_of(",}) \n"), text_.size());
     const std::string_view value = text_.substr(0, end);
     text_.remove_prefix(end);
-    require(value == "True" || value == "False", "{}: fortran_order is neither True nor False", where_);
+    require(value == "True" || value == "False", "{}: fortran_order is neither True nor False",
+            where_);
     return value;
   }
   std::vector<std::int64_t> tuple() {
@@ -83,8 +84,8 @@ class HeaderReader {
     while (!accept(')')) {
       skip_space();
       const std::size_t end = text_.find_first_not_of("0123456789");
-      require(end != 0 && end != std::string_view::npos && end < 19, "{}: a size in 'shape' is no number",
-              where_);
+      require(end != 0 && end != std::string_view::npos && end < 19,
+              "{}: a size in 'shape' is no number", where_);
       sizes.push_back(parse_int(text_.substr(0, end), where_));
       text_.remove_prefix(end);
       require(sizes.size() <= 64, "{}: more than 64 dimensions", where_);
@@ -128,20 +129,22 @@ NpyFile parse_npy(Bytes bytes, const std::string& where) {
   std::string description;
   bool fortran = false;
   NpyFile array;
-  HeaderReader(as_text(bytes.subspan(prefix, header_bytes)), where).read(description, fortran, array.shape);
+  HeaderReader(as_text(bytes.subspan(prefix, header_bytes)), where)
+      .read(description, fortran, array.shape);
   const auto* known = std::find_if(std::begin(kDescriptions), std::end(kDescriptions),
                                    [&](const auto& entry) { return entry.first == description; });
   require(known != std::end(kDescriptions),
-          "{}: type '{}' is not read: objects, text, structures and big-endian numbers are refused", where,
-          escape_for_terminal(description));
+          "{}: type '{}' is not read: objects, text, structures and big-endian numbers are refused",
+          where, escape_for_terminal(description));
   array.dtype = known->second;
   require(!fortran || array.shape.size() < 2,
           "{}: stored column by column; save it with numpy.ascontiguousarray first", where);
   array.bytes = bytes.subspan(prefix + header_bytes);
   const auto needed = num_bytes(array.dtype, array.shape);
   require(needed && static_cast<std::uint64_t>(*needed) == array.bytes.size(),
-          "{}: {} bytes of data, but shape {} of {} needs {}: an incomplete copy?", where, array.bytes.size(),
-          shape_text(array.shape), name_of(array.dtype), needed ? std::to_string(*needed) : "too many");
+          "{}: {} bytes of data, but shape {} of {} needs {}: an incomplete copy?", where,
+          array.bytes.size(), shape_text(array.shape), name_of(array.dtype),
+          needed ? std::to_string(*needed) : "too many");
   return array;
 }
 
@@ -154,15 +157,24 @@ NpyFile read_npy(const Path& path) {
 
 std::vector<std::int64_t> npy_integers(const NpyFile& array, const std::string& where) {
   switch (array.dtype) {
-    case DType::I64: return converted<std::int64_t, std::int64_t>(array);
-    case DType::I32: return converted<std::int32_t, std::int64_t>(array);
-    case DType::I16: return converted<std::int16_t, std::int64_t>(array);
-    case DType::I8: return converted<std::int8_t, std::int64_t>(array);
-    case DType::U64: return converted<std::uint64_t, std::int64_t>(array);
-    case DType::U32: return converted<std::uint32_t, std::int64_t>(array);
-    case DType::U16: return converted<std::uint16_t, std::int64_t>(array);
-    case DType::U8: return converted<std::uint8_t, std::int64_t>(array);
-    default: fail("{}: holds {}, expected whole numbers", where, name_of(array.dtype));
+    case DType::I64:
+      return converted<std::int64_t, std::int64_t>(array);
+    case DType::I32:
+      return converted<std::int32_t, std::int64_t>(array);
+    case DType::I16:
+      return converted<std::int16_t, std::int64_t>(array);
+    case DType::I8:
+      return converted<std::int8_t, std::int64_t>(array);
+    case DType::U64:
+      return converted<std::uint64_t, std::int64_t>(array);
+    case DType::U32:
+      return converted<std::uint32_t, std::int64_t>(array);
+    case DType::U16:
+      return converted<std::uint16_t, std::int64_t>(array);
+    case DType::U8:
+      return converted<std::uint8_t, std::int64_t>(array);
+    default:
+      fail("{}: holds {}, expected whole numbers", where, name_of(array.dtype));
   }
 }
 
@@ -181,10 +193,11 @@ NpyWriter::NpyWriter(const Path& path, DType dtype, std::span<const std::int64_t
   require(bytes.has_value(), "{}: shape {} is too large", path_, shape_text(shape));
   expected_ = *bytes;
   std::string sizes;
-  for (const std::int64_t size : shape) sizes += fmt::format("{},{}", size, shape.size() > 1 ? " " : "");
+  for (const std::int64_t size : shape)
+    sizes += fmt::format("{},{}", size, shape.size() > 1 ? " " : "");
   if (shape.size() > 1) sizes.resize(sizes.size() - 2);
-  std::string header =
-      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", known->first, sizes);
+  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}",
+                                   known->first, sizes);
   header.append(63 - (10 + header.size()) % 64, ' ');
   header += '\n';
   const auto size = static_cast<std::uint16_t>(header.size());
@@ -200,7 +213,8 @@ void NpyWriter::write(Bytes bytes) {
 }
 
 void NpyWriter::commit() {
-  require(written_ == expected_, "{}: {} bytes were given, the shape needs {}", path_, written_, expected_);
+  require(written_ == expected_, "{}: {} bytes were given, the shape needs {}", path_, written_,
+          expected_);
   file_.commit();
 }
 

@@ -45,15 +45,34 @@ void write_npy(const Path& path, DType dtype, std::span<const std::int64_t> shap
 
 template <class Number>
 constexpr DType dtype_of_number();
-template <> constexpr DType dtype_of_number<float>() { return DType::F32; }
-template <> constexpr DType dtype_of_number<double>() { return DType::F64; }
-template <> constexpr DType dtype_of_number<std::int32_t>() { return DType::I32; }
-template <> constexpr DType dtype_of_number<std::int64_t>() { return DType::I64; }
-template <> constexpr DType dtype_of_number<std::uint32_t>() { return DType::U32; }
-template <> constexpr DType dtype_of_number<std::uint16_t>() { return DType::U16; }
+template <>
+constexpr DType dtype_of_number<float>() {
+  return DType::F32;
+}
+template <>
+constexpr DType dtype_of_number<double>() {
+  return DType::F64;
+}
+template <>
+constexpr DType dtype_of_number<std::int32_t>() {
+  return DType::I32;
+}
+template <>
+constexpr DType dtype_of_number<std::int64_t>() {
+  return DType::I64;
+}
+template <>
+constexpr DType dtype_of_number<std::uint32_t>() {
+  return DType::U32;
+}
+template <>
+constexpr DType dtype_of_number<std::uint16_t>() {
+  return DType::U16;
+}
 
 template <class Number>
-void write_npy(const Path& path, std::span<const std::int64_t> shape, const std::vector<Number>& values) {
+void write_npy(const Path& path, std::span<const std::int64_t> shape,
+               const std::vector<Number>& values) {
   write_npy(path, dtype_of_number<Number>(), shape, std::as_bytes(std::span(values)));
 }
 

@@ -43,20 +43,26 @@ TEST(Npy, ReadsBackWhatItWrote) {
 }
 
 TEST(Npy, RefusesDamage) {
-  EXPECT_FALSE(refused(npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", "abcd")));
+  EXPECT_FALSE(
+      refused(npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", "abcd")));
   EXPECT_FALSE(refused(npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", "abcd")));
   EXPECT_TRUE(refused(npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", "abc")));
-  EXPECT_TRUE(refused(npy_of("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 1), }", "abcd")));
+  EXPECT_TRUE(
+      refused(npy_of("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 1), }", "abcd")));
   EXPECT_TRUE(refused(npy_of("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", "abcd")));
   EXPECT_TRUE(refused(npy_of("{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", "abcd")));
-  EXPECT_TRUE(refused(npy_of("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "abcd")));
-  EXPECT_TRUE(refused(npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", "abcd")));
-  EXPECT_TRUE(refused(npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", "")));
+  EXPECT_TRUE(refused(
+      npy_of("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "abcd")));
+  EXPECT_TRUE(
+      refused(npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", "abcd")));
+  EXPECT_TRUE(refused(
+      npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", "")));
   EXPECT_TRUE(refused(npy_of("{'descr': '<f4', 'descr': '<f4', 'shape': (1,), }", "abcd")));
   EXPECT_TRUE(refused(npy_of("{'descr': '<f4'}", "abcd")));
   EXPECT_TRUE(refused(npy_of("", "")));
   EXPECT_TRUE(refused("\x93NUMPY"));
-  const std::string good = npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", "abcd");
+  const std::string good =
+      npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", "abcd");
   for (std::size_t n = 0; n < good.size(); ++n) EXPECT_TRUE(refused(good.substr(0, n))) << n;
 }
 

@@ -13,7 +13,8 @@
 namespace cresco::formats {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "tensors are read as they lie in the file");
+static_assert(std::endian::native == std::endian::little,
+              "tensors are read as they lie in the file");
 
 constexpr std::uint64_t kLargestHeader = 100'000'000;
 
@@ -49,8 +50,9 @@ TensorView read_entry(const std::string& name, const Json& entry, Bytes buffer,
   require(end - begin == static_cast<std::uint64_t>(*needed),
           "{}: has {} bytes, but shape {} of {} needs {}", what, end - begin,
           shape_text(tensor.shape), dtype, *needed);
-  require(end <= buffer.size(), "{}: ends at byte {} of the data, which has {}: an incomplete copy?",
-          what, end, buffer.size());
+  require(end <= buffer.size(),
+          "{}: ends at byte {} of the data, which has {}: an incomplete copy?", what, end,
+          buffer.size());
   require(entry.size() == 3, "{}: its entry holds more than dtype, shape and data_offsets", what);
   tensor.bytes = buffer.subspan(begin, end - begin);
   return tensor;
@@ -58,13 +60,14 @@ TensorView read_entry(const std::string& name, const Json& entry, Bytes buffer,
 
 }  // namespace
 
-std::vector<TensorView> parse_safetensors(Bytes file, const std::string& where, Metadata* metadata) {
+std::vector<TensorView> parse_safetensors(Bytes file, const std::string& where,
+                                          Metadata* metadata) {
   require(file.size() >= 8, "{}: {} bytes, too short for a safetensors file", where, file.size());
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file.data(), 8);
   require(header_bytes <= kLargestHeader,
-          "{}: the header claims {} bytes, more than the {} allowed: not a safetensors file?", where,
-          header_bytes, kLargestHeader);
+          "{}: the header claims {} bytes, more than the {} allowed: not a safetensors file?",
+          where, header_bytes, kLargestHeader);
   require(header_bytes <= file.size() - 8,
           "{}: the header claims {} bytes, the file has {} after its first 8: an incomplete copy?",
           where, header_bytes, file.size() - 8);
@@ -81,7 +84,8 @@ std::vector<TensorView> parse_safetensors(Bytes file, const std::string& where, 
     }
     require(entry.is_object(), "{}: __metadata__ is not an object", where);
     for (const auto& [key, value] : entry.items()) {
-      require(value.is_string(), "{}: __metadata__ '{}' is not text", where, escape_for_terminal(key));
+      require(value.is_string(), "{}: __metadata__ '{}' is not text", where,
+              escape_for_terminal(key));
       if (metadata) (*metadata)[key] = value.get<std::string>();
     }
   }
@@ -133,9 +137,10 @@ SafetensorsWriter::SafetensorsWriter(const Path& path, std::vector<TensorView> t
   std::int64_t begin = 0;
   for (const TensorView& tensor : tensors_) {
     const auto bytes = num_bytes(tensor.dtype, tensor.shape);
-    require(bytes.has_value(), "{}: tensor '{}' of shape {} is too large", path.string(), tensor.name,
-            shape_text(tensor.shape));
-    require(!header.contains(tensor.name), "{}: two tensors are named '{}'", path.string(), tensor.name);
+    require(bytes.has_value(), "{}: tensor '{}' of shape {} is too large", path.string(),
+            tensor.name, shape_text(tensor.shape));
+    require(!header.contains(tensor.name), "{}: two tensors are named '{}'", path.string(),
+            tensor.name);
     header[tensor.name] = {{"dtype", name_of(tensor.dtype)},
                            {"shape", tensor.shape},
                            {"data_offsets", {begin, begin + *bytes}}};
@@ -163,7 +168,8 @@ void SafetensorsWriter::commit() {
   file_.commit();
 }
 
-void write_safetensors(const Path& path, std::vector<TensorView> tensors, const Metadata& metadata) {
+void write_safetensors(const Path& path, std::vector<TensorView> tensors,
+                       const Metadata& metadata) {
   SafetensorsWriter writer(path, std::move(tensors), metadata);
   for (const TensorView& tensor : writer.tensors()) writer.write(tensor.bytes);
   writer.commit();

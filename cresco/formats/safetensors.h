@@ -32,8 +32,8 @@ class SafetensorsFile {
   const Metadata& metadata() const { return metadata_; }
   const std::vector<TensorView>& tensors() const { return tensors_; }  // in order of their bytes
 
-  const TensorView* find(std::string_view name) const;      // null when there is none
-  const TensorView& tensor(std::string_view name) const;    // Error that names what is there
+  const TensorView* find(std::string_view name) const;    // null when there is none
+  const TensorView& tensor(std::string_view name) const;  // Error that names what is there
 
  private:
   std::shared_ptr<MappedFile> file_;
@@ -44,14 +44,17 @@ class SafetensorsFile {
 // The tensors of a whole file that lies in memory, after every check. `where` begins each message.
 std::vector<TensorView> parse_safetensors(Bytes file, const std::string& where, Metadata* metadata);
 
-// Tensors in order of alignment, then name; the header padded so that the bytes start at a multiple of 8.
-void write_safetensors(const Path& path, std::vector<TensorView> tensors, const Metadata& metadata = {});
+// Tensors in order of alignment, then name; the header padded so that the bytes start at a multiple
+// of 8.
+void write_safetensors(const Path& path, std::vector<TensorView> tensors,
+                       const Metadata& metadata = {});
 
-// Writes tensors one after the other, so that only one has to be in memory: the header is laid out from
-// names, types and shapes, then the bytes of each follow in the order of tensors().
+// Writes tensors one after the other, so that only one has to be in memory: the header is laid out
+// from names, types and shapes, then the bytes of each follow in the order of tensors().
 class SafetensorsWriter {
  public:
-  SafetensorsWriter(const Path& path, std::vector<TensorView> tensors, const Metadata& metadata = {});
+  SafetensorsWriter(const Path& path, std::vector<TensorView> tensors,
+                    const Metadata& metadata = {});
   const std::vector<TensorView>& tensors() const { return tensors_; }  // in file order
   void write(Bytes bytes);  // of the next tensor; Error when the size is not its own
   void commit();            // Error when a tensor is missing

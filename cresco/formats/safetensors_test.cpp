@@ -62,14 +62,17 @@ TEST(Safetensors, RefusesDamage) {
   EXPECT_EQ(one(good, 8), "no error");
   EXPECT_NE(one(good, 7).find("incomplete copy"), std::string::npos);
   EXPECT_NE(one(good, 9).find("which has 9"), std::string::npos);
-  EXPECT_NE(one(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})", 8).find("needs 12"), std::string::npos);
-  EXPECT_NE(one(R"({"dtype":"F33","shape":[2],"data_offsets":[0,8]})", 8).find("F33"), std::string::npos);
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})", 8).find("needs 12"),
+            std::string::npos);
+  EXPECT_NE(one(R"({"dtype":"F33","shape":[2],"data_offsets":[0,8]})", 8).find("F33"),
+            std::string::npos);
   EXPECT_NE(one(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})", 8), "no error");
   EXPECT_NE(one(R"({"dtype":"F32","shape":[2.0],"data_offsets":[0,8]})", 8), "no error");
   EXPECT_NE(one(R"({"dtype":"F32","shape":[2],"data_offsets":[8,0]})", 8), "no error");
   EXPECT_NE(one(R"({"dtype":"F32","shape":[2],"data_offsets":[4,12]})", 12), "no error");  // a hole
   EXPECT_NE(one(R"({"dtype":"F4","shape":[3],"data_offsets":[0,2]})", 2), "no error");
-  EXPECT_NE(one(R"({"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]})", 0), "no error");
+  EXPECT_NE(one(R"({"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]})", 0),
+            "no error");
   EXPECT_NE(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1})", 8), "no error");
   EXPECT_NE(one("3", 0), "no error");
   EXPECT_NE(error_of("short"), "no error");
@@ -78,14 +81,15 @@ TEST(Safetensors, RefusesDamage) {
   EXPECT_NE(error_of(file_of("[]", 0)), "no error");
   EXPECT_NE(error_of(file_of(R"({"__metadata__":{"a":1}})", 0)), "no error");
   EXPECT_NE(error_of(file_of(R"({"__metadata__":{},"__metadata__":{}})", 0)), "no error");
-  const std::string two = R"({"a":)" + good + R"(,"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
+  const std::string two =
+      R"({"a":)" + good + R"(,"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
   EXPECT_NE(error_of(file_of(two, 12)).find("begins at byte 4"), std::string::npos);  // an overlap
 }
 
 // Every prefix of a file, and every file with one byte changed, is read or refused: never a crash.
 TEST(Safetensors, SurvivesEveryDamage) {
-  const std::string good =
-      file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"k":"v"}})", 8);
+  const std::string good = file_of(
+      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"k":"v"}})", 8);
   for (std::size_t n = 0; n < good.size(); ++n) EXPECT_NE(error_of(good.substr(0, n)), "no error");
   for (std::size_t at = 0; at < good.size(); ++at)
     for (int bit = 0; bit < 8; ++bit) {
@@ -102,7 +106,9 @@ TEST(Safetensors, WriterKeepsToItsHeader) {
   writer.write(std::as_bytes(std::span(&x, 1)));
   EXPECT_THROW(writer.commit(), Error);
   EXPECT_THROW(writer.write(std::as_bytes(std::span(&x, 1))), Error);
-  EXPECT_THROW(write_safetensors(folder / "t", {{"a", DType::F32, {0}, {}}, {"a", DType::F32, {0}, {}}}), Error);
+  EXPECT_THROW(
+      write_safetensors(folder / "t", {{"a", DType::F32, {0}, {}}, {"a", DType::F32, {0}, {}}}),
+      Error);
   EXPECT_FALSE(std::filesystem::exists(folder / "t"));
 }
 

@@ -19,7 +19,8 @@ std::int64_t sample(const at::Tensor& logits_V, const GenerateConfig& config, Ra
     scaled_V = scaled_V.masked_fill(scaled_V < least, -std::numeric_limits<double>::infinity());
   }
   const at::Tensor cumulative_V = scaled_V.softmax(0).cumsum(0);
-  const at::Tensor coin = at::full({1}, stream.uniform() * cumulative_V[-1].item<double>(), at::kDouble);
+  const at::Tensor coin =
+      at::full({1}, stream.uniform() * cumulative_V[-1].item<double>(), at::kDouble);
   return std::min(at::searchsorted(cumulative_V, coin, false, /*right=*/true).item<std::int64_t>(),
                   scaled_V.numel() - 1);
 }
@@ -41,10 +42,12 @@ std::vector<std::int32_t> generate(const Neox& model, const std::vector<std::int
     const std::size_t first = ids.size() > context ? ids.size() - context : 0;
     const at::Tensor input_NT =
         at::tensor(at::ArrayRef<std::int64_t>(ids).slice(first), at::kLong).unsqueeze(0).to(device);
-    const at::Tensor logits_V = model.readout(model.hidden(input_NT).slice(1, -1)).flatten().to(at::kCPU);
+    const at::Tensor logits_V =
+        model.readout(model.hidden(input_NT).slice(1, -1)).flatten().to(at::kCPU);
     const std::int64_t next =
-        config.temperature == 0 ? logits_V.argmax().item<std::int64_t>()
-                                : sample(logits_V, config, RandomStream(seed, "generate", made.size()));
+        config.temperature == 0
+            ? logits_V.argmax().item<std::int64_t>()
+            : sample(logits_V, config, RandomStream(seed, "generate", made.size()));
     if (stop && next == *stop) break;
     ids.push_back(next);
     made.push_back(static_cast<std::int32_t>(next));

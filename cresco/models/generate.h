@@ -20,8 +20,8 @@ struct GenerateConfig {
   }
 };
 
-// The new ids, up to and without `stop`. Sampling is keyed by (seed, position): the same seed gives the
-// same text. When the context is full its oldest ids are left out.
+// The new ids, up to and without `stop`. Sampling is keyed by (seed, position): the same seed gives
+// the same text. When the context is full its oldest ids are left out.
 std::vector<std::int32_t> generate(const Neox& model, const std::vector<std::int32_t>& prompt,
                                    const GenerateConfig& config, std::uint64_t seed,
                                    std::optional<std::int64_t> stop);

@@ -10,8 +10,8 @@
 namespace cresco::models {
 namespace {
 
-// A model whose next token is always (last + 1) mod 8, whatever else stands before: one-hot embeddings, a
-// readout shifted by one, and layers that add nothing.
+// A model whose next token is always (last + 1) mod 8, whatever else stands before: one-hot
+// embeddings, a readout shifted by one, and layers that add nothing.
 Neox successor_model() {
   families::NeoxConfig c;
   c.vocab_size = c.hidden_size = 8;
@@ -30,14 +30,16 @@ Neox successor_model() {
 
 TEST(Generate, FollowsTheModelPastItsContext) {
   const Neox model = successor_model();
-  EXPECT_EQ(generate(model, {5}, {.max_new_tokens = 7}, 0, {}), (std::vector<std::int32_t>{6, 7, 0, 1, 2, 3, 4}));
+  EXPECT_EQ(generate(model, {5}, {.max_new_tokens = 7}, 0, {}),
+            (std::vector<std::int32_t>{6, 7, 0, 1, 2, 3, 4}));
   EXPECT_EQ(generate(model, {5}, {.max_new_tokens = 7}, 0, 0), (std::vector<std::int32_t>{6, 7}));
   EXPECT_THROW(generate(model, {}, {}, 0, {}), UsageError);
 }
 
 TEST(Generate, SamplesBySeedAndKeepsToTopK) {
   const Neox model = successor_model();
-  const GenerateConfig hot{.max_new_tokens = 200, .temperature = 10}, narrow{.max_new_tokens = 200, .top_k = 1, .temperature = 10};
+  const GenerateConfig hot{.max_new_tokens = 200, .temperature = 10},
+      narrow{.max_new_tokens = 200, .top_k = 1, .temperature = 10};
   EXPECT_EQ(generate(model, {5}, hot, 1, {}), generate(model, {5}, hot, 1, {}));
   EXPECT_NE(generate(model, {5}, hot, 1, {}), generate(model, {5}, hot, 2, {}));
   std::map<std::int32_t, int> count;

@@ -49,12 +49,15 @@ at::Tensor Neox::norm(const Norm& parameters, const at::Tensor& x_NTD) const {
 namespace {
 
 // Angles of the rotary embedding: position * base^(-2j/R), for each of the R/2 pairs, twice over.
-std::pair<at::Tensor, at::Tensor> rotary_table(const families::NeoxConfig& config, std::int64_t positions,
+std::pair<at::Tensor, at::Tensor> rotary_table(const families::NeoxConfig& config,
+                                               std::int64_t positions,
                                                const at::TensorOptions& options) {
   const std::int64_t R = config.rotary_size();
-  const at::TensorOptions exact = options.dtype() == at::kDouble ? options : options.dtype(at::kFloat);
+  const at::TensorOptions exact =
+      options.dtype() == at::kDouble ? options : options.dtype(at::kFloat);
   const at::Tensor inverse_frequency =
-      at::pow(config.rotary_emb_base, at::arange(0, R, 2, exact) / static_cast<double>(R)).reciprocal();
+      at::pow(config.rotary_emb_base, at::arange(0, R, 2, exact) / static_cast<double>(R))
+          .reciprocal();
   const at::Tensor angle = at::outer(at::arange(positions, exact), inverse_frequency);
   const at::Tensor angle_TR = at::cat({angle, angle}, -1);
   return {angle_TR.cos().to(options.dtype()), angle_TR.sin().to(options.dtype())};
@@ -82,8 +85,9 @@ at::Tensor Neox::attention(const Layer& layer, const at::Tensor& x_NTD, const at
   const at::Tensor q_NHTC = rotate(qkv_NHT3C.narrow(-1, 0, C), cos_TR, sin_TR);
   const at::Tensor k_NHTC = rotate(qkv_NHT3C.narrow(-1, C, C), cos_TR, sin_TR);
   const at::Tensor v_NHTC = qkv_NHT3C.narrow(-1, 2 * C, C);
-  const at::Tensor mixed_NHTC = at::scaled_dot_product_attention(q_NHTC, k_NHTC, v_NHTC, /*attn_mask=*/{},
-                                                                 /*dropout_p=*/0.0, /*is_causal=*/true);
+  const at::Tensor mixed_NHTC =
+      at::scaled_dot_product_attention(q_NHTC, k_NHTC, v_NHTC, /*attn_mask=*/{},
+                                       /*dropout_p=*/0.0, /*is_causal=*/true);
   return layer.dense(mixed_NHTC.transpose(1, 2).reshape({N, T, H * C}));
 }
 
@@ -97,13 +101,15 @@ at::Tensor Neox::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
     if (tap) tap(name, layer, x_NTD);
   };
   at::Tensor x_NTD = at::embedding(embed_in_VD_, ids_NT);
-  const auto [cos_TR, sin_TR] = rotary_table(config_, ids_NT.size(1), x_NTD.options().requires_grad(false));
+  const auto [cos_TR, sin_TR] =
+      rotary_table(config_, ids_NT.size(1), x_NTD.options().requires_grad(false));
   show("embed", -1, x_NTD);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
     const auto at = static_cast<std::int64_t>(i);
     show("resid_pre", at, x_NTD);
-    const at::Tensor attention_NTD = attention(layer, norm(layer.input_norm, x_NTD), cos_TR, sin_TR);
+    const at::Tensor attention_NTD =
+        attention(layer, norm(layer.input_norm, x_NTD), cos_TR, sin_TR);
     show("attn_out", at, attention_NTD);
     if (config_.use_parallel_residual) {
       const at::Tensor mlp_NTD = mlp(layer, norm(layer.post_attention_norm, x_NTD));
@@ -122,16 +128,20 @@ at::Tensor Neox::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
   return x_NTD;
 }
 
-at::Tensor Neox::readout(const at::Tensor& hidden_NTD) const { return at::linear(hidden_NTD, embed_out_VD_); }
+at::Tensor Neox::readout(const at::Tensor& hidden_NTD) const {
+  return at::linear(hidden_NTD, embed_out_VD_);
+}
 
-at::Tensor Neox::logits(const at::Tensor& ids_NT, const Tap& tap) const { return readout(hidden(ids_NT, tap)); }
+at::Tensor Neox::logits(const at::Tensor& ids_NT, const Tap& tap) const {
+  return readout(hidden(ids_NT, tap));
+}
 
 at::Tensor cross_entropy(const at::Tensor& logits_NTV, const at::Tensor& targets_NT) {
   return at::cross_entropy_loss(logits_NTV.flatten(0, 1), targets_NT.flatten());
 }
 
-std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& config, const std::string& name,
-                                            std::uint64_t seed) {
+std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& config,
+                                            const std::string& name, std::uint64_t seed) {
   require_usage(name == "small_wang", "init.name '{}' is not known; it is small_wang", name);
   const auto width = static_cast<double>(config.hidden_size);
   const double small = std::sqrt(2 / (5 * width));
@@ -140,12 +150,13 @@ std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& config, 
   for (const families::TensorSpec& spec : families::neox_tensors(config)) {
     at::Tensor tensor = at::zeros(spec.shape);
     if (spec.shape.size() == 2) {
-      const bool writes_residual =
-          spec.name.ends_with("attention.dense.weight") || spec.name.ends_with("dense_4h_to_h.weight");
+      const bool writes_residual = spec.name.ends_with("attention.dense.weight") ||
+                                   spec.name.ends_with("dense_4h_to_h.weight");
       RandomStream(seed, "init/" + spec.name)
-          .fill_normal({tensor.mutable_data_ptr<float>(), static_cast<std::size_t>(tensor.numel())}, 0,
-                       static_cast<float>(writes_residual ? wang : small));
-    } else if (spec.name.ends_with("layernorm.weight") || spec.name.ends_with("layer_norm.weight")) {
+          .fill_normal({tensor.mutable_data_ptr<float>(), static_cast<std::size_t>(tensor.numel())},
+                       0, static_cast<float>(writes_residual ? wang : small));
+    } else if (spec.name.ends_with("layernorm.weight") ||
+               spec.name.ends_with("layer_norm.weight")) {
       tensor.fill_(1);
     }
     weights.emplace_back(spec.name, tensor);

@@ -1,7 +1,7 @@
 // GPT-NeoX, as Hugging Face's GPTNeoXForCausalLM computes it.
 //
-// Shape suffixes in this folder: N sequences, T positions, D model width, H heads, C dimensions a head,
-// R rotated dimensions a head, V vocabulary.
+// Shape suffixes in this folder: N sequences, T positions, D model width, H heads, C dimensions a
+// head, R rotated dimensions a head, V vocabulary.
 #pragma once
 
 #include "cresco/families/neox.h"
@@ -24,12 +24,14 @@ namespace cresco::models {
 //   resid_post   what a layer leaves
 //   final_norm   what the readout reads                   layer = layers
 // All are (N, T, D). The tensors are the model's own: copy what is to be kept.
-using Tap = std::function<void(const std::string& name, std::int64_t layer, const at::Tensor& x_NTD)>;
+using Tap =
+    std::function<void(const std::string& name, std::int64_t layer, const at::Tensor& x_NTD)>;
 
 class Neox {
  public:
   // `weights` has every tensor of families::neox_tensors(config) under its canonical name, in any
-  // floating type; they are used as they are, not copied. Error for a missing tensor or another shape.
+  // floating type; they are used as they are, not copied. Error for a missing tensor or another
+  // shape.
   Neox(const families::NeoxConfig& config, std::vector<tensor::NamedTensor> weights);
 
   const families::NeoxConfig& config() const { return config_; }
@@ -65,13 +67,14 @@ class Neox {
   Norm final_norm_;
 };
 
-// Mean cross entropy in nats of `targets_NT` under `logits_NTV`, all positions with the same weight.
+// Mean cross entropy in nats of `targets_NT` under `logits_NTV`, all positions with the same
+// weight.
 at::Tensor cross_entropy(const at::Tensor& logits_NTV, const at::Tensor& targets_NT);
 
-// Named initialisations, from numbers keyed by (seed, tensor name). small_wang: matrices N(0, 2/(5D)),
-// the two that write to the residual N(0, (2/(layers sqrt(D)))^2); norm weights 1, biases 0
-// (Nguyen and Salazar 2019; Wang and Komatsuzaki 2021).
-std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& config, const std::string& name,
-                                            std::uint64_t seed);
+// Named initialisations, from numbers keyed by (seed, tensor name). small_wang: matrices N(0,
+// 2/(5D)), the two that write to the residual N(0, (2/(layers sqrt(D)))^2); norm weights 1, biases
+// 0 (Nguyen and Salazar 2019; Wang and Komatsuzaki 2021).
+std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& config,
+                                            const std::string& name, std::uint64_t seed);
 
 }  // namespace cresco::models

@@ -6,8 +6,8 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 #include <torch/csrc/autograd/autograd.h>
+#include <nlohmann/json.hpp>
 
 #include <map>
 
@@ -36,12 +36,15 @@ TEST_P(NeoxGolden, LogitsLossAndEveryGradientAgree) {
   const Golden golden(GetParam());
   const families::NeoxConfig config = golden.config();
   // transformers makes its table of angles in float32 even for a float64 model: hence not 1e-12.
-  for (const auto& [dtype, tolerance] : {std::pair(at::kFloat, 1e-5), std::pair(at::kDouble, 1e-6)}) {
+  for (const auto& [dtype, tolerance] :
+       {std::pair(at::kFloat, 1e-5), std::pair(at::kDouble, 1e-6)}) {
     std::vector<tensor::NamedTensor> weights;
     for (const auto& spec : families::neox_tensors(config))
-      weights.emplace_back(spec.name, golden.get("weight/" + spec.name).to(dtype).set_requires_grad(true));
+      weights.emplace_back(spec.name,
+                           golden.get("weight/" + spec.name).to(dtype).set_requires_grad(true));
     const Neox model(config, weights);
-    const at::Tensor ids = golden.get("ids"), inputs = ids.slice(1, 0, -1), targets = ids.slice(1, 1);
+    const at::Tensor ids = golden.get("ids"), inputs = ids.slice(1, 0, -1),
+                     targets = ids.slice(1, 1);
     const at::Tensor logits = model.logits(inputs);
     EXPECT_LE(relative_error(logits.detach(), golden.get("logits")), tolerance);
     const at::Tensor loss = cross_entropy(logits, targets);
@@ -78,19 +81,25 @@ TEST(Neox, ShowsItsActivations) {
   const Neox model(tiny(), initialise(tiny(), "small_wang", 1));
   std::map<std::string, int> seen;
   std::vector<at::Tensor> residual;
-  model.logits(at::arange(6).reshape({1, 6}), [&](const std::string& name, std::int64_t, const at::Tensor& x) {
-    EXPECT_EQ(x.sizes(), (at::IntArrayRef{1, 6, 8}));
-    ++seen[name];
-    if (name != "final_norm" && name != "resid_pre" && name != "resid_post") residual.push_back(x);
-    if (name == "resid_post" && residual.size() == 5) {
-      // The residual is the sum of what was written to it.
-      at::Tensor sum = at::zeros_like(x);
-      for (const at::Tensor& part : residual) sum += part;
-      EXPECT_TRUE(at::allclose(sum, x, 1e-5, 1e-6));
-    }
-  });
-  EXPECT_EQ(seen, (std::map<std::string, int>{{"attn_out", 2}, {"embed", 1}, {"final_norm", 1}, {"mlp_out", 2},
-                                              {"resid_post", 2}, {"resid_pre", 2}}));
+  model.logits(at::arange(6).reshape({1, 6}),
+               [&](const std::string& name, std::int64_t, const at::Tensor& x) {
+                 EXPECT_EQ(x.sizes(), (at::IntArrayRef{1, 6, 8}));
+                 ++seen[name];
+                 if (name != "final_norm" && name != "resid_pre" && name != "resid_post")
+                   residual.push_back(x);
+                 if (name == "resid_post" && residual.size() == 5) {
+                   // The residual is the sum of what was written to it.
+                   at::Tensor sum = at::zeros_like(x);
+                   for (const at::Tensor& part : residual) sum += part;
+                   EXPECT_TRUE(at::allclose(sum, x, 1e-5, 1e-6));
+                 }
+               });
+  EXPECT_EQ(seen, (std::map<std::string, int>{{"attn_out", 2},
+                                              {"embed", 1},
+                                              {"final_norm", 1},
+                                              {"mlp_out", 2},
+                                              {"resid_post", 2},
+                                              {"resid_pre", 2}}));
 }
 
 TEST(Neox, RefusesWeightsThatDoNotFit) {
@@ -101,7 +110,8 @@ TEST(Neox, RefusesWeightsThatDoNotFit) {
   EXPECT_THROW(Neox(tiny(), weights), Error);
 }
 
-// 2/(5 D) and 2/(layers sqrt(D)) at 31M's sizes: 0.039528 and 0.020833. 262,144 draws: within 0.6 %.
+// 2/(5 D) and 2/(layers sqrt(D)) at 31M's sizes: 0.039528 and 0.020833. 262,144 draws: within 0.6
+// %.
 TEST(Initialise, HasTheDeviationsOfSmallAndWang) {
   families::NeoxConfig c = tiny();
   c.hidden_size = 256;
@@ -113,7 +123,8 @@ TEST(Initialise, HasTheDeviationsOfSmallAndWang) {
     const bool writes = name.ends_with("dense_4h_to_h.weight");
     EXPECT_NEAR(tensor.std().item<double>(), writes ? 0.020833 : 0.039528, 0.0003) << name;
   }
-  EXPECT_TRUE(at::equal(initialise(c, "small_wang", 3)[0].second, initialise(c, "small_wang", 3)[0].second));
+  EXPECT_TRUE(at::equal(initialise(c, "small_wang", 3)[0].second,
+                        initialise(c, "small_wang", 3)[0].second));
   EXPECT_THROW(initialise(c, "xavier", 3), UsageError);
 }
 

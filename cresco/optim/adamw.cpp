@@ -14,10 +14,12 @@ namespace cresco::optim {
 void check(const OptimizerConfig& c) {
   require_usage(c.name == "adamw", "optimizer.name '{}' is not known; it is adamw", c.name);
   require_usage(c.lr >= 0 && std::isfinite(c.lr), "optimizer.lr is {}, expected 0 or more", c.lr);
-  require_usage(c.betas.size() == 2 && c.betas[0] >= 0 && c.betas[0] < 1 && c.betas[1] >= 0 && c.betas[1] < 1,
-                "optimizer.betas must be two numbers from 0 up to 1");
+  require_usage(
+      c.betas.size() == 2 && c.betas[0] >= 0 && c.betas[0] < 1 && c.betas[1] >= 0 && c.betas[1] < 1,
+      "optimizer.betas must be two numbers from 0 up to 1");
   require_usage(c.eps > 0, "optimizer.eps is {}, expected more than 0", c.eps);
-  require_usage(c.weight_decay >= 0 && c.grad_clip >= 0, "optimizer: weight_decay and grad_clip cannot be negative");
+  require_usage(c.weight_decay >= 0 && c.grad_clip >= 0,
+                "optimizer: weight_decay and grad_clip cannot be negative");
 }
 
 bool matches(std::string_view pattern, std::string_view name) {
@@ -45,8 +47,10 @@ AdamW::AdamW(const OptimizerConfig& config, std::vector<tensor::NamedTensor> par
   std::vector<std::string> names;
   for (const auto& [name, p] : parameters_) names.push_back(name);
   for (const ParameterRule& rule : config_.rules)
-    require_usage(std::any_of(names.begin(), names.end(), [&](const auto& n) { return matches(rule.match, n); }),
-                  "optimizer.rules: '{}' matches no tensor{}", rule.match, did_you_mean(rule.match, names));
+    require_usage(std::any_of(names.begin(), names.end(),
+                              [&](const auto& n) { return matches(rule.match, n); }),
+                  "optimizer.rules: '{}' matches no tensor{}", rule.match,
+                  did_you_mean(rule.match, names));
 
   for (const auto& [name, p] : parameters_) {
     ParameterRule settings{name, 1.0, p.dim() >= 2 ? config_.weight_decay : 0.0, false};
@@ -61,7 +65,8 @@ AdamW::AdamW(const OptimizerConfig& config, std::vector<tensor::NamedTensor> par
       return g.lr_multiplier == settings.lr_multiplier && g.weight_decay == settings.weight_decay;
     });
     if (group == groups_.end())
-      group = groups_.insert(groups_.end(), {settings.lr_multiplier, settings.weight_decay, {}, {}, {}, {}});
+      group = groups_.insert(groups_.end(),
+                             {settings.lr_multiplier, settings.weight_decay, {}, {}, {}, {}});
     group->parameters.push_back(p);
     group->exp_avg.push_back(at::zeros_like(p.detach()));
     group->exp_avg_sq.push_back(at::zeros_like(p.detach()));
@@ -78,7 +83,8 @@ double AdamW::step(double lr_factor) {
   const double norm = at::stack(at::_foreach_norm(gradients)).norm().item<double>();
   if (!std::isfinite(norm)) return norm;
   // The factor of PyTorch's clip_grad_norm_.
-  const double scale = config_.grad_clip > 0 ? std::min(1.0, config_.grad_clip / (norm + 1e-6)) : 1.0;
+  const double scale =
+      config_.grad_clip > 0 ? std::min(1.0, config_.grad_clip / (norm + 1e-6)) : 1.0;
   if (scale < 1) at::_foreach_mul_(gradients, scale);
 
   ++num_steps_;
@@ -86,9 +92,10 @@ double AdamW::step(double lr_factor) {
     std::vector<at::Tensor> group_gradients;
     for (const at::Tensor& p : group.parameters) group_gradients.push_back(p.grad());
     at::_foreach_add_(group.steps, 1);
-    at::_fused_adamw_(group.parameters, group_gradients, group.exp_avg, group.exp_avg_sq, {}, group.steps,
-                      config_.lr * lr_factor * group.lr_multiplier, config_.betas[0], config_.betas[1],
-                      group.weight_decay, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
+    at::_fused_adamw_(group.parameters, group_gradients, group.exp_avg, group.exp_avg_sq, {},
+                      group.steps, config_.lr * lr_factor * group.lr_multiplier, config_.betas[0],
+                      config_.betas[1], group.weight_decay, config_.eps, /*amsgrad=*/false,
+                      /*maximize=*/false);
   }
   return norm;
 }
@@ -103,8 +110,9 @@ void AdamW::load(const formats::SafetensorsFile& file, std::int64_t num_steps) {
   const torch::autograd::AutoGradMode no_grad(false);
   for (auto& [name, moment] : state()) {
     const at::Tensor stored = tensor::to_tensor(file.tensor(name));
-    require(stored.sizes() == moment.sizes(), "{}: '{}' has shape {}, expected {}", file.path().string(), name,
-            formats::shape_text(stored.sizes().vec()), formats::shape_text(moment.sizes().vec()));
+    require(stored.sizes() == moment.sizes(), "{}: '{}' has shape {}, expected {}",
+            file.path().string(), name, formats::shape_text(stored.sizes().vec()),
+            formats::shape_text(moment.sizes().vec()));
     moment.copy_(stored);
   }
   num_steps_ = num_steps;

@@ -57,8 +57,8 @@ class AdamW {
   // `parameters` are updated in place. UsageError for a rule that matches no name.
   AdamW(const OptimizerConfig& config, std::vector<tensor::NamedTensor> parameters);
 
-  // One update with the gradients that the parameters hold, at `lr_factor` times the peak rate. Returns
-  // the global gradient norm before clipping; when it is not finite nothing is changed.
+  // One update with the gradients that the parameters hold, at `lr_factor` times the peak rate.
+  // Returns the global gradient norm before clipping; when it is not finite nothing is changed.
   double step(double lr_factor);
 
   // "<parameter>.exp_avg", "<parameter>.exp_avg_sq", for the resume state; load() copies them back.

@@ -12,14 +12,16 @@ namespace cresco::optim {
 void check(const ScheduleConfig& c) {
   const std::vector<std::string> known{"cosine", "neox_cosine", "linear", "wsd", "constant"};
   require_usage(std::find(known.begin(), known.end(), c.name) != known.end(),
-                "schedule.name '{}' is not one of {}{}", c.name, join(known, ", "), did_you_mean(c.name, known));
+                "schedule.name '{}' is not one of {}{}", c.name, join(known, ", "),
+                did_you_mean(c.name, known));
   require_usage(c.warmup_steps >= 0 && c.decay_steps >= 0, "schedule: steps cannot be negative");
-  require_usage(c.min_lr_ratio >= 0 && c.min_lr_ratio <= 1, "schedule.min_lr_ratio is {}, expected 0 to 1",
-                c.min_lr_ratio);
+  require_usage(c.min_lr_ratio >= 0 && c.min_lr_ratio <= 1,
+                "schedule.min_lr_ratio is {}, expected 0 to 1", c.min_lr_ratio);
 }
 
 double lr_factor(const ScheduleConfig& c, std::int64_t step, std::int64_t total_steps) {
-  const auto s = static_cast<double>(step), W = static_cast<double>(c.warmup_steps), m = c.min_lr_ratio;
+  const auto s = static_cast<double>(step), W = static_cast<double>(c.warmup_steps),
+             m = c.min_lr_ratio;
   const auto S = static_cast<double>(c.decay_steps > 0 ? c.decay_steps : total_steps);
   if (step < c.warmup_steps) return s / W;
   if (c.name == "constant") return 1;

@@ -13,15 +13,16 @@ struct ScheduleConfig {
   void fields(FieldVisitor& v) {
     v.field("name", name, "cosine | neox_cosine | linear | wsd | constant");
     v.field("warmup_steps", warmup_steps, "linear warm-up from 0", "steps");
-    v.field("decay_steps", decay_steps, "the step at which the rate has come down; 0 is the last one", "steps");
+    v.field("decay_steps", decay_steps,
+            "the step at which the rate has come down; 0 is the last one", "steps");
     v.field("min_lr_ratio", min_lr_ratio, "what is left of the peak rate at the end");
   }
 };
 
 void check(const ScheduleConfig& config);
 
-// The factor for the update that takes `step` to `step + 1`; with a warm-up it is 0 at step 0. With W
-// warm-up steps, S decay steps (or `total_steps`), m the least ratio:
+// The factor for the update that takes `step` to `step + 1`; with a warm-up it is 0 at step 0. With
+// W warm-up steps, S decay steps (or `total_steps`), m the least ratio:
 //   warm-up      s / W                                                   for s < W
 //   cosine       m + (1 - m)/2 * (1 + cos(pi (s - W) / (S - W)))         then m
 //   neox_cosine  max((1 + cos(pi n / S)) / 2, m), n = min(s, S - W) - W  (GPT-NeoX's AnnealingLR)

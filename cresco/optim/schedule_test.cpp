@@ -7,7 +7,8 @@
 namespace cresco::optim {
 namespace {
 
-// The published facts of Pythia's rate: 0 at step 0, 0.5157 of the peak half way, the floor from 115,139.
+// The published facts of Pythia's rate: 0 at step 0, 0.5157 of the peak half way, the floor from
+// 115,139.
 TEST(Schedule, NeoxCosineIsPythias) {
   const ScheduleConfig c{"neox_cosine", 1430, 143000, 0.1};
   EXPECT_EQ(lr_factor(c, 0, 0), 0);

@@ -15,15 +15,17 @@ struct RunData {
   corpora::WindowOrder order;
   std::string corpus_sha256;  // of the training corpus's .bin
 
-  // Splits by document. `validation_file` is another corpus, or null when recipe.data.validation is a share.
-  // Error when a corpus holds less than one window.
+  // Splits by document. `validation_file` is another corpus, or null when recipe.data.validation is
+  // a share. Error when a corpus holds less than one window.
   static RunData open(const Recipe& recipe, std::shared_ptr<const formats::TokenFile> training_file,
                       std::shared_ptr<const formats::TokenFile> validation_file);
 };
 
-// `count` windows at places first, first+1, ... of the order, as int64 (count, T + 1). Error with document
-// position for an id that the model's vocabulary does not have.
-at::Tensor read_batch(const RunData& data, std::int64_t first, std::int64_t count, std::int64_t vocab_size);
-at::Tensor read_validation(const RunData& data, std::int64_t first, std::int64_t count, std::int64_t vocab_size);
+// `count` windows at places first, first+1, ... of the order, as int64 (count, T + 1). Error with
+// document position for an id that the model's vocabulary does not have.
+at::Tensor read_batch(const RunData& data, std::int64_t first, std::int64_t count,
+                      std::int64_t vocab_size);
+at::Tensor read_validation(const RunData& data, std::int64_t first, std::int64_t count,
+                           std::int64_t vocab_size);
 
 }  // namespace cresco::pretrain

@@ -11,9 +11,9 @@
 #include "cresco/trajectories/steps.h"
 
 #include <ATen/ATen.h>
-#include <nlohmann/json.hpp>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -21,7 +21,8 @@
 namespace cresco::pretrain {
 
 std::int64_t num_validation_windows(const RunData& data, const Recipe& recipe) {
-  return std::clamp<std::int64_t>(recipe.eval.tokens / recipe.data.sequence_length, 1, data.validation.size());
+  return std::clamp<std::int64_t>(recipe.eval.tokens / recipe.data.sequence_length, 1,
+                                  data.validation.size());
 }
 
 double validation_loss(const models::Neox& model, const RunData& data, const Recipe& recipe) {
@@ -31,8 +32,10 @@ double validation_loss(const models::Neox& model, const RunData& data, const Rec
   const at::Device device = model.weights().front().second.device();
   for (std::int64_t first = 0; first < windows; first += recipe.micro_sequences()) {
     const std::int64_t count = std::min(recipe.micro_sequences(), windows - first);
-    const at::Tensor ids = read_validation(data, first, count, model.config().vocab_size).to(device);
-    const at::Tensor loss = models::cross_entropy(model.logits(ids.slice(1, 0, -1)), ids.slice(1, 1));
+    const at::Tensor ids =
+        read_validation(data, first, count, model.config().vocab_size).to(device);
+    const at::Tensor loss =
+        models::cross_entropy(model.logits(ids.slice(1, 0, -1)), ids.slice(1, 1));
     sum += loss.item<double>() * static_cast<double>(count);
   }
   return sum / static_cast<double>(windows);
@@ -51,7 +54,8 @@ class Pretrainer {
         model_(recipe_.model.neox, weights_),
         optimizer_(recipe_.optimizer, weights_),
         total_steps_(recipe_.total_steps()),
-        schedule_(trajectories::snapshot_schedule(recipe_.snapshots.at, total_steps_, recipe_.tokens_per_step())) {
+        schedule_(trajectories::snapshot_schedule(recipe_.snapshots.at, total_steps_,
+                                                  recipe_.tokens_per_step())) {
     job_.run.clean(recipe_.state.keep);
     if (const auto states = job_.run.states(); !states.empty()) load_state(states.back());
     log_.emplace(job_.run.metrics(), resumed_ ? step_ : -1);
@@ -71,12 +75,16 @@ class Pretrainer {
       after_step();
       if (interrupted() && step_ < total_steps_) {
         save_state();
-        throw Interrupted(fmt::format("interrupted after step {}; go on with: {}", step_, job_.resume_command));
+        throw Interrupted(
+            fmt::format("interrupted after step {}; go on with: {}", step_, job_.resume_command));
       }
     }
     progress_.end();
-    if (step_ == total_steps_) write_file(job_.run.complete(), fmt::format("{}\n", step_ * recipe_.tokens_per_step()));
-    return {step_, step_ * recipe_.tokens_per_step(), train_loss_, val_loss_, tokens_per_second(), schedule_};
+    if (step_ == total_steps_)
+      write_file(job_.run.complete(), fmt::format("{}\n", step_ * recipe_.tokens_per_step()));
+    return {
+        step_,    step_ * recipe_.tokens_per_step(), train_loss_, val_loss_, tokens_per_second(),
+        schedule_};
   }
 
  private:
@@ -100,8 +108,9 @@ class Pretrainer {
           read_batch(data_, first + at, micro, recipe_.model.neox.vocab_size).to(job_.device);
       const at::Tensor logits = model_.logits(ids.slice(1, 0, -1));
       // The mean over the batch is the mean of the micro-batches' means: they are of one size.
-      const at::Tensor share = models::cross_entropy(logits, ids.slice(1, 1)) *
-                               (static_cast<double>(micro) / static_cast<double>(recipe_.batch.sequences));
+      const at::Tensor share =
+          models::cross_entropy(logits, ids.slice(1, 1)) *
+          (static_cast<double>(micro) / static_cast<double>(recipe_.batch.sequences));
       torch::autograd::backward({share}, {});
       loss += share.item<double>();
     }
@@ -124,9 +133,12 @@ class Pretrainer {
         break;
       }
     const auto states = job_.run.states();
-    fail("step {}: {} is not finite (loss {}, gradient norm {}); the last good state is {}; a smaller learning rate?",
-         step_, culprit, loss, grad_norm_,
-         states.empty() ? std::string("the initial weights") : job_.run.state(states.back()).string());
+    fail(
+        "step {}: {} is not finite (loss {}, gradient norm {}); the last good state is {}; a "
+        "smaller learning rate?",
+        step_, culprit, loss, grad_norm_,
+        states.empty() ? std::string("the initial weights")
+                       : job_.run.state(states.back()).string());
   }
 
   void after_step() {
@@ -134,15 +146,16 @@ class Pretrainer {
     const bool evaluate = last || (recipe_.eval.every > 0 && step_ % recipe_.eval.every == 0);
     if (evaluate) val_loss_ = validation_loss(model_, data_, recipe_);
     if (evaluate || step_ % recipe_.log.every == 0) {
-      progress_.update(step_, fmt::format("loss {:.3f} | val {:.3f} | {} tok/s", train_loss_, val_loss_,
-                                          human_count(tokens_per_second())));
+      progress_.update(step_, fmt::format("loss {:.3f} | val {:.3f} | {} tok/s", train_loss_,
+                                          val_loss_, human_count(tokens_per_second())));
       write_metrics(/*has_training=*/true, evaluate);
     }
     write_due_files();
   }
 
   double tokens_per_second() const {
-    return static_cast<double>((step_ - first_step_) * recipe_.tokens_per_step()) / (now_seconds() - started_ + 1e-9);
+    return static_cast<double>((step_ - first_step_) * recipe_.tokens_per_step()) /
+           (now_seconds() - started_ + 1e-9);
   }
 
   void write_metrics(bool has_training, bool has_validation = true) {
@@ -163,13 +176,17 @@ class Pretrainer {
   void write_due_files() {
     if (std::binary_search(schedule_.begin(), schedule_.end(), step_)) {
       const std::string dtype = recipe_.snapshots.dtype;
-      const Json config = families::neox_to_json(
-          recipe_.model.neox, dtype == "fp32" ? "float32" : dtype == "bf16" ? "bfloat16" : "float16",
-          job_.end_of_text);
-      trajectories::write_snapshot(job_.run.snapshot(step_), config, weights_, tensor::scalar_type_named(dtype),
+      const Json config = families::neox_to_json(recipe_.model.neox,
+                                                 dtype == "fp32"   ? "float32"
+                                                 : dtype == "bf16" ? "bfloat16"
+                                                                   : "float16",
+                                                 job_.end_of_text);
+      trajectories::write_snapshot(job_.run.snapshot(step_), config, weights_,
+                                   tensor::scalar_type_named(dtype),
                                    /*replace=*/true);
     }
-    if (recipe_.state.every > 0 && (step_ % recipe_.state.every == 0 || step_ == total_steps_)) save_state();
+    if (recipe_.state.every > 0 && (step_ % recipe_.state.every == 0 || step_ == total_steps_))
+      save_state();
   }
 
   void save_state() {
@@ -178,13 +195,14 @@ class Pretrainer {
     std::vector<tensor::NamedTensor> tensors = weights_;
     for (const auto& moment : optimizer_.state()) tensors.push_back(moment);
     tensor::write_tensors(folder.folder() / "state.safetensors", tensors);
-    write_json_file(folder.folder() / "state.json", {{"step", step_},
-                                                     {"optimizer_steps", optimizer_.num_steps()},
-                                                     {"loss_sum", loss_sum_},
-                                                     {"loss_count", loss_count_},
-                                                     {"train_loss", train_loss_},
-                                                     {"val_loss", val_loss_},
-                                                     {"wall_time", wall_before_ + now_seconds() - started_}});
+    write_json_file(folder.folder() / "state.json",
+                    {{"step", step_},
+                     {"optimizer_steps", optimizer_.num_steps()},
+                     {"loss_sum", loss_sum_},
+                     {"loss_count", loss_count_},
+                     {"train_loss", train_loss_},
+                     {"val_loss", val_loss_},
+                     {"wall_time", wall_before_ + now_seconds() - started_}});
     folder.commit(/*replace=*/true);
     job_.run.clean(recipe_.state.keep);
   }
@@ -195,8 +213,9 @@ class Pretrainer {
     const formats::SafetensorsFile file(folder / "state.safetensors");
     for (auto& [name, weight] : weights_) {
       const at::Tensor stored = tensor::to_tensor(file.tensor(name));
-      require(stored.sizes() == weight.sizes(), "{}: '{}' has shape {}, the model's is {}", file.path().string(), name,
-              formats::shape_text(stored.sizes().vec()), formats::shape_text(weight.sizes().vec()));
+      require(stored.sizes() == weight.sizes(), "{}: '{}' has shape {}, the model's is {}",
+              file.path().string(), name, formats::shape_text(stored.sizes().vec()),
+              formats::shape_text(weight.sizes().vec()));
       weight.copy_(stored);
     }
     const Json state = read_json_file(folder / "state.json");

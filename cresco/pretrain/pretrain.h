@@ -15,12 +15,12 @@
 namespace cresco::pretrain {
 
 struct PretrainJob {
-  Recipe recipe;                                 // checked, vocab_size resolved
-  RunFolder run;                                 // exists, locked by the caller
-  std::vector<tensor::NamedTensor> initial;      // float32 weights at step 0
-  std::optional<std::int64_t> end_of_text;       // id, for config.json
-  std::string resume_command;                    // printed when interrupted
-  std::int64_t stop_after = -1;                  // tests: end without COMPLETE after that many steps
+  Recipe recipe;                             // checked, vocab_size resolved
+  RunFolder run;                             // exists, locked by the caller
+  std::vector<tensor::NamedTensor> initial;  // float32 weights at step 0
+  std::optional<std::int64_t> end_of_text;   // id, for config.json
+  std::string resume_command;                // printed when interrupted
+  std::int64_t stop_after = -1;              // tests: end without COMPLETE after that many steps
   at::Device device = at::kCPU;
 };
 
@@ -30,10 +30,11 @@ struct PretrainResult {
   std::vector<std::int64_t> snapshots;
 };
 
-// Runs from the newest state in the folder, or from the start when there is none. A run that was stopped
-// anywhere and resumed writes the same bytes as one that was not, wall_time and rates aside, on the same
-// machine with the same number of threads. Throws Interrupted after a Ctrl-C, with a state written; Error
-// that names step and last good state when the loss or a gradient is not finite.
+// Runs from the newest state in the folder, or from the start when there is none. A run that was
+// stopped anywhere and resumed writes the same bytes as one that was not, wall_time and rates
+// aside, on the same machine with the same number of threads. Throws Interrupted after a Ctrl-C,
+// with a state written; Error that names step and last good state when the loss or a gradient is
+// not finite.
 PretrainResult pretrain(const PretrainJob& job, const RunData& data, Progress& progress);
 
 // Mean cross entropy in nats over the first windows of the validation text, eval.tokens at most.

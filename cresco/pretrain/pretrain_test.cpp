@@ -17,14 +17,16 @@
 namespace cresco::pretrain {
 namespace {
 
-// Documents in which each token is followed by its successor four times out of five: quickly learned.
+// Documents in which each token is followed by its successor four times out of five: quickly
+// learned.
 std::shared_ptr<const formats::TokenFile> small_corpus(const Path& prefix) {
   formats::TokenFileWriter writer(prefix, formats::TokenType::U16);
   RandomStream stream(1, "corpus");
   for (int d = 0; d < 60; ++d) {
     std::vector<std::int32_t> ids{static_cast<std::int32_t>(stream.below(20))};
     while (ids.size() < 100)
-      ids.push_back(static_cast<std::int32_t>(stream.uniform() < 0.8 ? (ids.back() + 1) % 20 : stream.below(20)));
+      ids.push_back(static_cast<std::int32_t>(stream.uniform() < 0.8 ? (ids.back() + 1) % 20
+                                                                     : stream.below(20)));
     writer.append(ids);
   }
   writer.commit();
@@ -59,7 +61,8 @@ struct Bench {
   PretrainResult go(const std::string& name, std::int64_t stop_after = -1) {
     const RunFolder run{folder / name};
     std::filesystem::create_directories(run.path);
-    return pretrain({recipe, run, models::initialise(recipe.model.neox, "small_wang", 3), 0, "cresco", stop_after},
+    return pretrain({recipe, run, models::initialise(recipe.model.neox, "small_wang", 3), 0,
+                     "cresco", stop_after},
                     data, no_progress());
   }
   // Every file by content; the times in metrics and state are left out.
@@ -103,7 +106,8 @@ TEST(Pretrain, LearnsAndWritesItsRun) {
   const RunFolder run{bench.folder / "run"};
   EXPECT_TRUE(run.is_complete());
   EXPECT_EQ(run.states(), (std::vector<std::int64_t>{145, 150}));
-  for (const auto step : result.snapshots) EXPECT_TRUE(std::filesystem::exists(run.snapshot(step) / "model.safetensors"));
+  for (const auto step : result.snapshots)
+    EXPECT_TRUE(std::filesystem::exists(run.snapshot(step) / "model.safetensors"));
   const auto lines = artifacts::read_metrics(run.metrics());
   EXPECT_EQ(lines.front()["step"], 0);
   EXPECT_NEAR(lines.front()["val/loss"].get<double>(), std::log(20.0), 0.5);
@@ -130,7 +134,9 @@ TEST(Pretrain, AccumulatesMicroBatches) {
   bench.recipe.batch.micro_sequences = 8;
   bench.go("one");
   const auto loss = [&](const char* name) {
-    return artifacts::read_metrics(bench.folder / name / "metrics.jsonl").back()["train/loss"].get<double>();
+    return artifacts::read_metrics(bench.folder / name / "metrics.jsonl")
+        .back()["train/loss"]
+        .get<double>();
   };
   EXPECT_NEAR(loss("micro"), loss("one"), 1e-4);
 }
@@ -171,7 +177,9 @@ TEST(RunFolder, NamesTheFieldThatChanged) {
     require_same_recipe({folder.path()}, recipe);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("optimizer.lr was 0.01, now it is 0.02"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("optimizer.lr was 0.01, now it is 0.02"),
+              std::string::npos)
+        << e.what();
   }
 }
 

@@ -7,11 +7,13 @@
 namespace cresco::pretrain {
 
 std::int64_t Recipe::total_steps() const {
-  return budget.steps > 0 ? budget.steps : (budget.tokens + tokens_per_step() - 1) / tokens_per_step();
+  return budget.steps > 0 ? budget.steps
+                          : (budget.tokens + tokens_per_step() - 1) / tokens_per_step();
 }
 
 void check(const Recipe& r) {
-  require_usage(r.model.family == "neox", "model.family '{}' is not known; it is neox", r.model.family);
+  require_usage(r.model.family == "neox", "model.family '{}' is not known; it is neox",
+                r.model.family);
   try {
     families::check(r.model.neox, "model");
   } catch (const Error& e) {
@@ -26,15 +28,18 @@ void check(const Recipe& r) {
   positive("log.every", r.log.every);
   positive("eval.tokens", r.eval.tokens);
   require_usage(r.data.sequence_length <= r.model.neox.max_position_embeddings,
-                "data.sequence_length {} is more than model.max_position_embeddings {}", r.data.sequence_length,
-                r.model.neox.max_position_embeddings);
+                "data.sequence_length {} is more than model.max_position_embeddings {}",
+                r.data.sequence_length, r.model.neox.max_position_embeddings);
   require_usage(r.batch.micro_sequences >= 0 && r.batch.sequences % r.micro_sequences() == 0,
-                "batch.micro_sequences {} does not divide batch.sequences {}", r.batch.micro_sequences,
-                r.batch.sequences);
+                "batch.micro_sequences {} does not divide batch.sequences {}",
+                r.batch.micro_sequences, r.batch.sequences);
   require_usage((r.budget.tokens > 0) != (r.budget.steps > 0),
-                "budget: exactly one of tokens ({}) and steps ({}) is needed", r.budget.tokens, r.budget.steps);
-  require_usage(r.state.every >= 0 && r.eval.every >= 0, "state.every and eval.every cannot be negative");
-  require_usage(r.data.window == "overlap", "data.window '{}' is not known; it is overlap", r.data.window);
+                "budget: exactly one of tokens ({}) and steps ({}) is needed", r.budget.tokens,
+                r.budget.steps);
+  require_usage(r.state.every >= 0 && r.eval.every >= 0,
+                "state.every and eval.every cannot be negative");
+  require_usage(r.data.window == "overlap", "data.window '{}' is not known; it is overlap",
+                r.data.window);
   require_usage(r.data.order == "shuffled" || r.data.order == "sequential",
                 "data.order '{}' is not one of shuffled, sequential", r.data.order);
   require_usage(r.precision == "fp32", "precision '{}' is not known; it is fp32", r.precision);
@@ -46,8 +51,9 @@ void check(const Recipe& r) {
 
 double flops_per_step(const Recipe& r) {
   const families::NeoxConfig& c = r.model.neox;
-  const auto weights = static_cast<double>(families::num_parameters(families::neox_tensors(c)) -
-                                           (c.tie_word_embeddings ? 0 : c.vocab_size * c.hidden_size));
+  const auto weights =
+      static_cast<double>(families::num_parameters(families::neox_tensors(c)) -
+                          (c.tie_word_embeddings ? 0 : c.vocab_size * c.hidden_size));
   const double attention = 12.0 * static_cast<double>(c.num_hidden_layers * c.hidden_size) *
                            static_cast<double>(r.data.sequence_length) / 2;  // half: causal
   return (6 * weights + attention) * static_cast<double>(r.tokens_per_step());

@@ -34,7 +34,8 @@ struct DataConfig {
   std::string order = "shuffled", window = "overlap";
   void fields(FieldVisitor& v) {
     v.field("tokens", tokens, "prefix of the training corpus (.bin and .idx)");
-    v.field("validation", validation, "prefix of another corpus, or the share of documents held out");
+    v.field("validation", validation,
+            "prefix of another corpus, or the share of documents held out");
     v.field("sequence_length", sequence_length, "targets in a window", "tokens");
     v.field("seed", seed, "of the order and of the held-out documents");
     v.field("order", order, "shuffled | sequential");
@@ -119,15 +120,17 @@ struct Recipe {
   }
 
   std::int64_t tokens_per_step() const { return batch.sequences * data.sequence_length; }
-  std::int64_t micro_sequences() const { return batch.micro_sequences > 0 ? batch.micro_sequences : batch.sequences; }
+  std::int64_t micro_sequences() const {
+    return batch.micro_sequences > 0 ? batch.micro_sequences : batch.sequences;
+  }
   std::int64_t total_steps() const;
 };
 
 // UsageError that names the field when a value is out of its range or two contradict each other.
 void check(const Recipe& recipe);
 
-// Floating-point operations of one update: 6 per weight and token (without the input embedding), and the
-// attention scores.
+// Floating-point operations of one update: 6 per weight and token (without the input embedding),
+// and the attention scores.
 double flops_per_step(const Recipe& recipe);
 
 }  // namespace cresco::pretrain

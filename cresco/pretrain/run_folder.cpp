@@ -53,8 +53,8 @@ void require_same_recipe(const RunFolder& run, Recipe recipe) {
       now = value;
     else
       now = text(value);
-    require(before[path] == now, "{}: cannot go on with another recipe: {} was {}, now it is {}", run.path.string(),
-            path, before[path], now);
+    require(before[path] == now, "{}: cannot go on with another recipe: {} was {}, now it is {}",
+            run.path.string(), path, before[path], now);
   });
   recipe.fields(compare);
   require(fields_to_yaml([&](FieldVisitor& v) { stored.fields(v); }) ==

@@ -1,7 +1,7 @@
 // The folder of a run: what stands where, and what a resumed run goes on from.
 //
 //   manifest.json  recipe.yaml  config.json  tokenizer.json  data_order.json  metrics.jsonl
-//   snapshots/step<N>/{model.safetensors,config.json}   state/step<N>/{state.safetensors,state.json}
+//   snapshots/step<N>/{model.safetensors,config.json} state/step<N>/{state.safetensors,state.json}
 //   COMPLETE
 #pragma once
 
@@ -22,7 +22,9 @@ struct RunFolder {
   Path recipe() const { return path / "recipe.yaml"; }
   Path metrics() const { return path / "metrics.jsonl"; }
   Path data_order() const { return path / "data_order.json"; }
-  Path snapshot(std::int64_t step) const { return path / "snapshots" / fmt::format("step{}", step); }
+  Path snapshot(std::int64_t step) const {
+    return path / "snapshots" / fmt::format("step{}", step);
+  }
   Path state(std::int64_t step) const { return path / "state" / fmt::format("step{}", step); }
   Path complete() const { return path / "COMPLETE"; }
 

@@ -57,13 +57,16 @@ at::ScalarType scalar_type_named(const std::string& name) {
 
 at::Tensor to_tensor(const formats::TensorView& view) {
   at::Tensor tensor = at::empty(view.shape, scalar_type(view.dtype));
-  if (!view.bytes.empty()) std::memcpy(tensor.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
+  if (!view.bytes.empty())
+    std::memcpy(tensor.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
   return tensor;
 }
 
 formats::TensorView view_of(const std::string& name, const at::Tensor& tensor) {
   TORCH_INTERNAL_ASSERT(tensor.is_contiguous() && tensor.is_cpu());
-  return {name, dtype_of(tensor), tensor.sizes().vec(),
+  return {name,
+          dtype_of(tensor),
+          tensor.sizes().vec(),
           {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}};
 }
 
@@ -80,15 +83,16 @@ void write_tensors(const Path& path, const std::vector<NamedTensor>& tensors,
 
 at::Device parse_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
-  require_usage(name == "cuda" || name.starts_with("cuda:"), "--device '{}' is not cpu, cuda or cuda:<number>",
-                name);
+  require_usage(name == "cuda" || name.starts_with("cuda:"),
+                "--device '{}' is not cpu, cuda or cuda:<number>", name);
   require(at::hasCUDA(), "--device {}: no CUDA device answers in this build", name);
   const std::int64_t index = name == "cuda" ? 0 : parse_int(name.substr(5), "--device");
   return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
 }
 
 void configure_threads_and_allocator(std::int64_t threads) {
-  require_usage(threads >= 0 && threads <= 4096, "--threads must be between 0 and 4096, got {}", threads);
+  require_usage(threads >= 0 && threads <= 4096, "--threads must be between 0 and 4096, got {}",
+                threads);
   set_num_threads(static_cast<int>(threads));
   at::set_num_threads(num_threads());
   mallopt(M_MMAP_THRESHOLD, 1 << 30);

@@ -17,12 +17,15 @@ namespace {
 std::vector<Path> weight_files(const Path& folder) {
   const Path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
   if (std::filesystem::exists(single)) return {single};
-  require(std::filesystem::exists(index), "{}: holds neither model.safetensors nor its index", folder.string());
+  require(std::filesystem::exists(index), "{}: holds neither model.safetensors nor its index",
+          folder.string());
   const Json json = read_json_file(index);
-  require(json.contains("weight_map") && json["weight_map"].is_object(), "{}: has no weight_map", index.string());
+  require(json.contains("weight_map") && json["weight_map"].is_object(), "{}: has no weight_map",
+          index.string());
   std::set<std::string> names;
   for (const auto& [tensor, file] : json["weight_map"].items()) {
-    require(file.is_string(), "{}: the file of '{}' is not a name", index.string(), escape_for_terminal(tensor));
+    require(file.is_string(), "{}: the file of '{}' is not a name", index.string(),
+            escape_for_terminal(tensor));
     const std::string name = file.get<std::string>();
     require(!name.empty() && name.find('/') == std::string::npos && name != "..",
             "{}: '{}' leads out of the folder", index.string(), escape_for_terminal(name));
@@ -65,13 +68,14 @@ at::Tensor Snapshot::read(const std::string& name) const { return tensor::to_ten
 
 std::string Snapshot::resolve(const std::string& matrix) const {
   if (matrix != "W_U" && matrix != "W_E") return matrix;
-  const auto names = families::neox_matrices(families::neox_from_json(config_, folder_.string() + "/config.json"));
+  const auto names =
+      families::neox_matrices(families::neox_from_json(config_, folder_.string() + "/config.json"));
   return matrix == "W_U" ? names.readout : names.input_embedding;
 }
 
 void write_snapshot(const Path& folder, const Json& config,
-                    const std::vector<std::pair<std::string, at::Tensor>>& weights, at::ScalarType dtype,
-                    bool replace) {
+                    const std::vector<std::pair<std::string, at::Tensor>>& weights,
+                    at::ScalarType dtype, bool replace) {
   AtomicFolder made(folder);
   std::vector<tensor::NamedTensor> stored;
   for (const auto& [name, tensor] : weights) stored.emplace_back(name, tensor.detach().to(dtype));

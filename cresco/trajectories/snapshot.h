@@ -16,8 +16,8 @@ namespace cresco::trajectories {
 
 class Snapshot {
  public:
-  // A folder with config.json and model.safetensors (or its shards and their index). Headers are read
-  // and checked; weights are not. Tensors are known by their canonical names.
+  // A folder with config.json and model.safetensors (or its shards and their index). Headers are
+  // read and checked; weights are not. Tensors are known by their canonical names.
   Snapshot(const Path& folder, std::int64_t step);
 
   std::int64_t step() const { return step_; }
@@ -27,8 +27,9 @@ class Snapshot {
   const std::vector<formats::TensorView>& tensors() const { return tensors_; }
 
   bool has(const std::string& name) const;
-  const formats::TensorView& tensor(const std::string& name) const;  // Error that names what is near
-  at::Tensor read(const std::string& name) const;                    // a copy, in the file's type
+  const formats::TensorView& tensor(
+      const std::string& name) const;              // Error that names what is near
+  at::Tensor read(const std::string& name) const;  // a copy, in the file's type
   // W_U and W_E by what they are; any other name as in the files.
   std::string resolve(const std::string& matrix) const;
 
@@ -44,7 +45,8 @@ class Snapshot {
 };
 
 // Writes a snapshot that `AutoModelForCausalLM.from_pretrained` opens: the folder appears whole.
-void write_snapshot(const Path& folder, const Json& config, const std::vector<std::pair<std::string, at::Tensor>>& weights,
+void write_snapshot(const Path& folder, const Json& config,
+                    const std::vector<std::pair<std::string, at::Tensor>>& weights,
                     at::ScalarType dtype, bool replace);
 
 }  // namespace cresco::trajectories

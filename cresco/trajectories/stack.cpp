@@ -15,14 +15,17 @@ namespace {
 
 std::string tensor_name(std::int64_t step) { return fmt::format("step_{}", step); }
 
-std::vector<formats::TensorView> layout(const std::vector<std::int64_t>& steps, formats::DType dtype,
-                                        std::int64_t rows, std::int64_t width) {
+std::vector<formats::TensorView> layout(const std::vector<std::int64_t>& steps,
+                                        formats::DType dtype, std::int64_t rows,
+                                        std::int64_t width) {
   std::vector<formats::TensorView> tensors;
-  for (const std::int64_t step : steps) tensors.push_back({tensor_name(step), dtype, {rows, width}, {}});
+  for (const std::int64_t step : steps)
+    tensors.push_back({tensor_name(step), dtype, {rows, width}, {}});
   return tensors;
 }
 
-formats::Metadata metadata_of(const StackInfo& info, const std::vector<std::string>& source_hashes) {
+formats::Metadata metadata_of(const StackInfo& info,
+                              const std::vector<std::string>& source_hashes) {
   return {{"format", "cresco-stack"},
           {"version", std::to_string(kStackVersion)},
           {"model", info.model},
@@ -43,19 +46,22 @@ Stack::Stack(const Path& path) : file_(path) {
   };
   require(get("format") == "cresco-stack", "{}: is not a stack: its format is '{}'", where,
           escape_for_terminal(get("format")));
-  require(parse_int(get("version"), where) == kStackVersion, "{}: stack version {}, this program reads {}", where,
-          escape_for_terminal(get("version")), kStackVersion);
+  require(parse_int(get("version"), where) == kStackVersion,
+          "{}: stack version {}, this program reads {}", where, escape_for_terminal(get("version")),
+          kStackVersion);
   info_.model = get("model");
   info_.matrix = get("matrix");
-  for (const std::string& step : split(get("steps"), ',')) info_.steps.push_back(parse_int(step, where));
+  for (const std::string& step : split(get("steps"), ','))
+    info_.steps.push_back(parse_int(step, where));
   require(!info_.steps.empty(), "{}: names no steps", where);
   require(std::is_sorted(info_.steps.begin(), info_.steps.end(), std::less_equal<>()),
           "{}: its steps are not in ascending order", where);
-  require(info_.steps.size() == file_.tensors().size(), "{}: names {} steps and holds {} tensors", where,
-          info_.steps.size(), file_.tensors().size());
+  require(info_.steps.size() == file_.tensors().size(), "{}: names {} steps and holds {} tensors",
+          where, info_.steps.size(), file_.tensors().size());
   const formats::TensorView& first = file_.tensor(tensor_name(info_.steps[0]));
   require(first.shape.size() == 2 && first.shape[0] > 0 && first.shape[1] > 0,
-          "{}: tensor '{}' has shape {}, expected a matrix", where, first.name, formats::shape_text(first.shape));
+          "{}: tensor '{}' has shape {}, expected a matrix", where, first.name,
+          formats::shape_text(first.shape));
   rows_ = first.shape[0];
   width_ = first.shape[1];
   dtype_ = first.dtype;
@@ -89,8 +95,9 @@ std::vector<std::int64_t> Stack::indices(const std::vector<std::int64_t>& steps)
   return found;
 }
 
-StackWriter::StackWriter(const Path& path, const StackInfo& info, formats::DType dtype, std::int64_t rows,
-                         std::int64_t width, const std::vector<std::string>& source_hashes)
+StackWriter::StackWriter(const Path& path, const StackInfo& info, formats::DType dtype,
+                         std::int64_t rows, std::int64_t width,
+                         const std::vector<std::string>& source_hashes)
     : writer_(path, layout(info.steps, dtype, rows, width), metadata_of(info, source_hashes)) {}
 
 std::vector<std::int64_t> StackWriter::order() const {

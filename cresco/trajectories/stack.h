@@ -14,9 +14,9 @@ namespace cresco::trajectories {
 inline constexpr int kStackVersion = 1;
 
 struct StackInfo {
-  std::string model;                 // Hugging Face id or the run's name
-  std::string matrix;                // W_U, W_E, ...
-  std::vector<std::int64_t> steps;   // ascending
+  std::string model;                // Hugging Face id or the run's name
+  std::string matrix;               // W_U, W_E, ...
+  std::vector<std::int64_t> steps;  // ascending
 };
 
 class Stack {
@@ -32,9 +32,11 @@ class Stack {
   std::int64_t width() const { return width_; }
   formats::DType dtype() const { return dtype_; }
 
-  // The matrix of snapshot k as float32 (V, D). Error with step and row when it holds NaN or infinity.
+  // The matrix of snapshot k as float32 (V, D). Error with step and row when it holds NaN or
+  // infinity.
   at::Tensor at(std::int64_t k) const;
-  // A stack of some of the steps: their indices, in the order given. Error that names the steps there are.
+  // A stack of some of the steps: their indices, in the order given. Error that names the steps
+  // there are.
   std::vector<std::int64_t> indices(const std::vector<std::int64_t>& steps) const;
 
  private:

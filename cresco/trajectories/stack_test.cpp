@@ -11,8 +11,10 @@
 namespace cresco::trajectories {
 namespace {
 
-void write_stack(const Path& path, const std::vector<std::int64_t>& steps, const at::Tensor& x_KVD) {
-  StackWriter writer(path, {"model", "W_U", steps}, formats::DType::F32, x_KVD.size(1), x_KVD.size(2), {});
+void write_stack(const Path& path, const std::vector<std::int64_t>& steps,
+                 const at::Tensor& x_KVD) {
+  StackWriter writer(path, {"model", "W_U", steps}, formats::DType::F32, x_KVD.size(1),
+                     x_KVD.size(2), {});
   for (const std::int64_t step : writer.order()) {
     const auto k = std::find(steps.begin(), steps.end(), step) - steps.begin();
     writer.write(x_KVD[k]);

@@ -14,16 +14,18 @@ using Steps = std::vector<std::int64_t>;
 
 std::optional<Steps> preset(const std::string& name) {
   if (name == "pythia-32")
-    return Steps{0,    1,    2,    4,    8,     16,    32,    64,    128,   256,   512,    1000,   2000,   3000,  4000, 5000,
-                 6000, 7000, 8000, 9000, 14000, 21000, 27000, 34000, 47000, 61000, 75000, 89000, 102000, 116000, 130000, 143000};
+    return Steps{0,     1,     2,     4,     8,     16,    32,     64,     128,    256,   512,
+                 1000,  2000,  3000,  4000,  5000,  6000,  7000,   8000,   9000,   14000, 21000,
+                 27000, 34000, 47000, 61000, 75000, 89000, 102000, 116000, 130000, 143000};
   if (name == "pythia-16")
-    return Steps{0,    2,    8,    32,    128,   512,   2000,  4000,
+    return Steps{0,    2,    8,     32,    128,   512,   2000,   4000,
                  6000, 8000, 14000, 27000, 47000, 75000, 102000, 130000};
   if (name == "heldout-8") return Steps{10000, 23000, 33000, 43000, 73000, 93000, 113000, 123000};
   if (name == "olmo2-32")
-    return Steps{150,   600,   700,   850,   900,    1000,   2000,   3000,   4000,   5000,   6000,
-                 7000,  8000,  9000,  14000, 21000,  27000,  34000,  47000,  110000, 173000, 236000,
-                 299000, 362000, 425000, 488000, 614000, 677000, 740000, 803000, 866000, 928000};
+    return Steps{150,    600,    700,    850,    900,    1000,   2000,   3000,
+                 4000,   5000,   6000,   7000,   8000,   9000,   14000,  21000,
+                 27000,  34000,  47000,  110000, 173000, 236000, 299000, 362000,
+                 425000, 488000, 614000, 677000, 740000, 803000, 866000, 928000};
   return std::nullopt;
 }
 
@@ -47,15 +49,18 @@ bool parse_range(const std::string& part, const std::string& what, const Take& t
   require_usage(ends.size() <= 3, "{}: '{}' is not FIRST:LAST or FIRST:LAST:STRIDE", what, part);
   const std::int64_t first = parse_int(ends[0], what), last = parse_int(ends[1], what);
   const std::int64_t stride = ends.size() == 3 ? parse_int(ends[2], what) : 1;
-  require_usage(first >= 0 && last >= first && stride > 0, "{}: the range '{}' is empty", what, part);
-  require_usage((last - first) / stride < 10'000'000, "{}: the range '{}' has too many steps", what, part);
+  require_usage(first >= 0 && last >= first && stride > 0, "{}: the range '{}' is empty", what,
+                part);
+  require_usage((last - first) / stride < 10'000'000, "{}: the range '{}' has too many steps", what,
+                part);
   for (std::int64_t step = first; step <= last; step += stride) take(step);
   return true;
 }
 
 }  // namespace
 
-Steps snapshot_schedule(const std::string& text, std::int64_t total_steps, std::int64_t tokens_per_step) {
+Steps snapshot_schedule(const std::string& text, std::int64_t total_steps,
+                        std::int64_t tokens_per_step) {
   const std::string what = "snapshots.at";
   std::set<std::int64_t> steps{total_steps};
   const auto take = [&](std::int64_t step) {

@@ -32,18 +32,20 @@ std::vector<std::int64_t> step_folders(const Path& folder) {
 }
 
 bool is_run(const Path& path) {
-  return std::filesystem::exists(path / "recipe.yaml") && std::filesystem::is_directory(path / "snapshots");
+  return std::filesystem::exists(path / "recipe.yaml") &&
+         std::filesystem::is_directory(path / "snapshots");
 }
 
 }  // namespace
 
 Trajectory::Trajectory(const Path& path) : path_(path) {
-  require(std::filesystem::is_directory(path), "{}: no such folder; a trajectory is a run, or a folder of step<N>/",
-          path.string());
+  require(std::filesystem::is_directory(path),
+          "{}: no such folder; a trajectory is a run, or a folder of step<N>/", path.string());
   layout_ = is_run(path) ? "run" : "hf_steps";
   snapshots_ = is_run(path) ? path / "snapshots" : path;
   steps_ = step_folders(snapshots_);
-  require(!steps_.empty(), "{}: holds no step<N>/ folders; a trajectory is a run, or a folder of step<N>/",
+  require(!steps_.empty(),
+          "{}: holds no step<N>/ folders; a trajectory is a run, or a folder of step<N>/",
           snapshots_.string());
 }
 
@@ -53,8 +55,8 @@ std::string Trajectory::model() const {
 }
 
 Snapshot Trajectory::open(std::int64_t step) const {
-  require(std::binary_search(steps_.begin(), steps_.end(), step), "{}: has no step {}; it has {}", path_.string(),
-          step, list_steps(steps_));
+  require(std::binary_search(steps_.begin(), steps_.end(), step), "{}: has no step {}; it has {}",
+          path_.string(), step, list_steps(steps_));
   return Snapshot(snapshots_ / fmt::format("step{}", step), step);
 }
 
@@ -67,7 +69,8 @@ std::optional<Path> Trajectory::tokenizer() const {
 Snapshot open_snapshot(const Path& folder) {
   const std::string name = folder.lexically_normal().filename().string();
   std::int64_t step = 0;
-  if (name.starts_with("step") && name.size() > 4 && name.find_first_not_of("0123456789", 4) == std::string::npos)
+  if (name.starts_with("step") && name.size() > 4 &&
+      name.find_first_not_of("0123456789", 4) == std::string::npos)
     step = parse_int(name.substr(4), name);
   return Snapshot(folder, step);
 }
@@ -82,21 +85,23 @@ Extracted extract(const Trajectory& trajectory, const ExtractConfig& config, con
     const Snapshot snapshot = trajectory.open(step);
     const std::string name = snapshot.resolve(config.matrix);
     const formats::TensorView& view = snapshot.tensor(name);
-    require(view.shape.size() == 2, "{}: '{}' has shape {}, a stack holds matrices", snapshot.where(), name,
-            formats::shape_text(view.shape));
+    require(view.shape.size() == 2, "{}: '{}' has shape {}, a stack holds matrices",
+            snapshot.where(), name, formats::shape_text(view.shape));
     if (shape.empty()) {
       shape = view.shape;
       dtype = view.dtype;
     }
-    require(view.shape == shape && view.dtype == dtype, "{}: '{}' is {} of {}, at step {} it was {} of {}",
-            snapshot.where(), name, formats::shape_text(view.shape), formats::name_of(view.dtype), steps[0],
+    require(view.shape == shape && view.dtype == dtype,
+            "{}: '{}' is {} of {}, at step {} it was {} of {}", snapshot.where(), name,
+            formats::shape_text(view.shape), formats::name_of(view.dtype), steps[0],
             formats::shape_text(shape), formats::name_of(dtype));
     hashes.push_back(sha256_hex(view.bytes));
   }
   const at::ScalarType type =
       config.dtype.empty() ? tensor::scalar_type(dtype) : tensor::scalar_type_named(config.dtype);
   const formats::DType stored = tensor::dtype_of(at::empty({0}, type));
-  StackWriter writer(out, {trajectory.model(), config.matrix, steps}, stored, shape[0], shape[1], hashes);
+  StackWriter writer(out, {trajectory.model(), config.matrix, steps}, stored, shape[0], shape[1],
+                     hashes);
   for (const std::int64_t step : writer.order()) {
     const Snapshot snapshot = trajectory.open(step);
     writer.write(snapshot.read(snapshot.resolve(config.matrix)).to(type));

@@ -28,7 +28,8 @@ class Trajectory {
   std::vector<std::int64_t> steps_;
 };
 
-// A snapshot given by its own folder: `runs/demo/snapshots/step16`, or any Hugging Face model folder.
+// A snapshot given by its own folder: `runs/demo/snapshots/step16`, or any Hugging Face model
+// folder.
 Snapshot open_snapshot(const Path& folder);
 
 // Reads `matrix` of every step into a stack; one matrix is in memory at a time.
@@ -37,7 +38,8 @@ struct ExtractConfig {
 
   void fields(FieldVisitor& v) {
     v.field("matrix", matrix, "W_U (readout), W_E (input embedding), or a tensor's name");
-    v.field("steps", steps, "list, range (0:1000:100) or preset (all, log2, pythia, pythia-32, ...)");
+    v.field("steps", steps,
+            "list, range (0:1000:100) or preset (all, log2, pythia, pythia-32, ...)");
     v.field("dtype", dtype, "fp32 | bf16 | fp16; empty is the type of the files");
   }
 };

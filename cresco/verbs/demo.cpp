@@ -38,7 +38,8 @@ class Stages {
 
   void begin(const char* name, double seconds_left_usually, double seconds_done_usually) {
     const double elapsed = now_seconds() - started_;
-    // This machine's pace against the one the shares were taken on; the first seconds say little of it.
+    // This machine's pace against the one the shares were taken on; the first seconds say little of
+    // it.
     constexpr double kTrust = 20;
     const double pace = (elapsed + kTrust) / (seconds_done_usually + kTrust);
     progress_.note(fmt::format("[{}] {} (about {} left)", human_duration(elapsed), name,
@@ -125,12 +126,14 @@ class Demo {
       context_.progress.note(fmt::format("using the synthetic language: {}", missing));
       source_ = "a synthetic language";
       language_ = corpora::make_language(context_.seed());
-      write_text("synthetic", corpora::make_documents(*language_, context_.seed(), config_.small ? 3000 : 20000));
+      write_text("synthetic", corpora::make_documents(*language_, context_.seed(),
+                                                      config_.small ? 3000 : 20000));
       return;
     }
     source_ = "WordNet's entries with examples and the King James Bible";
     auto wordnet = corpora::read_wordnet();
-    std::erase_if(wordnet, [](const std::string& entry) { return entry.find('"') == std::string::npos; });
+    std::erase_if(wordnet,
+                  [](const std::string& entry) { return entry.find('"') == std::string::npos; });
     auto bible = corpora::read_bible();
     if (config_.small) {  // every so many, so that the whole range of the text is there
       thin_out(wordnet, 20);
@@ -142,7 +145,8 @@ class Demo {
 
   static void thin_out(std::vector<std::string>& documents, std::size_t every) {
     std::vector<std::string> kept;
-    for (std::size_t i = 0; i < documents.size(); i += every) kept.push_back(std::move(documents[i]));
+    for (std::size_t i = 0; i < documents.size(); i += every)
+      kept.push_back(std::move(documents[i]));
     documents = std::move(kept);
   }
 
@@ -157,7 +161,9 @@ class Demo {
   void train_tokenizer() {
     TokenizerTrainConfig config;
     config.files = texts_;
-    config.trainer.vocab_size = config_.vocab_size > 0 ? config_.vocab_size : config_.small ? 512 : 2048;
+    config.trainer.vocab_size = config_.vocab_size > 0 ? config_.vocab_size
+                                : config_.small        ? 512
+                                                       : 2048;
     std::filesystem::create_directories(out_ / "corpus");
     call(run_tokenizer_train, config, tokenizer_path());
   }
@@ -187,7 +193,8 @@ class Demo {
     const pretrain::RunData data = pretrain::RunData::open(recipe_, corpus, nullptr);
     const std::int64_t vocab_size = recipe_.model.neox.vocab_size;
     const corpora::BigramModel bigram(data.training.stream(), vocab_size);
-    const auto losses = bigram.losses(data.validation, pretrain::num_validation_windows(data, recipe_));
+    const auto losses =
+        bigram.losses(data.validation, pretrain::num_validation_windows(data, recipe_));
     uniform_ = std::log(static_cast<double>(vocab_size));
     bigram_ = losses.bigram;
     artifacts::Table table({"name", "loss", "description"});
@@ -226,7 +233,8 @@ class Demo {
     documents->next(document);
     const std::string_view start = trim(document);
     std::size_t end = 0;
-    for (int words = 0; words < 4 && end < start.size(); ++words) end = std::min(start.find(' ', end + 1), start.size());
+    for (int words = 0; words < 4 && end < start.size(); ++words)
+      end = std::min(start.find(' ', end + 1), start.size());
     return std::string(start.substr(0, std::min<std::size_t>(end, 80)));
   }
 
@@ -259,7 +267,8 @@ class Demo {
   void train_crosscoder() {
     TrainConfig config;
     const auto fields = [&config](FieldVisitor& v) { config.training.fields(v); };
-    const std::string_view recipe = config_.small ? recipes::demo_crosscoder_small() : recipes::demo_crosscoder();
+    const std::string_view recipe =
+        config_.small ? recipes::demo_crosscoder_small() : recipes::demo_crosscoder();
     fields_from_yaml(fields, YAML::Load(std::string(recipe)), "recipes/crosscoder/demo.yaml");
     config.stack = stack_path().string();
     config.name = "demo";
@@ -287,15 +296,16 @@ class Demo {
     const text::Tokenizer tokenizer = text::read_tokenizer(tokenizer_path());
     std::vector<lifecycle::PlantedFeature> planted;
     for (std::size_t c = 0; c < language_->classes.size(); ++c) {
-      lifecycle::PlantedFeature feature{fmt::format("class {}: {}", c, language_->classes[c][0]), {}};
+      lifecycle::PlantedFeature feature{fmt::format("class {}: {}", c, language_->classes[c][0]),
+                                        {}};
       for (const std::string& word : language_->classes[c])
         if (const auto id = tokenizer.token_id(' ' + word)) feature.rows.push_back(*id);
       planted.push_back(std::move(feature));
     }
     const dictionaries::Dictionary dictionary = dictionaries::read_dictionary(out_ / "dictionary");
     const trajectories::Stack stack(stack_path());
-    const auto data = dictionaries::preprocess_stack(stack, stack.indices(dictionary.steps),
-                                                     dictionary.training.input_preprocess, at::kCPU);
+    const auto data = dictionaries::preprocess_stack(
+        stack, stack.indices(dictionary.steps), dictionary.training.input_preprocess, at::kCPU);
     const artifacts::Table table =
         lifecycle::planted_table(dictionaries::Crosscoder(dictionary.parameters), data.x_VKD,
                                  dictionary.parameters.num_heads() - 1, planted);
@@ -331,10 +341,12 @@ class Demo {
     if (quality_.contains("heldout")) outcome.summary["heldout"] = quality_["heldout"];
     outcome.text = fmt::format(
         "text: {}, {} tokens\n"
-        "validation loss {:.3f} nats: {:.0f} % below log V = {:.3f}, {:.2f} below a bigram model's {:.3f}\n"
+        "validation loss {:.3f} nats: {:.0f} % below log V = {:.3f}, {:.2f} below a bigram model's "
+        "{:.3f}\n"
         "crosscoder: explained variance {:.3f} at L0 {:.1f}; {} features alive, {} born, {} died\n",
-        source_, corpus_["num_tokens"].get<std::int64_t>(), val_loss, 100 * (1 - val_loss / uniform_), uniform_,
-        bigram_ - val_loss, bigram_, pooled["explained_variance_pooled"].get<double>(), pooled["l0"].get<double>(),
+        source_, corpus_["num_tokens"].get<std::int64_t>(), val_loss,
+        100 * (1 - val_loss / uniform_), uniform_, bigram_ - val_loss, bigram_,
+        pooled["explained_variance_pooled"].get<double>(), pooled["l0"].get<double>(),
         lifecycle_["alive"].get<std::int64_t>(), lifecycle_["born"].get<std::int64_t>(),
         lifecycle_["died"].get<std::int64_t>());
     if (language_) {
@@ -371,9 +383,10 @@ Outcome run_demo(const DemoConfig& config, VerbContext& context) {
   if (context.options.dry_run) {
     const std::string missing = corpora::missing_english();
     return {.text = fmt::format("would run the whole chain on {}\n",
-                                !config.text.empty()                   ? "your text"
-                                : config.synthetic || !missing.empty() ? "the synthetic language"
-                                                                       : "WordNet and the King James Bible")};
+                                !config.text.empty() ? "your text"
+                                : config.synthetic || !missing.empty()
+                                    ? "the synthetic language"
+                                    : "WordNet and the King James Bible")};
   }
   return Demo(config, context).run();
 }

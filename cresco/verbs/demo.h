@@ -12,15 +12,18 @@ struct DemoConfig {
 
   void fields(FieldVisitor& v) {
     v.field("small", small, "half a minute instead of some four");
-    v.field("text", text, "your own text files; empty is WordNet and the King James Bible, where installed");
+    v.field("text", text,
+            "your own text files; empty is WordNet and the King James Bible, where installed");
     v.field("synthetic", synthetic, "a synthetic language whose true features are known");
-    v.field("prompt", prompt, "what the model is asked to continue; empty is the beginning of a document");
-    v.field("vocab_size", vocab_size, "of the tokenizer; 0 is 2048, and 512 with --small", "tokens");
+    v.field("prompt", prompt,
+            "what the model is asked to continue; empty is the beginning of a document");
+    v.field("vocab_size", vocab_size, "of the tokenizer; 0 is 2048, and 512 with --small",
+            "tokens");
   }
 };
 
-// Writes text/, corpus/, run/, stack.safetensors, heldout.safetensors, dictionary/, quality/, lifecycle/,
-// spectra/, continuations/, baselines/ and report.html into --out (default: demo).
+// Writes text/, corpus/, run/, stack.safetensors, heldout.safetensors, dictionary/, quality/,
+// lifecycle/, spectra/, continuations/, baselines/ and report.html into --out (default: demo).
 Outcome run_demo(const DemoConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs

@@ -10,19 +10,23 @@ Outcome run_extract(const ExtractVerbConfig& config, VerbContext& context) {
   const trajectories::Trajectory trajectory(config.trajectory);
   const Path out = context.options.out;
   if (context.options.dry_run) {
-    const auto steps =
-        trajectories::choose_steps(config.extract.steps, trajectory.steps(), trajectory.path().string());
-    return {.text = fmt::format("would read {} at steps {} of a trajectory of layout {}\n", config.extract.matrix,
-                                list_steps(steps), trajectory.layout())};
+    const auto steps = trajectories::choose_steps(config.extract.steps, trajectory.steps(),
+                                                  trajectory.path().string());
+    return {.text = fmt::format("would read {} at steps {} of a trajectory of layout {}\n",
+                                config.extract.matrix, list_steps(steps), trajectory.layout())};
   }
   make_output_file(out, context.options.overwrite);
   const trajectories::Extracted made = trajectories::extract(trajectory, config.extract, out);
   if (const auto tokenizer = trajectory.tokenizer())
     write_file(out.parent_path() / "tokenizer.json", read_file(*tokenizer));
   artifacts::write_manifest(out, manifest_of("extract", config, context));
-  return {.summary = {{"matrix", config.extract.matrix}, {"steps", made.steps}, {"shape", made.shape}, {"out", out.string()}},
-          .text = fmt::format("{}: {} of shape {} at {} steps: {}\n", out.string(), config.extract.matrix,
-                              formats::shape_text(made.shape), made.steps.size(), list_steps(made.steps))};
+  return {.summary = {{"matrix", config.extract.matrix},
+                      {"steps", made.steps},
+                      {"shape", made.shape},
+                      {"out", out.string()}},
+          .text = fmt::format("{}: {} of shape {} at {} steps: {}\n", out.string(),
+                              config.extract.matrix, formats::shape_text(made.shape),
+                              made.steps.size(), list_steps(made.steps))};
 }
 
 }  // namespace cresco::verbs

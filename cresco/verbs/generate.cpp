@@ -25,14 +25,18 @@ std::vector<std::int64_t> spread(const std::vector<std::int64_t>& steps) {
 Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
   require_usage(!config.prompt.empty(), "--prompt is needed: the text to continue");
   const trajectories::Trajectory trajectory(config.trajectory);
-  const auto steps = config.steps.empty()
-                         ? spread(trajectory.steps())
-                         : trajectories::choose_steps(config.steps, trajectory.steps(), config.trajectory);
+  const auto steps =
+      config.steps.empty()
+          ? spread(trajectory.steps())
+          : trajectories::choose_steps(config.steps, trajectory.steps(), config.trajectory);
   const auto own = trajectory.tokenizer();
-  require(!config.tokenizer.empty() || own, "{}: has no tokenizer.json; name one with --tokenizer", config.trajectory);
-  const text::Tokenizer tokenizer = text::read_tokenizer(config.tokenizer.empty() ? *own : Path(config.tokenizer));
+  require(!config.tokenizer.empty() || own, "{}: has no tokenizer.json; name one with --tokenizer",
+          config.trajectory);
+  const text::Tokenizer tokenizer =
+      text::read_tokenizer(config.tokenizer.empty() ? *own : Path(config.tokenizer));
   if (context.options.dry_run)
-    return {.text = fmt::format("would continue {} prompts at steps {}\n", config.prompt.size(), list_steps(steps))};
+    return {.text = fmt::format("would continue {} prompts at steps {}\n", config.prompt.size(),
+                                list_steps(steps))};
 
   artifacts::Table table({"step", "prompt", "continuation"});
   Outcome outcome;
@@ -41,19 +45,24 @@ Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
   context.progress.begin("generate", static_cast<std::int64_t>(steps.size()), "snapshot");
   for (std::size_t i = 0; i < steps.size(); ++i) {
     const models::Neox model = models::load_model(trajectory.open(steps[i]), at::kFloat,
-                                                   tensor::parse_device(context.options.device));
+                                                  tensor::parse_device(context.options.device));
     for (const std::string& prompt : config.prompt) {
       std::vector<std::int32_t> ids;
       encoder.encode(prompt, ids);
       for (const std::int32_t id : ids)
-        require(id < model.config().vocab_size, "token id {} of the prompt, the model's vocab_size is {}", id,
+        require(id < model.config().vocab_size,
+                "token id {} of the prompt, the model's vocab_size is {}", id,
                 model.config().vocab_size);
-      auto made = models::generate(model, ids, config.generate, context.seed(), tokenizer.end_of_text());
-      std::erase_if(made, [&](std::int32_t id) { return id >= tokenizer.vocab_size(); });  // padding rows
+      auto made =
+          models::generate(model, ids, config.generate, context.seed(), tokenizer.end_of_text());
+      std::erase_if(made,
+                    [&](std::int32_t id) { return id >= tokenizer.vocab_size(); });  // padding rows
       const std::string continuation = tokenizer.decode(made);
       table.add(steps[i], prompt, escape_for_terminal(continuation));
       outcome.summary["continuations"].push_back(
-          {{"step", steps[i]}, {"prompt", prompt}, {"continuation", escape_for_terminal(continuation)}});
+          {{"step", steps[i]},
+           {"prompt", prompt},
+           {"continuation", escape_for_terminal(continuation)}});
       outcome.text += fmt::format("step {}: {}|{}\n", steps[i], escape_for_terminal(prompt),
                                   escape_for_terminal(continuation));
     }

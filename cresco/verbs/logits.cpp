@@ -14,17 +14,19 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
   require_usage(!config.ids.empty(), "--ids is needed: a .npy file of token ids");
   require_usage(config.batch > 0, "--batch is {}, expected at least 1", config.batch);
   const formats::NpyFile array = formats::read_npy(config.ids);
-  require(array.shape.size() == 2 && array.shape[0] > 0 && array.shape[1] > 0, "{}: has shape {}, expected (N, T)",
-          config.ids, formats::shape_text(array.shape));
+  require(array.shape.size() == 2 && array.shape[0] > 0 && array.shape[1] > 0,
+          "{}: has shape {}, expected (N, T)", config.ids, formats::shape_text(array.shape));
   std::vector<std::int64_t> values = formats::npy_integers(array, config.ids);
   const at::Device device = tensor::parse_device(context.options.device);
   const models::Neox model =
       models::load_model(trajectories::open_snapshot(config.snapshot), at::kFloat, device);
   const std::int64_t N = array.shape[0], T = array.shape[1], V = model.config().vocab_size;
   for (std::size_t i = 0; i < values.size(); ++i)
-    require(values[i] >= 0 && values[i] < V, "{}: id {} at row {}, column {}, the model's vocab_size is {}", config.ids,
-            values[i], i / static_cast<std::size_t>(T), i % static_cast<std::size_t>(T), V);
-  require(T <= model.config().max_position_embeddings, "{}: {} positions, the model's context has {}", config.ids, T,
+    require(values[i] >= 0 && values[i] < V,
+            "{}: id {} at row {}, column {}, the model's vocab_size is {}", config.ids, values[i],
+            i / static_cast<std::size_t>(T), i % static_cast<std::size_t>(T), V);
+  require(T <= model.config().max_position_embeddings,
+          "{}: {} positions, the model's context has {}", config.ids, T,
           model.config().max_position_embeddings);
   const std::vector<std::int64_t> shape{N, T, V};
   if (context.options.dry_run)
@@ -47,8 +49,9 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
   artifacts::Manifest manifest = manifest_of("logits", config, context);
   manifest.inputs = {config.ids, Path(config.snapshot) / "config.json"};
   artifacts::write_manifest(out, manifest);
-  return {.summary = {{"shape", shape}, {"out", out.string()}},
-          .text = fmt::format("{}: logits of shape {}\n", out.string(), formats::shape_text(shape))};
+  return {
+      .summary = {{"shape", shape}, {"out", out.string()}},
+      .text = fmt::format("{}: logits of shape {}\n", out.string(), formats::shape_text(shape))};
 }
 
 }  // namespace cresco::verbs

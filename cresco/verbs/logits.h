@@ -1,4 +1,5 @@
-// cresco logits SNAPSHOT --ids IDS.npy --out LOGITS.npy: the way for other tools to check our models.
+// cresco logits SNAPSHOT --ids IDS.npy --out LOGITS.npy: the way for other tools to check our
+// models.
 #pragma once
 
 #include "cresco/verbs/verb.h"

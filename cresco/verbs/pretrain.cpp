@@ -47,32 +47,37 @@ std::string plan_text(const Recipe& recipe, const pretrain::RunData& data) {
   const auto parameters =
       static_cast<double>(families::num_parameters(families::neox_tensors(recipe.model.neox)));
   const double steps = static_cast<double>(recipe.total_steps());
-  const auto snapshots =
-      trajectories::snapshot_schedule(recipe.snapshots.at, recipe.total_steps(), recipe.tokens_per_step());
+  const auto snapshots = trajectories::snapshot_schedule(recipe.snapshots.at, recipe.total_steps(),
+                                                         recipe.tokens_per_step());
   return fmt::format(
       "{} parameters, {} steps of {} tokens, {:.2f} epochs of {} windows\n"
       "work: {}FLOP; memory: about {} for weights, gradients and moments\n"
       "disk: {} for {} snapshots\n",
       human_count(parameters), recipe.total_steps(), recipe.tokens_per_step(),
-      steps * static_cast<double>(recipe.batch.sequences) / static_cast<double>(data.training.size()),
-      data.training.size(), human_count(pretrain::flops_per_step(recipe) * steps), human_bytes(parameters * 16),
-      human_bytes(parameters * (recipe.snapshots.dtype == "fp32" ? 4 : 2) * static_cast<double>(snapshots.size())),
+      steps * static_cast<double>(recipe.batch.sequences) /
+          static_cast<double>(data.training.size()),
+      data.training.size(), human_count(pretrain::flops_per_step(recipe) * steps),
+      human_bytes(parameters * 16),
+      human_bytes(parameters * (recipe.snapshots.dtype == "fp32" ? 4 : 2) *
+                  static_cast<double>(snapshots.size())),
       snapshots.size());
 }
 
 std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe) {
   if (recipe.init.from.empty())
-    return models::initialise(recipe.model.neox, recipe.init.name, static_cast<std::uint64_t>(recipe.seed));
+    return models::initialise(recipe.model.neox, recipe.init.name,
+                              static_cast<std::uint64_t>(recipe.seed));
   const models::Neox model = models::load_model(trajectories::open_snapshot(recipe.init.from));
-  require(families::neox_to_json(model.config(), "", {}) == families::neox_to_json(recipe.model.neox, "", {}),
+  require(families::neox_to_json(model.config(), "", {}) ==
+              families::neox_to_json(recipe.model.neox, "", {}),
           "{}: its config is not the recipe's model", recipe.init.from);
   return model.weights();
 }
 
 // A new run: everything that stands before the first step.
-void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& data, const Path& tokenizer,
-               std::optional<std::int64_t> end_of_text, const PretrainVerbConfig& config,
-               const VerbContext& context) {
+void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& data,
+               const Path& tokenizer, std::optional<std::int64_t> end_of_text,
+               const PretrainVerbConfig& config, const VerbContext& context) {
   artifacts::Manifest manifest = manifest_of("pretrain", config, context);
   manifest.settings = fields_to_json(fields_of(recipe));
   const formats::TokenFile corpus(recipe.data.tokens);
@@ -83,7 +88,8 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
     write_file(run.path / "tokenizer.json", read_file(tokenizer));
   }
   manifest.dtype = recipe.precision;
-  write_json_file(run.path / "config.json", families::neox_to_json(recipe.model.neox, "float32", end_of_text));
+  write_json_file(run.path / "config.json",
+                  families::neox_to_json(recipe.model.neox, "float32", end_of_text));
   write_json_file(run.data_order(), data_order(recipe, data));
   artifacts::write_manifest(run.path, manifest);
   write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));  // last: from here on it is a run
@@ -104,26 +110,29 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
     end_of_text = tokenizer.end_of_text();
     if (recipe.model.neox.vocab_size == 0) recipe.model.neox.vocab_size = tokenizer.vocab_size();
     require(tokenizer.vocab_size() <= recipe.model.neox.vocab_size,
-            "{}: the tokenizer has {} tokens, more than model.vocab_size {}", tokenizer_path.string(),
-            tokenizer.vocab_size(), recipe.model.neox.vocab_size);
+            "{}: the tokenizer has {} tokens, more than model.vocab_size {}",
+            tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.neox.vocab_size);
   }
   pretrain::check(recipe);
-  const auto validation =
-      is_share(recipe.data.validation) ? nullptr : std::make_shared<formats::TokenFile>(recipe.data.validation);
+  const auto validation = is_share(recipe.data.validation)
+                              ? nullptr
+                              : std::make_shared<formats::TokenFile>(recipe.data.validation);
   const pretrain::RunData data = pretrain::RunData::open(recipe, corpus, validation);
   if (context.options.dry_run) return {.text = plan_text(recipe, data)};
 
   const RunFolder run{context.options.out};
   const bool goes_on = run.is_run() && !context.options.overwrite;
   if (goes_on) {
-    require(config.resume != "never", "{}: is a run already; --overwrite replaces it", run.path.string());
+    require(config.resume != "never", "{}: is a run already; --overwrite replaces it",
+            run.path.string());
     pretrain::require_same_recipe(run, recipe);
     const Json order = read_json_file(run.data_order());
     require(get_string(order, "corpus_sha256", run.data_order().string()) == data.corpus_sha256,
-            "{}: cannot go on with another corpus: {} has changed since the run began", run.path.string(),
-            corpus->bin_path().string());
+            "{}: cannot go on with another corpus: {} has changed since the run began",
+            run.path.string(), corpus->bin_path().string());
   } else {
-    require(config.resume != "must", "{}: is not a run, there is nothing to resume", run.path.string());
+    require(config.resume != "must", "{}: is not a run, there is nothing to resume",
+            run.path.string());
     // A writer killed before recipe.yaml stood there left the other files of begin_run.
     const bool half_made = std::filesystem::exists(run.path / "data_order.json") && !run.is_run();
     make_output_folder(run.path, context.options.overwrite || half_made);
@@ -132,8 +141,13 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   if (!goes_on) begin_run(run, recipe, data, tokenizer_path, end_of_text, config, context);
 
   watch_for_interrupts();
-  const pretrain::PretrainJob job{recipe, run, initial_weights(recipe), end_of_text,
-                                  context.resume_command(), -1, tensor::parse_device(context.options.device)};
+  const pretrain::PretrainJob job{recipe,
+                                  run,
+                                  initial_weights(recipe),
+                                  end_of_text,
+                                  context.resume_command(),
+                                  -1,
+                                  tensor::parse_device(context.options.device)};
   const pretrain::PretrainResult result = pretrain::pretrain(job, data, context.progress);
   return {.summary = {{"step", result.step},
                       {"tokens", result.tokens},
@@ -141,9 +155,10 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
                       {"val_loss", result.val_loss},
                       {"tokens_per_second", result.tokens_per_second},
                       {"snapshots", result.snapshots}},
-          .text = fmt::format("{}: step {}, {} tokens, train loss {:.4f}, validation loss {:.4f}, {} snapshots\n",
-                              run.path.string(), result.step, human_count(static_cast<double>(result.tokens)),
-                              result.train_loss, result.val_loss, result.snapshots.size())};
+          .text = fmt::format(
+              "{}: step {}, {} tokens, train loss {:.4f}, validation loss {:.4f}, {} snapshots\n",
+              run.path.string(), result.step, human_count(static_cast<double>(result.tokens)),
+              result.train_loss, result.val_loss, result.snapshots.size())};
 }
 
 }  // namespace cresco::verbs

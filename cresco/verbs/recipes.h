@@ -5,9 +5,9 @@
 
 namespace cresco::verbs::recipes {
 
-std::string_view demo();                  // recipes/demo.yaml
-std::string_view demo_small();            // recipes/demo-small.yaml
-std::string_view demo_crosscoder();       // recipes/crosscoder/demo.yaml
-std::string_view demo_crosscoder_small(); // recipes/crosscoder/demo-small.yaml
+std::string_view demo();                   // recipes/demo.yaml
+std::string_view demo_small();             // recipes/demo-small.yaml
+std::string_view demo_crosscoder();        // recipes/crosscoder/demo.yaml
+std::string_view demo_crosscoder_small();  // recipes/crosscoder/demo-small.yaml
 
 }  // namespace cresco::verbs::recipes

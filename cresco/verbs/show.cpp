@@ -21,7 +21,8 @@ namespace {
 
 Json tensors_json(const std::vector<formats::TensorView>& tensors) {
   Json out = Json::object();
-  for (const auto& t : tensors) out[t.name] = {{"dtype", formats::name_of(t.dtype)}, {"shape", t.shape}};
+  for (const auto& t : tensors)
+    out[t.name] = {{"dtype", formats::name_of(t.dtype)}, {"shape", t.shape}};
   return out;
 }
 
@@ -32,7 +33,8 @@ std::string as_text(const Json& summary) {
     if (key == "tensors") {
       text += fmt::format("tensors ({}):\n", value.size());
       for (const auto& [name, t] : value.items())
-        text += fmt::format("  {:<56} {:<5} {}\n", escape_for_terminal(name), t["dtype"].get<std::string>(),
+        text += fmt::format("  {:<56} {:<5} {}\n", escape_for_terminal(name),
+                            t["dtype"].get<std::string>(),
                             formats::shape_text(t["shape"].get<std::vector<std::int64_t>>()));
     } else if (key == "steps") {
       text += fmt::format("steps: {}\n", list_steps(value.get<std::vector<std::int64_t>>()));
@@ -89,10 +91,12 @@ Json show_tables(const Path& path) {
   for (const Path& file : files) {
     if (file.extension() == ".csv") {
       const artifacts::Table table = artifacts::read_csv(file);
-      out["tables"][file.filename().string()] = {{"rows", table.num_rows()}, {"columns", table.columns()}};
+      out["tables"][file.filename().string()] = {{"rows", table.num_rows()},
+                                                 {"columns", table.columns()}};
     } else if (file.extension() == ".npy") {
       const formats::NpyFile array = formats::read_npy(file);
-      out["tables"][file.filename().string()] = {{"dtype", formats::name_of(array.dtype)}, {"shape", array.shape}};
+      out["tables"][file.filename().string()] = {{"dtype", formats::name_of(array.dtype)},
+                                                 {"shape", array.shape}};
     }
   }
   return out;
@@ -110,12 +114,15 @@ Json show_tensors(const Path& path) {
             {"steps", stack.steps()},
             {"tensors", tensors_json(file.tensors())}};
   }
-  return {{"kind", "tensors"}, {"metadata", file.metadata()}, {"tensors", tensors_json(file.tensors())}};
+  return {{"kind", "tensors"},
+          {"metadata", file.metadata()},
+          {"tensors", tensors_json(file.tensors())}};
 }
 
 // <name>.config.json beside <name>.safetensors; reading it checks the config against the tensors.
 bool is_dictionary(const Path& file) {
-  return file.extension() == ".safetensors" && std::filesystem::exists(Path(file).replace_extension(".config.json"));
+  return file.extension() == ".safetensors" &&
+         std::filesystem::exists(Path(file).replace_extension(".config.json"));
 }
 
 Json show_dictionary(const Path& path) {
@@ -156,7 +163,9 @@ Json show_tokenizer(const Path& path) {
 Json show_array(const Path& path) {
   const formats::NpyFile array = formats::read_npy(path);
   return {{"kind", "tensors"},
-          {"tensors", {{path.filename().string(), {{"dtype", formats::name_of(array.dtype)}, {"shape", array.shape}}}}}};
+          {"tensors",
+           {{path.filename().string(),
+             {{"dtype", formats::name_of(array.dtype)}, {"shape", array.shape}}}}}};
 }
 
 Json show_folder(const Path& path) {
@@ -181,15 +190,18 @@ Json show_any(const Path& path) {
   if (extension == ".bin" || extension == ".idx" || std::filesystem::exists(path.string() + ".bin"))
     return show_corpus(path);
   require(std::filesystem::exists(path), "{}: no such file or folder", path.string());
-  fail("{}: is not recognised; show reads runs, snapshots, stacks, corpora, tokenizers, tables and tensor files",
-       path.string());
+  fail(
+      "{}: is not recognised; show reads runs, snapshots, stacks, corpora, tokenizers, tables and "
+      "tensor files",
+      path.string());
 }
 
 }  // namespace
 
 Outcome run_show(const ShowConfig& config, VerbContext&) {
   Json summary = show_any(config.path);
-  if (std::filesystem::exists(config.path) && !summary.contains("made_by")) add_provenance(config.path, summary);
+  if (std::filesystem::exists(config.path) && !summary.contains("made_by"))
+    add_provenance(config.path, summary);
   return {.summary = summary, .text = as_text(summary)};
 }
 

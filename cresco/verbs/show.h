@@ -8,7 +8,9 @@ namespace cresco::verbs {
 struct ShowConfig {
   std::string path;
   void fields(FieldVisitor& v) {
-    v.field("path", path, "a run, trajectory, snapshot, stack, dictionary, corpus, tokenizer, table folder or tensor file");
+    v.field("path", path,
+            "a run, trajectory, snapshot, stack, dictionary, corpus, tokenizer, table folder or "
+            "tensor file");
   }
 };
 

@@ -58,10 +58,11 @@ Matrices open_matrices(const SpectraConfig& config) {
   return {config.matrix, steps, [trajectory, steps, matrix = config.matrix](std::size_t k) {
             const trajectories::Snapshot snapshot = trajectory->open(steps[k]);
             const at::Tensor weights = snapshot.read(snapshot.resolve(matrix)).to(at::kFloat);
-            require(weights.dim() == 2 && weights.numel() > 0, "{}: '{}' has {} dimensions, a spectrum needs a matrix",
-                    snapshot.where(), matrix, weights.dim());
-            require(weights.isfinite().all().item<bool>(), "{}: '{}' holds a number that is not finite",
-                    snapshot.where(), matrix);
+            require(weights.dim() == 2 && weights.numel() > 0,
+                    "{}: '{}' has {} dimensions, a spectrum needs a matrix", snapshot.where(),
+                    matrix, weights.dim());
+            require(weights.isfinite().all().item<bool>(),
+                    "{}: '{}' holds a number that is not finite", snapshot.where(), matrix);
             return weights;
           }};
 }
@@ -69,10 +70,12 @@ Matrices open_matrices(const SpectraConfig& config) {
 }  // namespace
 
 Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
-  require_usage(config.weights, "--weights is needed: the spectra of the weight matrices are what there is");
+  require_usage(config.weights,
+                "--weights is needed: the spectra of the weight matrices are what there is");
   const Matrices matrices = open_matrices(config);
   if (context.options.dry_run)
-    return {.text = fmt::format("would decompose {} at steps {}\n", matrices.name, list_steps(matrices.steps))};
+    return {.text = fmt::format("would decompose {} at steps {}\n", matrices.name,
+                                list_steps(matrices.steps))};
   const bool writes = !context.options.out.empty();
   if (writes) make_output_folder(context.options.out, context.options.overwrite);
   const at::Device device = tensor::parse_device(context.options.device);
@@ -81,8 +84,10 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
   Json list = Json::array();
   context.progress.begin("spectra", static_cast<std::int64_t>(matrices.steps.size()), "snapshot");
   for (std::size_t k = 0; k < matrices.steps.size(); ++k) {
-    add(tables, list, matrices.steps[k], matrices.name, spectra::weight_spectrum(matrices.read(k).to(device)));
-    context.progress.update(static_cast<std::int64_t>(k + 1), fmt::format("step {}", matrices.steps[k]));
+    add(tables, list, matrices.steps[k], matrices.name,
+        spectra::weight_spectrum(matrices.read(k).to(device)));
+    context.progress.update(static_cast<std::int64_t>(k + 1),
+                            fmt::format("step {}", matrices.steps[k]));
   }
   context.progress.end();
 

@@ -13,14 +13,16 @@ Outcome run_tokenize(const TokenizeVerbConfig& config, VerbContext& context) {
   const auto documents = corpora::text_files(config.files);
   const Path prefix = formats::token_file_prefix(context.options.out);
   if (context.options.dry_run)
-    return {.text = fmt::format("would read {} files, {}, and write {}.bin and .idx\n", config.files.size(),
-                                human_bytes(static_cast<double>(documents->bytes_total())), prefix.string())};
+    return {.text = fmt::format(
+                "would read {} files, {}, and write {}.bin and .idx\n", config.files.size(),
+                human_bytes(static_cast<double>(documents->bytes_total())), prefix.string())};
 
   const Path bin = prefix.string() + ".bin", copy = corpora::corpus_tokenizer_path(prefix);
   make_output_file(bin, context.options.overwrite);
   const std::string json = read_file(config.tokenizer);
   require(!std::filesystem::exists(copy) || context.options.overwrite || read_file(copy) == json,
-          "{}: another tokenizer made the corpora of this folder; choose another folder", copy.string());
+          "{}: another tokenizer made the corpora of this folder; choose another folder",
+          copy.string());
   const corpora::TokenizeResult result =
       corpora::tokenize(*documents, tokenizer, prefix, config.tokenize, context.progress);
   write_file(copy, json);
@@ -36,15 +38,19 @@ Outcome run_tokenize(const TokenizeVerbConfig& config, VerbContext& context) {
                     {"vocab_size", tokenizer.vocab_size()}};
   artifacts::write_manifest(bin, manifest);
   if (result.replaced > 0)
-    context.progress.note(fmt::format("{} places that are not UTF-8 became U+FFFD", result.replaced));
+    context.progress.note(
+        fmt::format("{} places that are not UTF-8 became U+FFFD", result.replaced));
   if (result.dropped > 0)
     context.progress.note(fmt::format("{} bytes have no token and were dropped", result.dropped));
 
   const std::string hash = sha256_of_file(bin);
-  return {.summary = {{"num_tokens", result.num_tokens}, {"num_documents", result.num_documents}, {"sha256", hash}},
-          .text = fmt::format("{}: {} documents, {} tokens, {:.2f} bytes a token\n", bin.string(),
-                              result.num_documents, result.num_tokens,
-                              static_cast<double>(result.num_bytes) / static_cast<double>(result.num_tokens))};
+  return {.summary = {{"num_tokens", result.num_tokens},
+                      {"num_documents", result.num_documents},
+                      {"sha256", hash}},
+          .text = fmt::format(
+              "{}: {} documents, {} tokens, {:.2f} bytes a token\n", bin.string(),
+              result.num_documents, result.num_tokens,
+              static_cast<double>(result.num_bytes) / static_cast<double>(result.num_tokens))};
 }
 
 }  // namespace cresco::verbs

@@ -46,7 +46,9 @@ struct VerbContext {
       if (word != "--overwrite") text += (text.empty() ? "" : " ") + word;
     return text;
   }
-  std::uint64_t seed() const { return options.seed < 0 ? 0 : static_cast<std::uint64_t>(options.seed); }
+  std::uint64_t seed() const {
+    return options.seed < 0 ? 0 : static_cast<std::uint64_t>(options.seed);
+  }
 };
 
 // stdout gets `summary` as one JSON object with --json, else `text`.
@@ -58,7 +60,8 @@ struct Outcome {
 
 // The manifest of this verb's output, with command and settings filled in; inputs are the caller's.
 template <class Config>
-artifacts::Manifest manifest_of(const char* verb, const Config& config, const VerbContext& context) {
+artifacts::Manifest manifest_of(const char* verb, const Config& config,
+                                const VerbContext& context) {
   Config copy = config;  // visiting takes references that a visitor could write to
   return {.verb = verb,
           .command = context.command,

@@ -1,6 +1,6 @@
 // Any bytes as such a file: read, or refused with an Error.
-#include "cresco/formats/safetensors.h"
 #include "cresco/base/require.h"
+#include "cresco/formats/safetensors.h"
 
 #include <span>
 
