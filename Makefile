@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY ?= passive
 .PHONY: all setup demo test bench asan fuzz format clean
 all:
 	@tools/setup build
-	@cmake --preset cpu >/dev/null
+	@cmake --preset cpu -DCRESCO_TESTS=OFF >/dev/null
 	cmake --build build --target cresco -j $(JOBS)
 
 setup:
@@ -26,7 +26,7 @@ setup:
 
 demo:
 	@tools/setup demo
-	@cmake --preset cpu >/dev/null
+	@cmake --preset cpu -DCRESCO_TESTS=OFF >/dev/null
 	cmake --build build --target cresco -j $(JOBS)
 	build/cresco demo --out demo --overwrite
 
@@ -39,7 +39,7 @@ test:
 
 bench:
 	@tools/setup test
-	@cmake --preset cpu -DCRESCO_BENCH=ON >/dev/null
+	@cmake --preset cpu -DCRESCO_TESTS=ON -DCRESCO_BENCH=ON >/dev/null
 	cmake --build build -j $(JOBS)
 	tools/run_benchmarks build
 
@@ -54,7 +54,7 @@ fuzz:
 	tests/fuzz/run $(FUZZ_SECONDS)
 
 format:
-	find cresco cli tests bench examples \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' \) -print0 | xargs -0 clang-format -i
+	find cresco cli tests bench \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' \) -print0 | xargs -0 clang-format -i
 
 clean:
-	rm -rf build build-dev build-asan build-cuda demo
+	rm -rf build build-* demo

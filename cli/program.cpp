@@ -228,7 +228,7 @@ std::string parse_message(const CommandLine& line, const CLI::ParseError& e,
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 int fail_with(int code, const std::string& message) {
-  fmt::print(stderr, "cresco: {}\n", first_line(message));
+  std::fputs(fmt::format("cresco: {}\n", first_line(message)).c_str(), stderr);
   return code;
 }
 

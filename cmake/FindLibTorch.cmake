@@ -14,13 +14,11 @@ endif()
 find_library(libtorch_cpu_library torch_cpu PATHS "${libtorch_root}/lib" NO_DEFAULT_PATH)
 find_library(libtorch_c10_library c10 PATHS "${libtorch_root}/lib" NO_DEFAULT_PATH)
 find_path(libtorch_include ATen/ATen.h PATHS "${libtorch_root}/include" NO_DEFAULT_PATH)
-# CUPTI and the CUDA runtime: from a CUDA toolkit, else from the wheels that tools/setup fetched.
-find_library(libtorch_cupti_library NAMES libcupti.so.13
-  PATHS /usr/local/cuda/lib64 /usr/local/cuda-13.0/lib64 /usr/local/cuda/extras/CUPTI/lib64
-        /usr/local/cuda-13.0/lib "${PROJECT_SOURCE_DIR}/.deps/cuda-13.0/nvidia/cu13/lib")
-find_library(libtorch_cudart_library NAMES libcudart.so.13
-  PATHS /usr/local/cuda/lib64 /usr/local/cuda-13.0/lib64
-        "${PROJECT_SOURCE_DIR}/.deps/cuda-13.0/nvidia/cu13/lib")
+# CUPTI and the CUDA runtime: from the wheels that tools/setup fetched, else from a CUDA toolkit.
+set(libtorch_cuda_paths "${PROJECT_SOURCE_DIR}/.deps/cuda-13.0/nvidia/cu13/lib"
+  /usr/local/cuda/lib64 /usr/local/cuda/extras/CUPTI/lib64)
+find_library(libtorch_cupti_library NAMES libcupti.so.13 PATHS ${libtorch_cuda_paths} NO_DEFAULT_PATH)
+find_library(libtorch_cudart_library NAMES libcudart.so.13 PATHS ${libtorch_cuda_paths} NO_DEFAULT_PATH)
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch

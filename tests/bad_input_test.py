@@ -2,9 +2,10 @@
 import json
 import resource
 import struct
+import subprocess
 import unittest
 
-from program import ProgramTest, run, run_json
+from program import PROGRAM, ProgramTest, run, run_json
 
 
 def limit_files(size):
@@ -56,7 +57,8 @@ class Text(ProgramTest):
 
 class Corpus(ProgramTest):
     def test_too_short_for_a_window(self):
-        self.assert_fails(1, "pretrain", self.recipe, "--data.validation", "0.99", "--out", self.folder / "r",
+        self.assert_fails(1, "pretrain", self.recipe, "--data.sequence-length", 100_000,
+                          "--model.max-position-embeddings", 100_000, "--out", self.folder / "r",
                           says="less than one window")
 
     def test_tokens_past_the_vocabulary(self):
@@ -125,12 +127,33 @@ class Files(ProgramTest):
             "offsets": with_header(lambda h: h[step].update(data_offsets=[0, 2**60])),
             "dtype": with_header(lambda h: h[step].update(dtype="F31")),
             "names": with_header(lambda h: h["__metadata__"].update(steps="0,1,77")),
+            "steps": with_header(lambda h: h["__metadata__"].update(steps="0,1,x")),
         }
         for name, data in cases.items():
             path = self.folder / f"{name}.safetensors"
             path.write_bytes(data)
             for command in (("show", path), ("train", path, "--d-sae", 64, "--out", self.folder / "d")):
                 self.assert_fails(1, *command, says=str(path))
+
+    def test_overwrite_removes_only_what_it_made(self):
+        mine = self.folder / "mine"
+        mine.mkdir()
+        (mine / "notes.txt").write_text("mine")
+        self.assert_fails(1, "pretrain", self.recipe, "--out", mine, "--overwrite", says="no manifest")
+        self.assert_fails(1, "spectra", self.stack, "--weights", "--out", mine, "--overwrite", says="no manifest")
+        self.assertTrue((mine / "notes.txt").exists())
+        # Nor a folder that it has to read from, nor before the rest of the command is sound.
+        before = (self.run_folder / "metrics.jsonl").read_bytes()
+        self.assert_fails(1, "spectra", self.run_folder, "--weights", "--out", self.run_folder, "--overwrite",
+                          says="cannot be replaced")
+        self.assert_fails(2, "pretrain", self.recipe, "--init.name", "nope", "--out", self.run_folder, "--overwrite",
+                          says="init.name")
+        self.assertEqual((self.run_folder / "metrics.jsonl").read_bytes(), before)
+
+    def test_another_tokenizer_is_not_replaced(self):
+        (self.folder / "tokenizer.json").write_text("{}")
+        self.assert_fails(1, "extract", self.run_folder, "--out", self.folder / "s.safetensors", says="another tokenizer")
+        self.assertEqual((self.folder / "tokenizer.json").read_text(), "{}")
 
     def test_missing_steps_are_named(self):
         self.assert_fails(1, "extract", self.run_folder, "--steps", "0,3", "--out", self.folder / "s", says="no step 3")
@@ -163,6 +186,20 @@ class Commands(ProgramTest):
         two = run_json("pretrain", self.recipe, "--set", "batch.micro_sequences=2", "--set", "budget.steps=2", "--out",
                        self.folder / "b")
         self.assertEqual(one["val_loss"], two["val_loss"])
+
+    def test_outputs_have_to_be_named(self):
+        self.assert_fails(2, "tokenize", self.text, "--tokenizer", self.tokenizer, says="--out")
+        self.assert_fails(2, "pretrain", self.recipe, says="--out")
+
+    def test_numbers_out_of_range(self):
+        for option, value in (("--batch.sequences", 576460752303423488), ("--budget.steps", 9 * 10**18),
+                              ("--seed", "x"), ("--threads", -1), ("--device", "cuda:-1")):
+            self.assert_fails(2, "pretrain", self.recipe, option, value, "--out", self.folder / "r", says="")
+
+    def test_a_closed_stderr_is_no_crash(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([PROGRAM, "bogus"], stdout=subprocess.PIPE, stderr=full, timeout=60)
+        self.assertEqual(done.returncode, 2)
 
     def test_a_dry_run_writes_nothing(self):
         out = self.folder / "r"

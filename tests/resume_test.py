@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from program import PROGRAM, ProgramTest, run
+from program import PROGRAM, ProgramTest, run, run_json
 
 TIMES = {"wall_time", "tokens_per_second", "seconds", "written", "rows_per_second"}
 
@@ -105,7 +105,7 @@ class Resume(ProgramTest):
             process.kill()
             process.communicate()
 
-    def test_a_changed_recipe_or_corpus_is_refused(self):
+    def test_a_changed_recipe_is_refused(self):
         out = self.folder / "run"
         run("pretrain", self.recipe, "--out", out)
         self.assert_fails(1, "pretrain", self.recipe, "--optimizer.lr", "2e-2", "--out", out,
@@ -113,6 +113,23 @@ class Resume(ProgramTest):
         self.assert_fails(1, "pretrain", self.recipe, "--resume", "never", "--out", out, says="--overwrite")
         self.assert_fails(1, "pretrain", self.recipe, "--resume", "must", "--out", self.folder / "none",
                           says="nothing to resume")
+
+    def test_a_changed_corpus_is_refused(self):
+        out, corpus = self.folder / "run", self.folder / "c"
+        tokenize = ("tokenize", "--tokenizer", self.tokenizer, "--out", corpus, "--overwrite")
+        run(*tokenize, self.text)
+        arguments = ("pretrain", self.recipe, "--data.tokens", corpus, "--out", out)
+        run(*arguments)
+        run(*tokenize, self.text, self.text)
+        self.assert_fails(1, *arguments, says=["other data", "corpus_sha256"])
+
+    def test_a_run_that_is_complete_stays_as_it_is(self):
+        out = self.folder / "run"
+        first = run_json("pretrain", self.recipe, "--state.every", 0, "--out", out)
+        before = contents(out)
+        again = run_json("pretrain", self.recipe, "--state.every", 0, "--out", out)
+        self.assertEqual(without_times(first), without_times(again))
+        self.assertEqual(contents(out), before)
 
 
 if __name__ == "__main__":

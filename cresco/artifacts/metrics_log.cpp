@@ -23,18 +23,12 @@ MetricsLog::MetricsLog(const Path& path, std::int64_t last_step) : path_(path) {
 
 MetricsLog::~MetricsLog() { ::close(descriptor_); }
 
-void MetricsLog::write(const Json& line) {
-  const std::string text = to_line(line) + "\n";
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
-    if (written < 0 && errno == EINTR) continue;
-    require(written >= 0, "{}: cannot be written: {}", path_.string(), std::strerror(errno));
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
+void MetricsLog::write(const Json& line) { write_all(descriptor_, to_line(line) + "\n", path_); }
 
-void MetricsLog::flush_to_disk() { ::fdatasync(descriptor_); }
+void MetricsLog::flush_to_disk() {
+  require(::fdatasync(descriptor_) == 0, "{}: cannot be flushed: {}", path_.string(),
+          std::strerror(errno));
+}
 
 std::vector<Json> read_metrics(const Path& path) {
   const std::string text = read_file(path);

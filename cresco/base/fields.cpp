@@ -28,10 +28,10 @@ void read_value(const YAML::Node& node, bool& value, const std::string& where) {
                 text);
 }
 void read_value(const YAML::Node& node, std::int64_t& value, const std::string& where) {
-  value = parse_int(scalar(node, where), where);
+  value = as_usage([&] { return parse_int(scalar(node, where), where); });
 }
 void read_value(const YAML::Node& node, double& value, const std::string& where) {
-  value = parse_double(scalar(node, where), where);
+  value = as_usage([&] { return parse_double(scalar(node, where), where); });
 }
 void read_value(const YAML::Node& node, std::string& value, const std::string& where) {
   if (!node.IsSequence()) {
@@ -161,11 +161,7 @@ void emit(YAML::Emitter& out, const Json& value) {
     for (const Json& item : value) emit(out, item);
     out << YAML::EndSeq;
   } else if (value.is_string()) {
-    const std::string text = value.get<std::string>();
-    if (text.empty() || YAML::Load(text).IsScalar() == false)
-      out << YAML::DoubleQuoted << text;
-    else
-      out << text;
+    out << YAML::DoubleQuoted << value.get<std::string>();
   } else if (value.is_number_float()) {
     out << fmt::format("{}", value.get<double>());
   } else {

@@ -79,6 +79,7 @@ TEST(Fields, SurviveYamlAndJsonUnchanged) {
   recipe.tokens = 123456789012345;
   recipe.optimizer.lr = 0.1 + 0.2;
   recipe.optimizer.rules.push_back({"a: b", 1e-8});
+  recipe.optimizer.rules.push_back({"*.bias", 2});
   Recipe from_yaml, from_json;
   fields_from_yaml(fields_of(from_yaml), YAML::Load(fields_to_yaml(fields_of(recipe))), "copy");
   fields_from_json(fields_of(from_json), fields_to_json(fields_of(recipe)), "copy");

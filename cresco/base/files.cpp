@@ -8,13 +8,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 namespace cresco {
 namespace {
+
+constexpr const char* kLockName = ".lock";
 
 std::string cause(int error) {
   switch (error) {
@@ -63,6 +68,20 @@ Path temporary_beside(const Path& path) {
          fmt::format("{}{}.{}.{}", kTemporaryPrefix, path.filename().string(), ::getpid(), count++);
 }
 
+// Removes what writers of this very file left that were killed.
+void remove_abandoned(const Path& path) {
+  const Path folder = path.has_parent_path() ? path.parent_path() : Path(".");
+  const std::string prefix = fmt::format("{}{}.", kTemporaryPrefix, path.filename().string());
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(prefix)) continue;
+    const int writer = std::atoi(name.c_str() + prefix.size());
+    if (writer > 0 && ::kill(writer, 0) != 0 && errno == ESRCH)
+      std::filesystem::remove(entry.path(), error);
+  }
+}
+
 void sync_folder(const Path& path) {
   const Path folder = path.has_parent_path() ? path.parent_path() : Path(".");
   const Descriptor file(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -76,6 +95,15 @@ void rename_over(const Path& from, const Path& to) {
 }
 
 }  // namespace
+
+void write_all(int descriptor, std::string_view text, const Path& path) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    require(written >= 0, "{}: cannot be written: {}", path.string(), cause(errno));
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
 
 std::string read_file(const Path& path, std::int64_t limit_bytes) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -112,6 +140,7 @@ MappedFile::~MappedFile() {
 }
 
 AtomicFile::AtomicFile(const Path& path) : path_(path), temporary_(temporary_beside(path)) {
+  remove_abandoned(path);
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   require(descriptor_ >= 0, "{}: cannot be written: {}", path_.string(), cause(errno));
 }
@@ -124,26 +153,18 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(Bytes bytes) {
   constexpr std::size_t kBuffer = 1 << 20;
-  size_ += static_cast<std::int64_t>(bytes.size());
   if (bytes.size() < kBuffer) {
     buffer_.append(as_text(bytes));
     if (buffer_.size() >= kBuffer) flush_buffer();
-    return;
+  } else {
+    flush_buffer();
+    write_all(descriptor_, as_text(bytes), path_);
   }
-  flush_buffer();
-  buffer_.assign(as_text(bytes));
-  flush_buffer();
+  size_ += static_cast<std::int64_t>(bytes.size());
 }
 
 void AtomicFile::flush_buffer() {
-  std::string_view rest = buffer_;
-  while (!rest.empty()) {
-    const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
-    if (written < 0 && errno == EINTR) continue;
-    require(written >= 0, "{}: cannot be written past byte {}: {}; what stood there before is kept",
-            path_.string(), size_ - static_cast<std::int64_t>(rest.size()), cause(errno));
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
+  write_all(descriptor_, buffer_, path_);
   buffer_.clear();
 }
 
@@ -173,15 +194,12 @@ AtomicFolder::~AtomicFolder() {
 }
 
 void AtomicFolder::commit(bool replace) {
-  if (replace) {
-    // Not one step: a kill between the two leaves the old folder under a temporary name. The only
-    // callers are resumes that write again, bit for bit, what they are replacing.
-    const Path old = temporary_beside(path_);
-    if (::rename(path_.c_str(), old.c_str()) == 0) {
-      rename_over(temporary_, path_);
-      temporary_ = old;  // removed by the destructor
-      return;
-    }
+  // The two change places in one step; the destructor removes the old one, which has the temporary
+  // name now.
+  if (replace &&
+      ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) {
+    sync_folder(path_);
+    return;
   }
   rename_over(temporary_, path_);
   temporary_.clear();
@@ -195,7 +213,7 @@ void remove_temporaries(const Path& folder) {
 }
 
 FolderLock::FolderLock(const Path& folder) {
-  const Path path = folder / ".lock";
+  const Path path = folder / kLockName;
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   require(descriptor_ >= 0, "{}: cannot be locked: {}", folder.string(), cause(errno));
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
@@ -215,16 +233,47 @@ FolderLock::~FolderLock() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-void make_output_folder(const Path& path, bool overwrite) {
+namespace {
+
+bool is_within(const Path& path, const Path& folder) {
+  std::error_code error;
+  const Path inner = std::filesystem::weakly_canonical(path, error);
+  const Path outer = std::filesystem::weakly_canonical(folder, error);
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+// What a folder holds, the lock of the process that is at work in it aside.
+std::vector<Path> entries_of(const Path& folder) {
+  std::vector<Path> entries;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.path().filename() != kLockName) entries.push_back(entry.path());
+  return entries;
+}
+
+}  // namespace
+
+void make_output_folder(const Path& path, bool overwrite, const std::vector<Path>& inputs) {
   require_usage(!path.empty(), "--out is needed: the folder to write");
   std::error_code error;
   if (std::filesystem::exists(path, error)) {
     require(std::filesystem::is_directory(path), "{}: exists and is not a folder", path.string());
-    if (!std::filesystem::is_empty(path)) {
+    const std::vector<Path> entries = entries_of(path);
+    if (!entries.empty()) {
       require(overwrite, "{}: exists already; --overwrite replaces it", path.string());
-      for (const auto& entry : std::filesystem::directory_iterator(path)) {
-        std::filesystem::remove_all(entry.path(), error);
-        require(!error, "{}: cannot be removed: {}", entry.path().string(), error.message());
+      const bool is_ours = std::any_of(entries.begin(), entries.end(), [](const Path& entry) {
+        const Path name = entry.filename();
+        return name == "manifest.json" || name == "recipe.yaml" || name == "settings.json" ||
+               entry.string().ends_with(".manifest.json");
+      });
+      require(is_ours,
+              "{}: holds no manifest: it is not an output of this program and is left as it is",
+              path.string());
+      for (const Path& input : inputs)
+        require(!is_within(input, path), "{}: holds {}, which is to be read: it cannot be replaced",
+                path.string(), input.string());
+      for (const Path& entry : entries) {
+        std::filesystem::remove_all(entry, error);
+        require(!error, "{}: cannot be removed: {}", entry.string(), error.message());
       }
     }
   }

@@ -75,6 +75,8 @@ class AtomicFile {
 };
 
 void write_file(const Path& path, std::string_view text);  // atomically
+// All of it to an open file, whose name is for messages.
+void write_all(int descriptor, std::string_view text, const Path& path);
 
 // The same for a folder: fill folder(), then commit(). The place must be free, or `replace` be set.
 class AtomicFolder {
@@ -103,9 +105,10 @@ class FolderLock {
   int descriptor_ = -1;
 };
 
-// Makes the output folder of a verb. When it exists and is not empty: with `overwrite` its contents
-// are removed, otherwise an Error.
-void make_output_folder(const Path& path, bool overwrite);
+// Makes the output folder of a verb. When it exists and holds anything but a lock: with `overwrite`
+// its contents are removed, otherwise an Error. Removed is only what this program made (a manifest
+// or its like says so), and never a folder that holds one of the verb's `inputs`.
+void make_output_folder(const Path& path, bool overwrite, const std::vector<Path>& inputs = {});
 // The same for a single output file: refuses an existing one unless `overwrite`; makes its folder.
 void make_output_file(const Path& path, bool overwrite);
 

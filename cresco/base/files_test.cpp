@@ -102,7 +102,10 @@ TEST(Files, RefuseAnExistingOutputUnlessToldTo) {
   write_file(folder / "out" / "a", "x");
   EXPECT_THROW(make_output_folder(folder / "out", false), Error);
   EXPECT_THROW(make_output_file(folder / "out" / "a", false), Error);
-  make_output_folder(folder / "out", true);
+  EXPECT_THROW(make_output_folder(folder / "out", true), Error);  // no output of ours
+  write_file(folder / "out" / "manifest.json", "{}");
+  EXPECT_THROW(make_output_folder(folder / "out", true, {folder / "out" / "a"}), Error);
+  make_output_folder(folder / "out", true, {folder / "in"});
   EXPECT_TRUE(std::filesystem::is_empty(folder / "out"));
 }
 

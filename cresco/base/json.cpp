@@ -28,6 +28,8 @@ Json parse_json(std::string_view text, const std::string& where) {
   } catch (const Json::parse_error& e) {
     fail("{}: not JSON at byte {}: {}", where, e.byte,
          text.empty() ? "the text is empty" : "unexpected text");
+  } catch (const Json::exception& e) {
+    fail("{}: not JSON that can be read: {}", where, e.what());
   }
 }
 
@@ -45,6 +47,27 @@ std::string to_line(const Json& value) {
 
 void write_json_file(const Path& path, const Json& value) { write_file(path, to_text(value)); }
 
+std::string first_difference(const Json& before, const Json& now, const std::string& path) {
+  if (before == now) return "";
+  if (before.is_object() && now.is_object()) {
+    for (const auto& [key, value] : before.items()) {
+      const Json other = now.contains(key) ? now[key] : Json();
+      const std::string found =
+          first_difference(value, other, path.empty() ? key : path + "." + key);
+      if (!found.empty()) return found;
+    }
+    for (const auto& [key, value] : now.items())
+      if (!before.contains(key))
+        return first_difference(Json(), value, path.empty() ? key : path + "." + key);
+  }
+  const auto shown = [](const Json& value) {
+    return value.is_null()     ? std::string("not set")
+           : value.is_string() ? value.get<std::string>()
+                               : to_line(value);
+  };
+  return path + " was " + shown(before) + ", now it is " + shown(now);
+}
+
 namespace {
 
 const Json& get(const Json& object, const char* key, const std::string& where) {
@@ -59,6 +82,12 @@ std::int64_t get_int(const Json& object, const char* key, const std::string& whe
   require(value.is_number_integer(), "{}: '{}' is {}, expected a whole number", where, key,
           to_line(value));
   return value.get<std::int64_t>();
+}
+
+double get_double(const Json& object, const char* key, const std::string& where) {
+  const Json& value = get(object, key, where);
+  require(value.is_number(), "{}: '{}' is {}, expected a number", where, key, to_line(value));
+  return value.get<double>();
 }
 
 std::string get_string(const Json& object, const char* key, const std::string& where) {

@@ -19,8 +19,12 @@ std::string to_text(const Json& value);
 std::string to_line(const Json& value);
 void write_json_file(const Path& path, const Json& value);
 
+// Where two settings differ first: "optimizer.lr was 0.01, now it is 0.02"; "" when they are equal.
+std::string first_difference(const Json& before, const Json& now, const std::string& path = "");
+
 // Typed access with a message that names the key: "config.json: 'hidden_size' is missing".
 std::int64_t get_int(const Json& object, const char* key, const std::string& where);
+double get_double(const Json& object, const char* key, const std::string& where);
 std::string get_string(const Json& object, const char* key, const std::string& where);
 
 }  // namespace cresco

@@ -9,7 +9,8 @@ namespace cresco {
 namespace {
 
 TEST(Json, RefusesWhatItShould) {
-  for (const char* text : {"", "{", "{\"a\":1,\"a\":2}", "[1,]", "{} x", "{\"a\":\"\xff\"}", "nul"})
+  for (const char* text :
+       {"", "{", "{\"a\":1,\"a\":2}", "[1,]", "{} x", "{\"a\":\"\xff\"}", "nul", "1e999"})
     EXPECT_THROW(parse_json(text, "test"), Error) << text;
   EXPECT_THROW(parse_json(std::string(100000, '['), "test"), Error);
 }

@@ -4,7 +4,6 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -23,12 +22,6 @@ std::int64_t resident_bytes() {
   std::int64_t pages = 0, resident = 0;
   statm >> pages >> resident;
   return resident * ::sysconf(_SC_PAGESIZE);
-}
-
-std::int64_t peak_resident_bytes() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
 std::string utc_time() {
@@ -70,19 +63,21 @@ void TextProgress::begin(std::string_view stage, std::int64_t total, std::string
 
 void TextProgress::update(std::int64_t done, std::string_view detail) {
   if (first_done_ < 0) first_done_ = done;  // a resumed stage begins past zero
-  last_done_ = done;
   const double now = now_seconds();
   if (quiet_ || now - last_shown_ < (terminal_ ? 0.1 : interval_)) return;
   last_shown_ = now;
   const std::string text = line(done, detail);
   if (terminal_) {
-    fmt::print(out_, "\r\x1b[2K{}", text);
+    put("\r\x1b[2K" + text);
     line_open_ = true;
   } else {
-    fmt::print(out_, "{}\n", text);
+    put(text + "\n");
   }
   std::fflush(out_);
 }
+
+// What cannot be shown (a closed pipe, a full disk) is no reason to stop the work.
+void TextProgress::put(const std::string& text) { std::fputs(text.c_str(), out_); }
 
 std::string TextProgress::line(std::int64_t done, std::string_view detail) const {
   std::string text = fmt::format("{}: {} {}", stage_, unit_, done);
@@ -100,12 +95,12 @@ void TextProgress::end() { clear_line(); }
 
 void TextProgress::note(std::string_view text) {
   clear_line();
-  if (!quiet_) fmt::print(out_, "{}\n", text);
+  if (!quiet_) put(std::string(text) + "\n");
   std::fflush(out_);
 }
 
 void TextProgress::clear_line() {
-  if (line_open_) fmt::print(out_, "\r\x1b[2K");
+  if (line_open_) put("\r\x1b[2K");
   line_open_ = false;
   std::fflush(out_);
 }

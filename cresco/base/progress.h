@@ -37,19 +37,19 @@ class TextProgress final : public Progress {
  private:
   std::string line(std::int64_t done, std::string_view detail) const;
   void clear_line();
+  void put(const std::string& text);
 
   std::FILE* out_;
   bool quiet_, terminal_;
   double interval_;
   std::string stage_, unit_;
-  std::int64_t total_ = 0, first_done_ = -1, last_done_ = 0;
+  std::int64_t total_ = 0, first_done_ = -1;
   double started_ = 0, last_shown_ = 0;
   bool line_open_ = false;
 };
 
-double now_seconds();                // a clock that only goes forward
-std::int64_t resident_bytes();       // this process's memory, now
-std::int64_t peak_resident_bytes();  // and at its highest
-std::string utc_time();              // 2026-11-22T20:29:00Z
+double now_seconds();           // a clock that only goes forward
+std::int64_t resident_bytes();  // this process's memory, now
+std::string utc_time();         // 2026-11-22T20:29:00Z
 
 }  // namespace cresco

@@ -53,4 +53,16 @@ void require_usage(bool condition, fmt::format_string<Args...> format, Args&&...
     fail_usage(format, std::forward<Args>(args)...);
 }
 
+// For work on words of the command line: what it finds wrong with them is a UsageError.
+template <class Work>
+auto as_usage(const Work& work) {
+  try {
+    return work();
+  } catch (const UsageError&) {
+    throw;
+  } catch (const Error& e) {
+    throw UsageError(e.what());
+  }
+}
+
 }  // namespace cresco

@@ -35,8 +35,8 @@ Number parse_number(std::string_view text, std::string_view what, const char* ki
   const std::string_view digits = trimmed.starts_with('+') ? trimmed.substr(1) : trimmed;
   Number value{};
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  require_usage(error == std::errc() && end == digits.data() + digits.size(), "{}: '{}' is not {}",
-                what, escape_for_terminal(text), kind);
+  require(error == std::errc() && end == digits.data() + digits.size(), "{}: '{}' is not {}", what,
+          escape_for_terminal(text), kind);
   return value;
 }
 
@@ -64,8 +64,8 @@ std::int64_t parse_int(std::string_view text, std::string_view what) {
   if (error == std::errc() && end == digits.data() + digits.size()) return value;
   // 10e9 is how people write token budgets: take it when it is a whole number.
   const double number = parse_number<double>(text, what, "a whole number");
-  require_usage(std::abs(number) < 9.0e15 && number == std::floor(number),
-                "{}: '{}' is not a whole number", what, escape_for_terminal(text));
+  require(std::abs(number) < 9.0e15 && number == std::floor(number),
+          "{}: '{}' is not a whole number", what, escape_for_terminal(text));
   return static_cast<std::int64_t>(number);
 }
 
@@ -142,6 +142,16 @@ std::size_t utf8_length(std::string_view text) {
       (lead == 0xf0 && byte(1) < 0x90) || (lead == 0xf4 && byte(1) > 0x8f))
     return 0;
   return length;
+}
+
+std::string shell_quoted(std::string_view word) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,+@%";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string_view::npos)
+    return std::string(word);
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
 }
 
 std::string escape_for_terminal(std::string_view bytes) {

@@ -11,7 +11,7 @@ namespace cresco {
 std::vector<std::string> split(std::string_view text, char separator);  // "a,b" -> a, b; "" -> none
 std::string_view trim(std::string_view text);  // ASCII white space at both ends
 
-// The whole text as a number; Error names `what` otherwise ("--steps: 'x7' is not an integer").
+// The whole text as a number; Error that begins with `what` otherwise.
 std::int64_t parse_int(std::string_view text, std::string_view what);
 double parse_double(std::string_view text, std::string_view what);
 
@@ -27,6 +27,9 @@ std::string list_steps(const std::vector<std::int64_t>& steps);
 std::string human_bytes(double bytes);       // 11.2 GiB
 std::string human_count(double count);       // 498k
 std::string human_duration(double seconds);  // 00:06:12
+
+// As a word of a shell command: quoted when it has to be.
+std::string shell_quoted(std::string_view word);
 
 // One line, printable: control characters and bytes that are not UTF-8 become \n, \t, \x1b ...
 std::string escape_for_terminal(std::string_view bytes);

@@ -11,7 +11,7 @@ TEST(Strings, ParseNumbersWhole) {
   EXPECT_EQ(parse_int("10e9", "tokens"), 10'000'000'000);
   EXPECT_EQ(parse_int("-3", "x"), -3);
   for (const char* bad : {"", "x", "1.5", "1e30", "12x", "nan", "0x10"})
-    EXPECT_THROW(parse_int(bad, "x"), UsageError) << bad;
+    EXPECT_THROW(parse_int(bad, "x"), Error) << bad;
   EXPECT_DOUBLE_EQ(parse_double("5e-5", "lr"), 5e-5);
 }
 
@@ -25,6 +25,12 @@ TEST(Strings, ShowSizesAndTimes) {
   EXPECT_EQ(human_bytes(12'025'908'428.0), "11.2 GiB");
   EXPECT_EQ(human_count(498'000), "498k");
   EXPECT_EQ(human_duration(372), "00:06:12");
+}
+
+TEST(Strings, QuoteForTheShell) {
+  EXPECT_EQ(shell_quoted("runs/a=1"), "runs/a=1");
+  EXPECT_EQ(shell_quoted("it's $x"), "'it'\\''s $x'");
+  EXPECT_EQ(shell_quoted(""), "''");
 }
 
 TEST(Strings, KnowValidUtf8) {

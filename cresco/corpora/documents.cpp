@@ -60,6 +60,7 @@ class TextFiles final : public Documents {
       out = get_string(parse_json(line, where), "text", where);
       return true;
     }
+    require(!lines_.bad(), "{}: cannot be read past line {}", path.string(), line_number_);
     lines_.close();
     lines_.clear();
     return false;

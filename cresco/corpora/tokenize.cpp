@@ -11,6 +11,14 @@ Path corpus_tokenizer_path(const Path& prefix) {
   return formats::token_file_prefix(prefix).parent_path() / "tokenizer.json";
 }
 
+void put_tokenizer(const Path& from, const Path& to) {
+  const std::string json = read_file(from);
+  if (!std::filesystem::exists(to)) return write_file(to, json);
+  require(read_file(to) == json,
+          "{}: is another tokenizer than {}; choose another folder, or remove it", to.string(),
+          from.string());
+}
+
 TokenizeResult tokenize(Documents& documents, const text::Tokenizer& tokenizer, const Path& prefix,
                         const TokenizeConfig& config, Progress& progress) {
   constexpr std::size_t kBatchBytes = std::size_t{8} << 20;

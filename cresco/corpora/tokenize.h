@@ -29,6 +29,10 @@ struct TokenizeResult {
 TokenizeResult tokenize(Documents& documents, const text::Tokenizer& tokenizer, const Path& prefix,
                         const TokenizeConfig& config, Progress& progress);
 
+// Puts the tokenizer beside an output that belongs to it. Error when another one stands there
+// already: what lies in that folder would then read as something else.
+void put_tokenizer(const Path& from, const Path& to);
+
 // tokenizer.json in the corpus's folder.
 Path corpus_tokenizer_path(const Path& prefix);
 

@@ -19,6 +19,21 @@ TokenStream::TokenStream(std::shared_ptr<const formats::TokenFile> file,
   }
 }
 
+TokenStream TokenStream::slice(std::int64_t first, std::int64_t last) const {
+  require(first >= 0 && first <= last && last <= num_tokens(), "tokens {} to {} of a stream of {}",
+          first, last, num_tokens());
+  TokenStream part;
+  part.file_ = file_;
+  part.begin_ = {0};
+  for (std::size_t i = 0; i < first_.size(); ++i) {
+    const std::int64_t from = std::max(first, begin_[i]), to = std::min(last, begin_[i + 1]);
+    if (from >= to) continue;
+    part.first_.push_back(first_[i] + from - begin_[i]);
+    part.begin_.push_back(part.begin_.back() + to - from);
+  }
+  return part;
+}
+
 void TokenStream::read(std::int64_t position, std::span<std::int32_t> out) const {
   require(position >= 0 && static_cast<std::int64_t>(out.size()) <= num_tokens() - position,
           "tokens {} to {} of a stream of {} asked for", position,

@@ -19,11 +19,16 @@ class TokenStream {
   TokenStream(std::shared_ptr<const formats::TokenFile> file,
               const std::function<bool(std::int64_t)>& keep);
 
+  // Tokens [first, last) of the stream, as a stream.
+  TokenStream slice(std::int64_t first, std::int64_t last) const;
+
   std::int64_t num_tokens() const { return begin_.back(); }
   std::int64_t num_documents() const { return static_cast<std::int64_t>(first_.size()); }
   void read(std::int64_t position, std::span<std::int32_t> out) const;
 
  private:
+  TokenStream() = default;
+
   std::shared_ptr<const formats::TokenFile> file_;
   std::vector<std::int64_t> first_;  // of each kept document, in the file
   std::vector<std::int64_t> begin_;  // and in the stream; one more than documents

@@ -46,6 +46,18 @@ TEST(TokenStream, HoldsTheDocumentsThatAreKept) {
   EXPECT_THROW(odd.read(1, ids), Error);
 }
 
+TEST(TokenStream, IsCutAnywhere) {
+  const TemporaryFolder folder;
+  const TokenStream odd(counting(folder / "c", 6), [](std::int64_t d) { return d % 2 == 1; });
+  std::vector<std::int32_t> whole(30), parts(30);
+  odd.read(0, whole);
+  for (const std::int64_t at : {0, 7, 10, 25, 30}) {
+    odd.slice(0, at).read(0, std::span(parts).first(static_cast<std::size_t>(at)));
+    odd.slice(at, 30).read(0, std::span(parts).subspan(static_cast<std::size_t>(at)));
+    EXPECT_EQ(parts, whole) << at;
+  }
+}
+
 TEST(WindowOrder, ReadsEachWindowOnceAnEpoch) {
   const WindowOrder order("shuffled", 3, 20);
   for (const std::int64_t epoch : {0, 1}) {

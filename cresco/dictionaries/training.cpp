@@ -34,22 +34,6 @@ Json settings_of(const TrainingRun& run, const trajectories::Stack& stack) {
           {"stack_sha256", sha256_of_file(stack.path())}};
 }
 
-// The first setting that differs, as a sentence; "" when none does.
-std::string difference(const Json& then, const Json& now, const std::string& prefix = "") {
-  for (const auto& [key, value] : now.items()) {
-    const Json before = then.is_object() ? then.value(key, Json()) : Json();
-    if (before == value) continue;
-    if (value.is_object()) return difference(before, value, prefix + key + ".");
-    return fmt::format("{}{} was {} and is {} now", prefix, key, to_line(before), to_line(value));
-  }
-  return "";
-}
-
-void clear_folder(const Path& folder) {
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().filename() != ".lock") std::filesystem::remove_all(entry.path());
-}
-
 bool holds_anything(const Path& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().filename() != ".lock") return true;
@@ -58,12 +42,12 @@ bool holds_anything(const Path& folder) {
 
 // Decides whether what stands in the folder can be gone on with, and leaves it ready for that.
 void open_folder(const TrainingRun& run, const Path& folder, const Json& settings,
-                 std::int64_t last_step) {
+                 std::int64_t last_step, const Path& stack) {
   const TrainingStates states(folder);
   remove_temporaries(folder);
-  if (run.overwrite) clear_folder(folder);
   require(run.resume != "must" || !states.steps().empty(), "{}: has no state to resume from",
           folder.string());
+  if (run.overwrite) make_output_folder(folder, /*overwrite=*/true, {stack});
   if (!holds_anything(folder)) {
     write_json_file(folder / "settings.json", settings);
     return;
@@ -71,7 +55,7 @@ void open_folder(const TrainingRun& run, const Path& folder, const Json& setting
   const Path settings_path = folder / "settings.json", complete = folder / "COMPLETE";
   require(run.resume != "never" && std::filesystem::exists(settings_path),
           "{}: exists already; --overwrite replaces it", folder.string());
-  const std::string differs = difference(read_json_file(settings_path), settings);
+  const std::string differs = first_difference(read_json_file(settings_path), settings);
   require(differs.empty(), "{}: holds a training with other settings: {}; --overwrite replaces it",
           folder.string(), differs);
   if (std::filesystem::exists(complete)) {
@@ -285,7 +269,7 @@ TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::S
   require(!error, "{}: cannot be made: {}", folder.string(), error.message());
   const FolderLock lock(folder);
   const Json settings = settings_of(run, stack);
-  open_folder(run, folder, settings, plan.last_step);
+  open_folder(run, folder, settings, plan.last_step, stack.path());
 
   Trainer trainer(run, plan, stack, folder, device, progress);
   trainer.run();
@@ -304,6 +288,8 @@ TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::S
                                              {"training_steps", plan.last_step},
                                              {"stack", stack.path().filename().string()},
                                              {"stack_sha256", settings["stack_sha256"]}}};
+  const std::string bad = first_not_finite(trainer.parameters());
+  require(bad.empty(), "after step {}: {} holds numbers that are not finite", plan.last_step, bad);
   write_dictionary(folder, dictionary);
   outcome.files = dictionary.files(folder);
   // A training that max_steps cut short can still be gone on with.

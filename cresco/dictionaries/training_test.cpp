@@ -342,7 +342,7 @@ TEST_F(Training, RefusesToGoOnWithOtherSettings) {
   run = small_run();
   run.training.lr = 0.5;
   EXPECT_HAS(message_of([&] { train(run, stack, folder / "run"); }),
-             "training.lr was 0.01 and is 0.5 now");
+             "training.lr was 0.01, now it is 0.5");
   run = small_run();
   run.resume = "never";
   EXPECT_HAS(message_of([&] { train(run, stack, folder / "run"); }), "exists already");

@@ -21,6 +21,8 @@ void check(const NeoxConfig& c, const std::string& where) {
   for (const auto& [name, size] : sizes)
     require(size > 0 && size <= (std::int64_t{1} << 31), "{}: {} is {}, expected 1 to 2^31", where,
             name, size);
+  require(c.num_hidden_layers <= 100'000, "{}: num_hidden_layers is {}, expected at most 100,000",
+          where, c.num_hidden_layers);
   require(c.hidden_size % c.num_attention_heads == 0,
           "{}: hidden_size {} is not divisible by num_attention_heads {}", where, c.hidden_size,
           c.num_attention_heads);

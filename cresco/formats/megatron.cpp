@@ -170,6 +170,9 @@ void TokenFileWriter::commit() {
     pointer += std::int64_t{size} * token_bytes(type_);
   }
   for (std::uint64_t i = 0; i <= count; ++i) put(static_cast<std::int64_t>(i));
+  // An index that stood here before must not be read with the new tokens.
+  std::error_code ignored;
+  std::filesystem::remove(prefix_.string() + ".idx", ignored);
   bin_.commit();
   idx.commit();
 }

@@ -56,9 +56,9 @@ AdamW::AdamW(const OptimizerConfig& config, std::vector<tensor::NamedTensor> par
     ParameterRule settings{name, 1.0, p.dim() >= 2 ? config_.weight_decay : 0.0, false};
     for (const ParameterRule& rule : config_.rules) {
       if (!matches(rule.match, name)) continue;
-      settings.lr_multiplier = rule.lr_multiplier;
+      if (rule.lr_multiplier >= 0) settings.lr_multiplier = rule.lr_multiplier;
       if (rule.weight_decay >= 0) settings.weight_decay = rule.weight_decay;
-      settings.frozen = rule.frozen;
+      settings.frozen = settings.frozen || rule.frozen;
     }
     if (settings.frozen) continue;
     auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) {
@@ -79,7 +79,8 @@ AdamW::AdamW(const OptimizerConfig& config, std::vector<tensor::NamedTensor> par
 double AdamW::step(double lr_factor) {
   const torch::autograd::AutoGradMode no_grad(false);
   std::vector<at::Tensor> gradients;
-  for (const auto& [name, p] : parameters_) gradients.push_back(p.grad());
+  for (const Group& group : groups_)  // what is frozen has no say in the norm
+    for (const at::Tensor& p : group.parameters) gradients.push_back(p.grad());
   const double norm = at::stack(at::_foreach_norm(gradients)).norm().item<double>();
   if (!std::isfinite(norm)) return norm;
   // The factor of PyTorch's clip_grad_norm_.

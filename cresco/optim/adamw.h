@@ -14,16 +14,17 @@
 
 namespace cresco::optim {
 
-// Settings for the tensors whose names match; later rules win.
+// Settings for the tensors whose names match. Of two rules that match, what the later one sets
+// wins.
 struct ParameterRule {
   std::string match;
-  double lr_multiplier = 1.0;
-  double weight_decay = -1;  // below 0: the optimizer's
+  double lr_multiplier = -1;  // below 0: not set
+  double weight_decay = -1;   // below 0: the optimizer's
   bool frozen = false;
 
   void fields(FieldVisitor& v) {
     v.field("match", match, "names of tensors; * stands for anything");
-    v.field("lr_multiplier", lr_multiplier, "factor on the learning rate");
+    v.field("lr_multiplier", lr_multiplier, "factor on the learning rate; below 0 is not set");
     v.field("weight_decay", weight_decay, "instead of the optimizer's; below 0 keeps that");
     v.field("frozen", frozen, "never updated");
   }

@@ -32,7 +32,8 @@ struct Reference {
 
 TEST(AdamW, AgreesWithTheDefinition) {
   OptimizerConfig config{.lr = 1e-2, .grad_clip = 0};
-  config.rules.push_back({"b*", 0.5, 0.0, false});
+  config.rules.push_back({"b*", 0.5, -1, false});
+  config.rules.push_back({"*ias", -1, 0.0, false});  // leaves the rate as it is
   at::Tensor a = parameter({0.5, -2}, {1, 2}), b = parameter({1}, {1, 1});
   AdamW adam(config, {{"a", a}, {"bias", b}});
   Reference ra{0.5}, rb{1};

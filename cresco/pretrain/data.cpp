@@ -8,32 +8,60 @@
 
 namespace cresco::pretrain {
 
+namespace {
+
+std::string hash_of(const formats::TokenFile& file) {
+  return sha256_hex(as_bytes(sha256_of_file(file.bin_path()) + sha256_of_file(file.idx_path())));
+}
+
+struct Split {
+  corpora::TokenStream training, validation;
+  std::string kind;
+};
+
+Split hold_out(const Recipe& recipe, const std::shared_ptr<const formats::TokenFile>& file) {
+  const double fraction =
+      as_usage([&] { return parse_double(recipe.data.validation, "data.validation"); });
+  require_usage(fraction > 0 && fraction < 1,
+                "data.validation is {}, expected a share between 0 and 1", fraction);
+  const auto seed = static_cast<std::uint64_t>(recipe.data.seed);
+  const auto held_out = [=](std::int64_t d) { return corpora::is_held_out(seed, d, fraction); };
+  corpora::TokenStream training(file, [&](std::int64_t d) { return !held_out(d); });
+  corpora::TokenStream validation(file, held_out);
+  const std::int64_t window = recipe.data.sequence_length + 1;
+  if (validation.num_tokens() >= window && training.num_tokens() >= window)
+    return {std::move(training), std::move(validation), "documents"};
+
+  const corpora::TokenStream all(file, [](std::int64_t) { return true; });
+  const auto share = static_cast<std::int64_t>(fraction * static_cast<double>(all.num_tokens()));
+  const std::int64_t cut = std::max<std::int64_t>(0, all.num_tokens() - std::max(share, window));
+  return {all.slice(0, cut), all.slice(cut, all.num_tokens()), "tokens"};
+}
+
+}  // namespace
+
 RunData RunData::open(const Recipe& recipe, std::shared_ptr<const formats::TokenFile> training_file,
                       std::shared_ptr<const formats::TokenFile> validation_file) {
-  const auto seed = static_cast<std::uint64_t>(recipe.data.seed);
-  const double fraction =
-      validation_file ? 0 : parse_double(recipe.data.validation, "data.validation");
-  require_usage(fraction >= 0 && fraction < 1, "data.validation is {}, expected a share below 1",
-                fraction);
-  const auto held_out = [=](std::int64_t d) { return corpora::is_held_out(seed, d, fraction); };
-  corpora::TokenStream training_stream(training_file, [&](std::int64_t d) { return !held_out(d); });
-  corpora::TokenStream validation_stream =
-      validation_file ? corpora::TokenStream(validation_file, [](std::int64_t) { return true; })
-                      : corpora::TokenStream(training_file, held_out);
+  const auto everything = [](std::int64_t) { return true; };
+  Split parts = validation_file ? Split{corpora::TokenStream(training_file, everything),
+                                        corpora::TokenStream(validation_file, everything), "corpus"}
+                                : hold_out(recipe, training_file);
   const std::int64_t T = recipe.data.sequence_length;
-  corpora::Windows training(std::move(training_stream), T),
-      validation(std::move(validation_stream), T);
+  corpora::Windows training(std::move(parts.training), T),
+      validation(std::move(parts.validation), T);
   require(training.size() > 0, "{}: {} training tokens are less than one window of {}",
           training_file->prefix().string(), training.stream().num_tokens(), training.window_ids());
-  require(validation.size() > 0,
-          "{}: {} validation tokens (of {} documents held out) are less than one window of {}; "
-          "hold out a larger share",
+  require(validation.size() > 0, "{}: {} validation tokens are less than one window of {}",
           (validation_file ? validation_file : training_file)->prefix().string(),
-          validation.stream().num_tokens(), validation.stream().num_documents(),
-          validation.window_ids());
-  corpora::WindowOrder order(recipe.data.order, seed, training.size());
-  return {std::move(training), std::move(validation), std::move(order),
-          sha256_of_file(training_file->bin_path())};
+          validation.stream().num_tokens(), validation.window_ids());
+  corpora::WindowOrder order(recipe.data.order, static_cast<std::uint64_t>(recipe.data.seed),
+                             training.size());
+  return {std::move(training),
+          std::move(validation),
+          std::move(order),
+          hash_of(*training_file),
+          validation_file ? hash_of(*validation_file) : "",
+          parts.kind};
 }
 
 namespace {

@@ -13,10 +13,13 @@ namespace cresco::pretrain {
 struct RunData {
   corpora::Windows training, validation;
   corpora::WindowOrder order;
-  std::string corpus_sha256;  // of the training corpus's .bin
+  std::string corpus_sha256;      // of the training corpus's .bin and .idx
+  std::string validation_sha256;  // of the validation corpus's, "" when documents are held out
+  std::string split;              // what was held out: documents | tokens | corpus
 
-  // Splits by document. `validation_file` is another corpus, or null when recipe.data.validation is
-  // a share. Error when a corpus holds less than one window.
+  // Splits by document; a corpus of so few that those held out don't fill a window gives up its
+  // last tokens instead. `validation_file` is another corpus, or null when recipe.data.validation
+  // is a share. Error when a corpus holds less than one window.
   static RunData open(const Recipe& recipe, std::shared_ptr<const formats::TokenFile> training_file,
                       std::shared_ptr<const formats::TokenFile> validation_file);
 };

@@ -56,7 +56,7 @@ class Pretrainer {
         total_steps_(recipe_.total_steps()),
         schedule_(trajectories::snapshot_schedule(recipe_.snapshots.at, total_steps_,
                                                   recipe_.tokens_per_step())) {
-    job_.run.clean(recipe_.state.keep);
+    job_.run.clean(recipe_);
     if (const auto states = job_.run.states(); !states.empty()) load_state(states.back());
     log_.emplace(job_.run.metrics(), resumed_ ? step_ : -1);
   }
@@ -65,7 +65,7 @@ class Pretrainer {
     started_ = now_seconds();
     progress_.begin("pretrain", total_steps_, "step");
     if (!resumed_) {
-      val_loss_ = validation_loss(model_, data_, recipe_);
+      evaluate();
       write_metrics(/*has_training=*/false);
       write_due_files();
     }
@@ -74,17 +74,23 @@ class Pretrainer {
       train_step();
       after_step();
       if (interrupted() && step_ < total_steps_) {
-        save_state();
+        if (const auto states = job_.run.states(); states.empty() || states.back() != step_)
+          save_state();
         throw Interrupted(
             fmt::format("interrupted after step {}; go on with: {}", step_, job_.resume_command));
       }
     }
     progress_.end();
-    if (step_ == total_steps_)
+    if (step_ == total_steps_) {
+      log_->flush_to_disk();
       write_file(job_.run.complete(), fmt::format("{}\n", step_ * recipe_.tokens_per_step()));
-    return {
-        step_,    step_ * recipe_.tokens_per_step(), train_loss_, val_loss_, tokens_per_second(),
-        schedule_};
+    }
+    return {.step = step_,
+            .tokens = step_ * recipe_.tokens_per_step(),
+            .train_loss = train_loss_,
+            .val_loss = val_loss_,
+            .tokens_per_second = tokens_per_second(),
+            .snapshots = schedule_};
   }
 
  private:
@@ -119,9 +125,20 @@ class Pretrainer {
     lr_ = recipe_.optimizer.lr * factor;
     require_finite(loss);
     ++step_;
-    train_loss_ = loss;
     loss_sum_ += loss;
     ++loss_count_;
+  }
+
+  void evaluate() {
+    val_loss_ = validation_loss(model_, data_, recipe_);
+    require(std::isfinite(val_loss_),
+            "step {}: the validation loss is not finite; the last good state is {}", step_,
+            last_good_state());
+  }
+
+  std::string last_good_state() const {
+    const auto states = job_.run.states();
+    return states.empty() ? "the initial weights" : job_.run.state(states.back()).string();
   }
 
   void require_finite(double loss) const {
@@ -132,23 +149,20 @@ class Pretrainer {
         culprit = "the gradient of '" + name + "'";
         break;
       }
-    const auto states = job_.run.states();
     fail(
         "step {}: {} is not finite (loss {}, gradient norm {}); the last good state is {}; a "
         "smaller learning rate?",
-        step_, culprit, loss, grad_norm_,
-        states.empty() ? std::string("the initial weights")
-                       : job_.run.state(states.back()).string());
+        step_, culprit, loss, grad_norm_, last_good_state());
   }
 
   void after_step() {
     const bool last = step_ == total_steps_;
-    const bool evaluate = last || (recipe_.eval.every > 0 && step_ % recipe_.eval.every == 0);
-    if (evaluate) val_loss_ = validation_loss(model_, data_, recipe_);
-    if (evaluate || step_ % recipe_.log.every == 0) {
+    const bool is_due = last || (recipe_.eval.every > 0 && step_ % recipe_.eval.every == 0);
+    if (is_due) evaluate();
+    if (is_due || step_ % recipe_.log.every == 0) {
+      write_metrics(/*has_training=*/true, is_due);
       progress_.update(step_, fmt::format("loss {:.3f} | val {:.3f} | {} tok/s", train_loss_,
                                           val_loss_, human_count(tokens_per_second())));
-      write_metrics(/*has_training=*/true, evaluate);
     }
     write_due_files();
   }
@@ -162,7 +176,8 @@ class Pretrainer {
     Json line{{"step", step_}, {"tokens", step_ * recipe_.tokens_per_step()}};
     line["wall_time"] = wall_before_ + now_seconds() - started_;
     if (has_training) {
-      line["train/loss"] = loss_sum_ / static_cast<double>(loss_count_);
+      train_loss_ = loss_sum_ / static_cast<double>(loss_count_);
+      line["train/loss"] = train_loss_;
       line["optim/lr"] = lr_;
       line["optim/grad_norm"] = grad_norm_;
       line["tokens_per_second"] = tokens_per_second();
@@ -204,7 +219,7 @@ class Pretrainer {
                      {"val_loss", val_loss_},
                      {"wall_time", wall_before_ + now_seconds() - started_}});
     folder.commit(/*replace=*/true);
-    job_.run.clean(recipe_.state.keep);
+    job_.run.clean(recipe_);
   }
 
   void load_state(std::int64_t step) {
@@ -222,11 +237,11 @@ class Pretrainer {
     const std::string where = (folder / "state.json").string();
     optimizer_.load(file, get_int(state, "optimizer_steps", where));
     step_ = first_step_ = get_int(state, "step", where);
-    loss_sum_ = state.at("loss_sum").get<double>();
+    loss_sum_ = get_double(state, "loss_sum", where);
     loss_count_ = get_int(state, "loss_count", where);
-    train_loss_ = state.at("train_loss").get<double>();
-    val_loss_ = state.at("val_loss").get<double>();
-    wall_before_ = state.at("wall_time").get<double>();
+    train_loss_ = get_double(state, "train_loss", where);
+    val_loss_ = get_double(state, "val_loss", where);
+    wall_before_ = get_double(state, "wall_time", where);
     resumed_ = true;
   }
 
@@ -250,6 +265,22 @@ class Pretrainer {
 };
 
 }  // namespace
+
+PretrainResult finished_result(const Recipe& recipe, const RunFolder& run) {
+  PretrainResult result{.step = recipe.total_steps(),
+                        .tokens = recipe.total_steps() * recipe.tokens_per_step()};
+  result.snapshots =
+      trajectories::snapshot_schedule(recipe.snapshots.at, result.step, recipe.tokens_per_step());
+  const auto lines = artifacts::read_metrics(run.metrics());
+  require(!lines.empty() && lines.back()["step"] == result.step,
+          "{}: does not end at step {}, though the run is complete", run.metrics().string(),
+          result.step);
+  const std::string where = run.metrics().string();
+  result.train_loss = get_double(lines.back(), "train/loss", where);
+  result.val_loss = get_double(lines.back(), "val/loss", where);
+  result.tokens_per_second = get_double(lines.back(), "tokens_per_second", where);
+  return result;
+}
 
 PretrainResult pretrain(const PretrainJob& job, const RunData& data, Progress& progress) {
   return Pretrainer(job, data, progress).run();

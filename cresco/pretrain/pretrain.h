@@ -37,6 +37,9 @@ struct PretrainResult {
 // not finite.
 PretrainResult pretrain(const PretrainJob& job, const RunData& data, Progress& progress);
 
+// What a run that is complete said of itself, from the last line of its metrics.
+PretrainResult finished_result(const Recipe& recipe, const RunFolder& run);
+
 // Mean cross entropy in nats over the first windows of the validation text, eval.tokens at most.
 double validation_loss(const models::Neox& model, const RunData& data, const Recipe& recipe);
 std::int64_t num_validation_windows(const RunData& data, const Recipe& recipe);

@@ -24,6 +24,14 @@ void check(const Recipe& r) {
   };
   positive("data.sequence_length", r.data.sequence_length);
   positive("batch.sequences", r.batch.sequences);
+  const auto bounded = [](const char* name, std::int64_t value, double limit) {
+    require_usage(static_cast<double>(value) <= limit, "{} is {}, expected at most {:g}", name,
+                  value, limit);
+  };
+  bounded("data.sequence_length", r.data.sequence_length, 1 << 24);
+  bounded("batch.sequences", r.batch.sequences, 1 << 24);
+  bounded("budget.steps", r.budget.steps, 1e9);
+  bounded("budget.tokens", r.budget.tokens, 1e15);
   positive("state.keep", r.state.keep);
   positive("log.every", r.log.every);
   positive("eval.tokens", r.eval.tokens);
@@ -36,6 +44,7 @@ void check(const Recipe& r) {
   require_usage((r.budget.tokens > 0) != (r.budget.steps > 0),
                 "budget: exactly one of tokens ({}) and steps ({}) is needed", r.budget.tokens,
                 r.budget.steps);
+  bounded("budget: steps", r.total_steps(), 1e9);
   require_usage(r.state.every >= 0 && r.eval.every >= 0,
                 "state.every and eval.every cannot be negative");
   require_usage(r.data.window == "overlap", "data.window '{}' is not known; it is overlap",

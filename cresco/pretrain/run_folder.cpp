@@ -1,10 +1,12 @@
 #include "cresco/pretrain/run_folder.h"
 
+#include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
-#include <map>
 
 namespace cresco::pretrain {
 
@@ -20,46 +22,28 @@ std::vector<std::int64_t> RunFolder::states() const {
   return steps;
 }
 
-void RunFolder::clean(std::int64_t keep) const {
+void RunFolder::clean(const Recipe& recipe) const {
   for (const Path& folder : {path, path / "snapshots", path / "state"}) remove_temporaries(folder);
-  auto steps = states();
-  while (static_cast<std::int64_t>(steps.size()) > keep) {
+  const auto is_due = [&](std::int64_t step) {
+    return (recipe.state.every > 0 && step % recipe.state.every == 0) ||
+           step == recipe.total_steps();
+  };
+  const auto steps = states();
+  std::int64_t due_and_newer = 0;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    if (is_due(*step) ? due_and_newer++ < recipe.state.keep : step == steps.rbegin()) continue;
     std::error_code ignored;
-    std::filesystem::remove_all(state(steps.front()), ignored);
-    steps.erase(steps.begin());
+    std::filesystem::remove_all(state(*step), ignored);
   }
 }
 
 void require_same_recipe(const RunFolder& run, Recipe recipe) {
   Recipe stored;
   fields_from_yaml_file([&](FieldVisitor& v) { stored.fields(v); }, run.recipe().string());
-  std::map<std::string, std::string> before;
-  const auto text = [](const auto& value) {
-    if constexpr (requires { value.begin(); })
-      return fmt::format("{}", fmt::join(value, ","));
-    else
-      return fmt::format("{}", value);
-  };
-  EachField collect([&](const std::string& path, auto& value, const char*, const char*) {
-    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>)
-      before[path] = value;
-    else
-      before[path] = text(value);
-  });
-  stored.fields(collect);
-  EachField compare([&](const std::string& path, auto& value, const char*, const char*) {
-    std::string now;
-    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>)
-      now = value;
-    else
-      now = text(value);
-    require(before[path] == now, "{}: cannot go on with another recipe: {} was {}, now it is {}",
-            run.path.string(), path, before[path], now);
-  });
-  recipe.fields(compare);
-  require(fields_to_yaml([&](FieldVisitor& v) { stored.fields(v); }) ==
-              fields_to_yaml([&](FieldVisitor& v) { recipe.fields(v); }),
-          "{}: cannot go on with other optimizer.rules than it began with", run.path.string());
+  const std::string changed =
+      first_difference(fields_to_json([&](FieldVisitor& v) { stored.fields(v); }),
+                       fields_to_json([&](FieldVisitor& v) { recipe.fields(v); }));
+  require(changed.empty(), "{}: cannot go on with another recipe: {}", run.path.string(), changed);
 }
 
 }  // namespace cresco::pretrain

@@ -33,8 +33,9 @@ struct RunFolder {
   // Steps of the states there are, ascending.
   std::vector<std::int64_t> states() const;
 
-  // Temporaries of a killed writer go; states older than the last `keep` too.
-  void clean(std::int64_t keep) const;
+  // Temporaries of a killed writer go. Of the states that the recipe asks for the last `keep` stay;
+  // one written by an interrupt stays only while it is the newest, so that it pushes no other out.
+  void clean(const Recipe& recipe) const;
 };
 
 // Error that names the field when the recipe of a run that is to go on is another one.

@@ -85,8 +85,10 @@ at::Device parse_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
   require_usage(name == "cuda" || name.starts_with("cuda:"),
                 "--device '{}' is not cpu, cuda or cuda:<number>", name);
+  const std::int64_t index =
+      name == "cuda" ? 0 : as_usage([&] { return parse_int(name.substr(5), "--device"); });
+  require_usage(index >= 0 && index < 128, "--device {}: there is no such device", name);
   require(at::hasCUDA(), "--device {}: no CUDA device answers in this build", name);
-  const std::int64_t index = name == "cuda" ? 0 : parse_int(name.substr(5), "--device");
   return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
 }
 

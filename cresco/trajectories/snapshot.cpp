@@ -46,12 +46,23 @@ Snapshot::Snapshot(const Path& folder, std::int64_t step) : folder_(folder), ste
 void Snapshot::add_file(const Path& file) {
   files_.push_back(std::make_unique<formats::SafetensorsFile>(file));
   for (formats::TensorView view : files_.back()->tensors()) {
-    view.name = families::neox_canonical_name(view.name);
+    if (is_neox()) view.name = families::neox_canonical_name(view.name);
     if (view.name.empty()) continue;  // a mask or a table of angles
     require(index_.try_emplace(view.name, tensors_.size()).second,
-            "{}: tensor '{}' stands in two files", folder_.string(), view.name);
+            "{}: tensor '{}' stands in two files", folder_.string(),
+            escape_for_terminal(view.name));
     tensors_.push_back(std::move(view));
   }
+}
+
+bool Snapshot::is_neox() const {
+  return config_.is_object() && config_.value("model_type", Json("gpt_neox")) == "gpt_neox";
+}
+
+std::vector<Path> Snapshot::files() const {
+  std::vector<Path> paths{folder_ / "config.json"};
+  for (const auto& file : files_) paths.push_back(file->path());
+  return paths;
 }
 
 bool Snapshot::has(const std::string& name) const { return index_.contains(name); }
@@ -67,7 +78,11 @@ const formats::TensorView& Snapshot::tensor(const std::string& name) const {
 at::Tensor Snapshot::read(const std::string& name) const { return tensor::to_tensor(tensor(name)); }
 
 std::string Snapshot::resolve(const std::string& matrix) const {
-  if (matrix != "W_U" && matrix != "W_E") return matrix;
+  if (matrix != "W_U" && matrix != "W_E") {
+    if (has(matrix) || !is_neox()) return matrix;
+    const std::string canonical = families::neox_canonical_name(matrix);
+    return has(canonical) ? canonical : matrix;
+  }
   const auto names =
       families::neox_matrices(families::neox_from_json(config_, folder_.string() + "/config.json"));
   return matrix == "W_U" ? names.readout : names.input_embedding;

@@ -26,15 +26,19 @@ class Snapshot {
   const Json& config() const { return config_; }
   const std::vector<formats::TensorView>& tensors() const { return tensors_; }
 
+  // config.json and the weight files.
+  std::vector<Path> files() const;
+
   bool has(const std::string& name) const;
   const formats::TensorView& tensor(
       const std::string& name) const;              // Error that names what is near
   at::Tensor read(const std::string& name) const;  // a copy, in the file's type
-  // W_U and W_E by what they are; any other name as in the files.
+  // W_U and W_E by what they are; for GPT-NeoX other names of a tensor too.
   std::string resolve(const std::string& matrix) const;
 
  private:
   void add_file(const Path& file);
+  bool is_neox() const;
 
   Path folder_;
   std::int64_t step_;

@@ -41,14 +41,19 @@ Steps pythia(std::int64_t last) {
   return steps;
 }
 
+// Steps are words of a command or a recipe.
+std::int64_t parse_step(const std::string& text, const std::string& what) {
+  return as_usage([&] { return parse_int(text, what); });
+}
+
 // "0:1000:100" with both ends; calls `take` for each step.
 template <class Take>
 bool parse_range(const std::string& part, const std::string& what, const Take& take) {
   const auto ends = split(part, ':');
   if (ends.size() < 2) return false;
   require_usage(ends.size() <= 3, "{}: '{}' is not FIRST:LAST or FIRST:LAST:STRIDE", what, part);
-  const std::int64_t first = parse_int(ends[0], what), last = parse_int(ends[1], what);
-  const std::int64_t stride = ends.size() == 3 ? parse_int(ends[2], what) : 1;
+  const std::int64_t first = parse_step(ends[0], what), last = parse_step(ends[1], what);
+  const std::int64_t stride = ends.size() == 3 ? parse_step(ends[2], what) : 1;
   require_usage(first >= 0 && last >= first && stride > 0, "{}: the range '{}' is empty", what,
                 part);
   require_usage((last - first) / stride < 10'000'000, "{}: the range '{}' has too many steps", what,
@@ -71,14 +76,16 @@ Steps snapshot_schedule(const std::string& text, std::int64_t total_steps,
     for (const auto step : powers_of_two(total_steps)) take(step);
   } else if (text == "pythia") {
     for (const auto step : pythia(total_steps)) take(step);
+  } else if (const auto known = preset(text)) {
+    for (const auto step : *known) take(step);
   } else if (text.starts_with("tokens:")) {
     for (const auto& part : split(std::string_view(text).substr(7), ',')) {
-      const std::int64_t tokens = parse_int(part, what);
+      const std::int64_t tokens = parse_step(part, what);
       take((tokens + tokens_per_step - 1) / tokens_per_step);
     }
   } else {
     for (const auto& part : split(text, ','))
-      if (!parse_range(part, what, take)) take(parse_int(part, what));
+      if (!parse_range(part, what, take)) take(parse_step(part, what));
   }
   return {steps.begin(), steps.end()};
 }
@@ -104,7 +111,7 @@ Steps choose_steps(const std::string& text, const Steps& available, const std::s
     for (const auto step : powers_of_two(std::int64_t{1} << 50)) take(step);
   } else {
     for (const auto& part : split(text, ','))
-      if (!parse_range(part, what, take)) need(parse_int(part, what));
+      if (!parse_range(part, what, need)) need(parse_step(part, what));
   }
   require(!chosen.empty(), "{}: none of the steps '{}' exists; it has {}", where, text,
           list_steps({there.begin(), there.end()}));

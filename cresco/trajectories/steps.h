@@ -9,7 +9,7 @@ namespace cresco::trajectories {
 
 // Where a run of `total_steps` takes snapshots; the last step always belongs to it. `text` is
 //   log2        0, 1, 2, 4, 8, ...
-//   pythia      0, 1, 2, 4, ..., 512, then every 1000
+//   pythia      0, 1, 2, 4, ..., 512, then every 1000; or another preset of choose_steps()
 //   0,10,50     a list;  0:1000:100  a range with both ends;  both may be mixed: 0:10:2,50
 //   tokens:0,1e6,...   the first step at which that many tokens have been seen
 std::vector<std::int64_t> snapshot_schedule(const std::string& text, std::int64_t total_steps,

@@ -23,7 +23,8 @@ TEST(ChooseSteps, NamesWhatExists) {
   const Steps there{0, 1, 2, 4, 8, 100};
   EXPECT_EQ(choose_steps("all", there, "t"), there);
   EXPECT_EQ(choose_steps("8,0", there, "t"), (Steps{0, 8}));
-  EXPECT_EQ(choose_steps("1:10", there, "t"), (Steps{1, 2, 4, 8}));
+  EXPECT_EQ(choose_steps("0:8:4", there, "t"), (Steps{0, 4, 8}));
+  EXPECT_THROW(choose_steps("1:10", there, "t"), Error);
   EXPECT_EQ(choose_steps("log2", there, "t"), (Steps{0, 1, 2, 4, 8}));
   EXPECT_THROW(choose_steps("3", there, "t"), Error);
   EXPECT_THROW(choose_steps("pythia-32", there, "t"), Error);

@@ -107,7 +107,7 @@ Extracted extract(const Trajectory& trajectory, const ExtractConfig& config, con
     writer.write(snapshot.read(snapshot.resolve(config.matrix)).to(type));
   }
   writer.commit();
-  return {steps, shape};
+  return {steps, shape, hashes};
 }
 
 }  // namespace cresco::trajectories

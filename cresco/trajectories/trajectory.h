@@ -1,4 +1,4 @@
-// A trajectory: all snapshots of one training, opened from any layout that layouts() lists.
+// A trajectory: all snapshots of one training, opened from any layout we know.
 #pragma once
 
 #include "cresco/trajectories/snapshot.h"
@@ -46,6 +46,7 @@ struct ExtractConfig {
 
 struct Extracted {
   std::vector<std::int64_t> steps, shape;
+  std::vector<std::string> sha256;  // of the matrix at each step, where it was read
 };
 Extracted extract(const Trajectory& trajectory, const ExtractConfig& config, const Path& out);
 

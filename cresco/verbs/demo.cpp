@@ -1,6 +1,7 @@
 #include "cresco/verbs/demo.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
@@ -58,6 +59,9 @@ struct Stage {
   double seconds;  // usually, on two cores
 };
 
+// All bytes and a few merges.
+constexpr std::int64_t kLeastVocabulary = 260;
+
 class Demo {
  public:
   Demo(const DemoConfig& config, VerbContext& context)
@@ -67,21 +71,39 @@ class Demo {
         stages_(context.progress) {}
 
   Outcome run() {
-    make_output_folder(out_, context_.options.overwrite);
+    for (const std::string& file : config_.text)
+      corpora::text_files({file});  // refused before anything is replaced
+    std::filesystem::create_directories(out_);
     const FolderLock lock(out_);
+    make_output_folder(out_, context_.options.overwrite,
+                       {config_.text.begin(), config_.text.end()});
+    DemoConfig settings = config_;
+    write_json_file(out_ / "settings.json",
+                    fields_to_json([&settings](FieldVisitor& v) { settings.fields(v); }));
+    watch_for_interrupts();
     std::size_t at = 0;
     const auto plan = this->plan();
     for (const auto& [stage, work] : plan) {
       double done = 0, left = 0;
       for (std::size_t i = 0; i < plan.size(); ++i) (i < at ? done : left) += plan[i].first.seconds;
       stages_.begin(stage.name, left, done);
-      work();
+      try {
+        work();
+      } catch (const Interrupted&) {
+        stop();
+      }
+      if (interrupted()) stop();
       ++at;
     }
     return outcome();
   }
 
  private:
+  [[noreturn]] void stop() const {
+    throw Interrupted(
+        fmt::format("interrupted; this begins again: {} --overwrite", context_.resume_command()));
+  }
+
   using Work = std::pair<Stage, std::function<void()>>;
 
   std::vector<Work> plan() {
@@ -105,6 +127,8 @@ class Demo {
     CommonOptions options = context_.options;
     options.out = out.string();
     options.overwrite = true;
+    if (out == dictionary_path() || out == out_ / "quality" || out == out_ / "lifecycle")
+      options.device = "cpu";
     return {options, context_.command, context_.progress};
   }
 
@@ -165,7 +189,20 @@ class Demo {
                                 : config_.small        ? 512
                                                        : 2048;
     std::filesystem::create_directories(out_ / "corpus");
-    call(run_tokenizer_train, config, tokenizer_path());
+    // A short text does not support so many tokens: unless a size was asked for, half as many will
+    // do.
+    for (;; config.trainer.vocab_size =
+                std::max<std::int64_t>(kLeastVocabulary, config.trainer.vocab_size / 2)) {
+      try {
+        call(run_tokenizer_train, config, tokenizer_path());
+        return;
+      } catch (const UsageError&) {
+        throw;
+      } catch (const Error& e) {
+        if (config_.vocab_size > 0 || config.trainer.vocab_size == kLeastVocabulary) throw;
+        context_.progress.note(e.what());
+      }
+    }
   }
 
   void tokenize() {
@@ -272,12 +309,12 @@ class Demo {
     fields_from_yaml(fields, YAML::Load(std::string(recipe)), "recipes/crosscoder/demo.yaml");
     config.stack = stack_path().string();
     config.name = "demo";
-    call(run_train, config, out_ / "dictionary");
+    call(run_train, config, dictionary_path());
   }
 
   void evaluate() {
     EvalConfig config;
-    config.dict = (out_ / "dictionary").string();
+    config.dict = (dictionary_path()).string();
     config.stack = stack_path().string();
     config.heldout = (out_ / "heldout.safetensors").string();
     quality_ = call(run_eval, config, out_ / "quality");
@@ -285,7 +322,7 @@ class Demo {
 
   void lifecycle() {
     LifecycleConfig config;
-    config.dict = (out_ / "dictionary").string();
+    config.dict = (dictionary_path()).string();
     config.stack = stack_path().string();
     config.tokenizer = tokenizer_path().string();
     lifecycle_ = call(run_lifecycle, config, out_ / "lifecycle");
@@ -302,7 +339,7 @@ class Demo {
         if (const auto id = tokenizer.token_id(' ' + word)) feature.rows.push_back(*id);
       planted.push_back(std::move(feature));
     }
-    const dictionaries::Dictionary dictionary = dictionaries::read_dictionary(out_ / "dictionary");
+    const dictionaries::Dictionary dictionary = dictionaries::read_dictionary(dictionary_path());
     const trajectories::Stack stack(stack_path());
     const auto data = dictionaries::preprocess_stack(
         stack, stack.indices(dictionary.steps), dictionary.training.input_preprocess, at::kCPU);
@@ -361,6 +398,7 @@ class Demo {
 
   Path tokenizer_path() const { return out_ / "corpus" / "tokenizer.json"; }
   Path corpus_prefix() const { return out_ / "corpus" / "corpus"; }
+  Path dictionary_path() const { return out_ / "dictionary"; }
   Path stack_path() const { return out_ / "stack.safetensors"; }
 
   const DemoConfig& config_;

@@ -11,7 +11,7 @@ struct DemoConfig {
   std::int64_t vocab_size = 0;
 
   void fields(FieldVisitor& v) {
-    v.field("small", small, "half a minute instead of some four");
+    v.field("small", small, "a smaller model on less text: seconds instead of minutes");
     v.field("text", text,
             "your own text files; empty is WordNet and the King James Bible, where installed");
     v.field("synthetic", synthetic, "a synthetic language whose true features are known");

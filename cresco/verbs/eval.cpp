@@ -177,13 +177,17 @@ Outcome plan_outcome(const Stack& stack, const Dictionary& dictionary) {
 Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   require_usage(!config.stack.empty(),
                 "--stack is needed: the stack that holds the dictionary's steps");
+  require_cpu(context, "eval");
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
   const Stack stack(config.stack);
   const auto indices = heads_in(stack, dictionary);
   if (context.options.dry_run) return plan_outcome(stack, dictionary);
   const bool writes = !context.options.out.empty(), holds_out = !config.heldout.empty();
-  if (writes) make_output_folder(context.options.out, context.options.overwrite);
+  if (holds_out) Stack(config.heldout);  // refused before anything is replaced
+  if (writes)
+    make_output_folder(context.options.out, context.options.overwrite,
+                       {dictionary_path, config.stack, config.heldout});
 
   const PreprocessedStack trained =
       dictionaries::preprocess_stack(stack, indices, dictionary.training.input_preprocess,

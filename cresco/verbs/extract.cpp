@@ -1,6 +1,7 @@
 #include "cresco/verbs/extract.h"
 
 #include "cresco/base/strings.h"
+#include "cresco/corpora/tokenize.h"
 #include "cresco/formats/dtype.h"
 #include "cresco/trajectories/steps.h"
 
@@ -16,10 +17,12 @@ Outcome run_extract(const ExtractVerbConfig& config, VerbContext& context) {
                                 config.extract.matrix, list_steps(steps), trajectory.layout())};
   }
   make_output_file(out, context.options.overwrite);
-  const trajectories::Extracted made = trajectories::extract(trajectory, config.extract, out);
   if (const auto tokenizer = trajectory.tokenizer())
-    write_file(out.parent_path() / "tokenizer.json", read_file(*tokenizer));
-  artifacts::write_manifest(out, manifest_of("extract", config, context));
+    corpora::put_tokenizer(*tokenizer, out.parent_path() / "tokenizer.json");
+  const trajectories::Extracted made = trajectories::extract(trajectory, config.extract, out);
+  artifacts::Manifest manifest = manifest_of("extract", config, context);
+  manifest.facts = {{"source_sha256", made.sha256}};  // of the matrix at each step
+  artifacts::write_manifest(out, manifest);
   return {.summary = {{"matrix", config.extract.matrix},
                       {"steps", made.steps},
                       {"shape", made.shape},

@@ -24,6 +24,8 @@ std::vector<std::int64_t> spread(const std::vector<std::int64_t>& steps) {
 
 Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
   require_usage(!config.prompt.empty(), "--prompt is needed: the text to continue");
+  require_usage(config.generate.top_k == 0 || config.generate.temperature > 0,
+                "--top-k needs a --temperature above 0: at 0 the likeliest token is taken");
   const trajectories::Trajectory trajectory(config.trajectory);
   const auto steps =
       config.steps.empty()
@@ -71,9 +73,12 @@ Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
   context.progress.end();
   if (!context.options.out.empty()) {
     const Path out = context.options.out;
-    make_output_folder(out, context.options.overwrite);
+    make_output_folder(out, context.options.overwrite, {trajectory.path()});
     artifacts::write_csv(out / "continuations.csv", table);
-    artifacts::write_manifest(out, manifest_of("generate", config, context));
+    artifacts::Manifest manifest = manifest_of("generate", config, context);
+    for (const std::int64_t step : steps)
+      for (const Path& file : trajectory.open(step).files()) manifest.inputs.push_back(file);
+    artifacts::write_manifest(out, manifest);
   }
   return outcome;
 }

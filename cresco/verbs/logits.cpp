@@ -18,8 +18,8 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
           "{}: has shape {}, expected (N, T)", config.ids, formats::shape_text(array.shape));
   std::vector<std::int64_t> values = formats::npy_integers(array, config.ids);
   const at::Device device = tensor::parse_device(context.options.device);
-  const models::Neox model =
-      models::load_model(trajectories::open_snapshot(config.snapshot), at::kFloat, device);
+  const trajectories::Snapshot snapshot = trajectories::open_snapshot(config.snapshot);
+  const models::Neox model = models::load_model(snapshot, at::kFloat, device);
   const std::int64_t N = array.shape[0], T = array.shape[1], V = model.config().vocab_size;
   for (std::size_t i = 0; i < values.size(); ++i)
     require(values[i] >= 0 && values[i] < V,
@@ -47,7 +47,8 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
   context.progress.end();
   writer.commit();
   artifacts::Manifest manifest = manifest_of("logits", config, context);
-  manifest.inputs = {config.ids, Path(config.snapshot) / "config.json"};
+  manifest.inputs = {config.ids};
+  for (const Path& file : snapshot.files()) manifest.inputs.push_back(file);
   artifacts::write_manifest(out, manifest);
   return {
       .summary = {{"shape", shape}, {"out", out.string()}},

@@ -14,6 +14,8 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
+
 namespace cresco::verbs {
 namespace {
 
@@ -31,6 +33,8 @@ bool is_share(const std::string& validation) {
 Json data_order(const Recipe& recipe, const pretrain::RunData& data) {
   return {{"corpus", recipe.data.tokens},
           {"corpus_sha256", data.corpus_sha256},
+          {"validation_sha256", data.validation_sha256},
+          {"split", data.split},
           {"validation", recipe.data.validation},
           {"seed", recipe.data.seed},
           {"order", recipe.data.order},
@@ -82,6 +86,13 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
   manifest.settings = fields_to_json(fields_of(recipe));
   const formats::TokenFile corpus(recipe.data.tokens);
   manifest.inputs = {corpus.bin_path(), corpus.idx_path()};
+  if (!is_share(recipe.data.validation)) {
+    const formats::TokenFile validation(recipe.data.validation);
+    manifest.inputs.insert(manifest.inputs.end(), {validation.bin_path(), validation.idx_path()});
+  }
+  if (!recipe.init.from.empty())
+    for (const Path& file : trajectories::open_snapshot(recipe.init.from).files())
+      manifest.inputs.push_back(file);
   if (!config.recipe.empty()) manifest.inputs.emplace_back(config.recipe);
   if (std::filesystem::exists(tokenizer)) {
     manifest.inputs.push_back(tokenizer);
@@ -93,6 +104,46 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
   write_json_file(run.data_order(), data_order(recipe, data));
   artifacts::write_manifest(run.path, manifest);
   write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));  // last: from here on it is a run
+}
+
+// begin_run() was killed before its last file: what it wrote is written again.
+void remove_half_made(const RunFolder& run) {
+  const std::set<std::string> own{"manifest.json", "config.json", "tokenizer.json",
+                                  "data_order.json"};
+  std::vector<Path> left;
+  for (const auto& entry : std::filesystem::directory_iterator(run.path)) {
+    const std::string name = entry.path().filename().string();
+    if (name == ".lock") continue;
+    if (!own.contains(name) && !name.starts_with(kTemporaryPrefix)) return;
+    left.push_back(entry.path());
+  }
+  for (const Path& file : left) std::filesystem::remove(file);
+}
+
+void check_resume(const RunFolder& run, const Recipe& recipe, const pretrain::RunData& data,
+                  const PretrainVerbConfig& config) {
+  require(config.resume != "never", "{}: is a run already; --overwrite replaces it",
+          run.path.string());
+  pretrain::require_same_recipe(run, recipe);
+  const std::string changed =
+      first_difference(read_json_file(run.data_order()), data_order(recipe, data));
+  require(changed.empty(), "{}: cannot go on with other data than it began with: {}",
+          run.path.string(), changed);
+  require(config.resume != "must" || run.is_complete() || !run.states().empty(),
+          "{}: has no state to resume from", run.path.string());
+}
+
+Outcome outcome_of(const RunFolder& run, const pretrain::PretrainResult& result) {
+  return {.summary = {{"step", result.step},
+                      {"tokens", result.tokens},
+                      {"train_loss", result.train_loss},
+                      {"val_loss", result.val_loss},
+                      {"tokens_per_second", result.tokens_per_second},
+                      {"snapshots", result.snapshots}},
+          .text = fmt::format(
+              "{}: step {}, {} tokens, train loss {:.4f}, validation loss {:.4f}, {} snapshots\n",
+              run.path.string(), result.step, human_count(static_cast<double>(result.tokens)),
+              result.train_loss, result.val_loss, result.snapshots.size())};
 }
 
 }  // namespace
@@ -120,45 +171,37 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   const pretrain::RunData data = pretrain::RunData::open(recipe, corpus, validation);
   if (context.options.dry_run) return {.text = plan_text(recipe, data)};
 
+  require_usage(!context.options.out.empty(), "--out is needed: the run's folder");
   const RunFolder run{context.options.out};
+  // Whatever can be wrong is found out before anything is touched.
+  const auto initial = initial_weights(recipe);
+  const optim::AdamW rules_fit(recipe.optimizer, initial);
   const bool goes_on = run.is_run() && !context.options.overwrite;
-  if (goes_on) {
-    require(config.resume != "never", "{}: is a run already; --overwrite replaces it",
-            run.path.string());
-    pretrain::require_same_recipe(run, recipe);
-    const Json order = read_json_file(run.data_order());
-    require(get_string(order, "corpus_sha256", run.data_order().string()) == data.corpus_sha256,
-            "{}: cannot go on with another corpus: {} has changed since the run began",
-            run.path.string(), corpus->bin_path().string());
-  } else {
+  if (goes_on)
+    check_resume(run, recipe, data, config);
+  else
     require(config.resume != "must", "{}: is not a run, there is nothing to resume",
             run.path.string());
-    // A writer killed before recipe.yaml stood there left the other files of begin_run.
-    const bool half_made = std::filesystem::exists(run.path / "data_order.json") && !run.is_run();
-    make_output_folder(run.path, context.options.overwrite || half_made);
-  }
+  std::filesystem::create_directories(run.path);
   const FolderLock lock(run.path);
-  if (!goes_on) begin_run(run, recipe, data, tokenizer_path, end_of_text, config, context);
+  if (goes_on && run.is_complete()) return outcome_of(run, pretrain::finished_result(recipe, run));
+  if (!goes_on) {
+    const std::vector<Path> inputs{corpus->bin_path(), config.recipe, recipe.init.from,
+                                   recipe.data.validation};
+    remove_half_made(run);
+    make_output_folder(run.path, context.options.overwrite, inputs);
+    begin_run(run, recipe, data, tokenizer_path, end_of_text, config, context);
+  }
 
   watch_for_interrupts();
   const pretrain::PretrainJob job{recipe,
                                   run,
-                                  initial_weights(recipe),
+                                  initial,
                                   end_of_text,
                                   context.resume_command(),
                                   -1,
                                   tensor::parse_device(context.options.device)};
-  const pretrain::PretrainResult result = pretrain::pretrain(job, data, context.progress);
-  return {.summary = {{"step", result.step},
-                      {"tokens", result.tokens},
-                      {"train_loss", result.train_loss},
-                      {"val_loss", result.val_loss},
-                      {"tokens_per_second", result.tokens_per_second},
-                      {"snapshots", result.snapshots}},
-          .text = fmt::format(
-              "{}: step {}, {} tokens, train loss {:.4f}, validation loss {:.4f}, {} snapshots\n",
-              run.path.string(), result.step, human_count(static_cast<double>(result.tokens)),
-              result.train_loss, result.val_loss, result.snapshots.size())};
+  return outcome_of(run, pretrain::pretrain(job, data, context.progress));
 }
 
 }  // namespace cresco::verbs

@@ -43,9 +43,10 @@ std::string as_text(const Json& summary) {
     } else if (value.is_object() && !value.empty()) {
       text += key + ":\n";
       for (const auto& [name, item] : value.items())
-        text += fmt::format("  {}: {}\n", name, escape_for_terminal(to_line(item)));
+        text += fmt::format("  {}: {}\n", escape_for_terminal(name),
+                            escape_for_terminal(to_line(item)));
     } else {
-      text += fmt::format("{}: {}\n", key, to_line(value));
+      text += fmt::format("{}: {}\n", key, escape_for_terminal(to_line(value)));
     }
   }
   return text;

@@ -50,8 +50,10 @@ struct Matrices {
 Matrices open_matrices(const SpectraConfig& config) {
   if (!std::filesystem::is_directory(config.input)) {
     const auto stack = std::make_shared<trajectories::Stack>(config.input);
-    return {stack->info().matrix, stack->steps(),
-            [stack](std::size_t k) { return stack->at(static_cast<std::int64_t>(k)); }};
+    const auto steps = trajectories::choose_steps(config.steps, stack->steps(), config.input);
+    return {stack->info().matrix, steps, [stack, indices = stack->indices(steps)](std::size_t k) {
+              return stack->at(indices[k]);
+            }};
   }
   const auto trajectory = std::make_shared<trajectories::Trajectory>(config.input);
   const auto steps = trajectories::choose_steps(config.steps, trajectory->steps(), config.input);
@@ -77,7 +79,7 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
     return {.text = fmt::format("would decompose {} at steps {}\n", matrices.name,
                                 list_steps(matrices.steps))};
   const bool writes = !context.options.out.empty();
-  if (writes) make_output_folder(context.options.out, context.options.overwrite);
+  if (writes) make_output_folder(context.options.out, context.options.overwrite, {config.input});
   const at::Device device = tensor::parse_device(context.options.device);
 
   Tables tables;

@@ -12,6 +12,7 @@ Outcome run_tokenize(const TokenizeVerbConfig& config, VerbContext& context) {
   const text::Tokenizer tokenizer = text::read_tokenizer(config.tokenizer);
   const auto documents = corpora::text_files(config.files);
   const Path prefix = formats::token_file_prefix(context.options.out);
+  require_usage(prefix.has_filename(), "--out is needed: the corpus's prefix, as in data/notes");
   if (context.options.dry_run)
     return {.text = fmt::format(
                 "would read {} files, {}, and write {}.bin and .idx\n", config.files.size(),
@@ -19,13 +20,9 @@ Outcome run_tokenize(const TokenizeVerbConfig& config, VerbContext& context) {
 
   const Path bin = prefix.string() + ".bin", copy = corpora::corpus_tokenizer_path(prefix);
   make_output_file(bin, context.options.overwrite);
-  const std::string json = read_file(config.tokenizer);
-  require(!std::filesystem::exists(copy) || context.options.overwrite || read_file(copy) == json,
-          "{}: another tokenizer made the corpora of this folder; choose another folder",
-          copy.string());
+  corpora::put_tokenizer(config.tokenizer, copy);
   const corpora::TokenizeResult result =
       corpora::tokenize(*documents, tokenizer, prefix, config.tokenize, context.progress);
-  write_file(copy, json);
 
   artifacts::Manifest manifest = manifest_of("tokenize", config, context);
   for (const std::string& file : config.files) manifest.inputs.emplace_back(file);

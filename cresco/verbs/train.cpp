@@ -52,6 +52,7 @@ Outcome plan_outcome(const dictionaries::TrainingPlan& plan, const dictionaries:
 }  // namespace
 
 Outcome run_train(const TrainConfig& config, VerbContext& context) {
+  require_cpu(context, "train");
   const trajectories::Stack stack(config.stack);
   const dictionaries::TrainingRun run = training_run(config, stack, context);
   const dictionaries::TrainingPlan plan = dictionaries::plan_training(run, stack);

@@ -5,6 +5,8 @@
 #include "cresco/artifacts/manifest.h"
 #include "cresco/base/fields.h"
 #include "cresco/base/progress.h"
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -43,13 +45,20 @@ struct VerbContext {
   std::string resume_command() const {
     std::string text;
     for (const std::string& word : command)
-      if (word != "--overwrite") text += (text.empty() ? "" : " ") + word;
+      if (!word.starts_with("--overwrite")) text += (text.empty() ? "" : " ") + shell_quoted(word);
     return text;
   }
   std::uint64_t seed() const {
+    require_usage(options.seed >= -1, "--seed is {}, expected 0 or more", options.seed);
     return options.seed < 0 ? 0 : static_cast<std::uint64_t>(options.seed);
   }
 };
+
+// For verbs whose kernels run on the CPU alone.
+inline void require_cpu(const VerbContext& context, const char* verb) {
+  require_usage(context.options.device == "cpu", "--device {}: {} runs on the CPU only",
+                context.options.device, verb);
+}
 
 // stdout gets `summary` as one JSON object with --json, else `text`.
 struct Outcome {
