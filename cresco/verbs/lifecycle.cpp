@@ -13,6 +13,7 @@
 #include "cresco/lifecycle/rate_lifecycle.h"
 #include "cresco/tensor/bridge.h"
 #include "cresco/text/tokenizer.h"
+#include "cresco/trajectories/steps.h"
 
 #include <ATen/ATen.h>
 
@@ -101,33 +102,28 @@ void write_array(const Path& path, const at::Tensor& array) {
                      tensor::view_of("", floats).bytes);
 }
 
-// Every feature that is alive, at the first snapshot, where its norm peaks, and at the last.
-std::map<std::int64_t, std::vector<std::int64_t>> features_to_show(const Measured& m) {
-  std::map<std::int64_t, std::vector<std::int64_t>> by_snapshot;
-  for (std::size_t i = 0; i < m.by_norm.size(); ++i) {
-    if (!m.by_norm[i].alive) continue;
-    std::vector<std::int64_t> snapshots{0, m.by_norm[i].peak, m.norms_KF.size(0) - 1};
-    std::sort(snapshots.begin(), snapshots.end());
-    snapshots.erase(std::unique(snapshots.begin(), snapshots.end()), snapshots.end());
-    for (const std::int64_t k : snapshots) by_snapshot[k].push_back(static_cast<std::int64_t>(i));
-  }
-  return by_snapshot;
+std::vector<std::int64_t> alive_features(const Measured& m) {
+  std::vector<std::int64_t> features;
+  for (std::size_t i = 0; i < m.by_norm.size(); ++i)
+    if (m.by_norm[i].alive) features.push_back(static_cast<std::int64_t>(i));
+  return features;
 }
 
 Table promoted_table(const Measured& m, const Dictionary& dictionary, const Stack& stack,
                      const std::vector<std::int64_t>& indices, const text::Tokenizer& tokenizer,
-                     std::int64_t top_tokens, const VerbContext& context, at::Device device) {
+                     const LifecycleConfig& config, const VerbContext& context, at::Device device) {
   Table table({"feature", "step", "rank", "token_id", "token", "score", "floor"});
-  const auto by_snapshot = features_to_show(m);
-  context.progress.begin("promoted tokens", static_cast<std::int64_t>(by_snapshot.size()),
-                         "snapshot");
+  const std::vector<std::int64_t> features = alive_features(m);
+  const auto steps = trajectories::choose_steps(config.token_steps, dictionary.steps, config.dict);
+  context.progress.begin("promoted tokens", static_cast<std::int64_t>(steps.size()), "snapshot");
   std::int64_t done = 0;
-  for (const auto& [k, features] : by_snapshot) {
-    const std::int64_t step = dictionary.steps[static_cast<std::size_t>(k)];
+  for (const std::int64_t step : steps) {
+    const auto k = std::find(dictionary.steps.begin(), dictionary.steps.end(), step) -
+                   dictionary.steps.begin();
     const auto lists =
         lifecycle::promoted_tokens(stack.at(indices[static_cast<std::size_t>(k)]).to(device),
                                    dictionary.parameters.decoder_KFD[k].to(device), features,
-                                   tokenizer.vocab_size(), top_tokens, context.seed(), step);
+                                   tokenizer.vocab_size(), config.top_tokens, context.seed(), step);
     for (const auto& list : lists)
       for (std::size_t r = 0; r < list.tokens.size(); ++r)
         table.add(list.feature, step, r + 1, list.tokens[r].token_id,
@@ -168,6 +164,7 @@ Outcome counts(const Measured& m) {
 Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   require_usage(!config.stack.empty(),
                 "--stack is needed: the stack that holds the dictionary's steps");
+  require_cpu(context, "lifecycle");
   require_usage(config.top_tokens >= 1, "top_tokens is {}, expected 1 or more", config.top_tokens);
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
@@ -177,12 +174,14 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   const auto indices = stack.indices(dictionary.steps);
   std::optional<text::Tokenizer> tokenizer;
   if (!config.tokenizer.empty()) tokenizer = text::read_tokenizer(config.tokenizer);
+  trajectories::choose_steps(config.token_steps, dictionary.steps, config.dict);
   if (context.options.dry_run)
     return {.summary = {{"num_features", dictionary.parameters.num_features()}},
             .text = fmt::format("{} features over {} snapshots\n",
                                 dictionary.parameters.num_features(), dictionary.steps.size())};
   const Path folder = context.options.out;
-  make_output_folder(folder, context.options.overwrite);
+  make_output_folder(folder, context.options.overwrite,
+                     {dictionary_path, stack.path(), config.tokenizer});
 
   const at::Device device = tensor::parse_device(context.options.device);
   const auto rows =
@@ -198,8 +197,7 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   write_array(folder / tables[5], m.rotation_JF);
   if (tokenizer)
     write_csv(folder / tables.emplace_back("promoted_tokens.csv"),
-              promoted_table(m, dictionary, stack, indices, *tokenizer, config.top_tokens, context,
-                             device));
+              promoted_table(m, dictionary, stack, indices, *tokenizer, config, context, device));
 
   artifacts::Manifest manifest = manifest_of("lifecycle", config, context);
   manifest.inputs = {dictionary_path, stack.path()};
