@@ -176,6 +176,8 @@ TEST_F(DictionaryVerbs, LifecycleWritesATableOfFeatures) {
             (std::vector<std::int64_t>{2, kFeatures}));
   const auto tokens = table("life/promoted_tokens.csv");
   ASSERT_GT(tokens.num_rows(), 0u);
+  const auto steps = tokens.numbers("step");
+  EXPECT_EQ(std::set<double>(steps.begin(), steps.end()), (std::set<double>{0, 10, 1000}));
   for (std::size_t i = 0; i < tokens.num_rows(); ++i) {
     EXPECT_LT(tokens.number(i, "token_id"), kRows - 3);
     EXPECT_GT(tokens.number(i, "floor"), 0);

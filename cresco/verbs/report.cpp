@@ -43,7 +43,7 @@ Outcome run_report(const ReportConfig& config, VerbContext& context) {
   if (config.text) outcome.text = report::render_text(page);
   if (context.options.dry_run) {
     outcome.text +=
-        fmt::format("{}: {} sections, nothing written", out.string(), page.sections.size());
+        fmt::format("{}: {} sections, nothing written\n", out.string(), page.sections.size());
     return outcome;
   }
 
@@ -56,7 +56,7 @@ Outcome run_report(const ReportConfig& config, VerbContext& context) {
   artifacts::write_manifest(out, manifest);
   outcome.summary["bytes"] = html.size();
   outcome.text +=
-      fmt::format("{}: {} sections from {} folders, {}", out.string(), page.sections.size(),
+      fmt::format("{}: {} sections from {} folders, {}\n", out.string(), page.sections.size(),
                   sources.size(), human_bytes(static_cast<double>(html.size())));
   return outcome;
 }
