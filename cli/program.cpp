@@ -34,7 +34,7 @@ const char* type_of(std::int64_t) { return "N"; }
 const char* type_of(double) { return "X"; }
 const char* type_of(const std::string&) { return "TEXT"; }
 const char* type_of(const std::vector<double>&) { return "X,X,..."; }
-const char* type_of(const std::vector<std::string>&) { return "TEXT..."; }
+const char* type_of(const std::vector<std::string>&) { return "TEXT"; }
 
 template <class Value>
 std::string default_of(const Value& value) {

@@ -44,7 +44,10 @@ if(LibTorch_FOUND AND NOT TARGET libtorch::cpu)
   target_include_directories(libtorch::cpu SYSTEM INTERFACE "${libtorch_own_include}"
     "${libtorch_own_include}/torch/csrc/api/include")
   target_compile_definitions(libtorch::cpu INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
-  target_link_libraries(libtorch::cpu INTERFACE "${libtorch_cpu_library}" "${libtorch_c10_library}")
+  # A program's library path is not that of the libraries it loads: what libtorch_cpu.so needs has to be
+  # loaded by the program itself, or it is found only where a CUDA toolkit is installed.
+  target_link_libraries(libtorch::cpu INTERFACE "${libtorch_cpu_library}" "${libtorch_c10_library}"
+    "-Wl,--no-as-needed" "${libtorch_cupti_library}" "${libtorch_cudart_library}" "-Wl,--as-needed")
   target_link_options(libtorch::cpu INTERFACE
     "LINKER:-rpath,${libtorch_root}/lib:${libtorch_cupti_folder}:${libtorch_cudart_folder}"
     "LINKER:-rpath-link,${libtorch_cupti_folder}:${libtorch_cudart_folder}"
