@@ -236,4 +236,10 @@ Dictionary read_dictionary(const Path& path) {
   return dictionary;
 }
 
+std::vector<std::int64_t> heads_in(const trajectories::Stack& stack, const Dictionary& dictionary) {
+  require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}",
+          stack.path().string(), stack.width(), dictionary.parameters.width());
+  return stack.indices(dictionary.steps);
+}
+
 }  // namespace cresco::dictionaries

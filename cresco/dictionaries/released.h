@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cresco/dictionaries/crosscoder.h"
+#include "cresco/trajectories/stack.h"
 
 #include <nlohmann/json.hpp>
 
@@ -34,5 +35,9 @@ Path dictionary_file(const Path& path);
 // Error for tensors that are missing, do not fit each other or the config, or hold numbers that are
 // not finite, and for kinds of dictionary that this program does not compute.
 Dictionary read_dictionary(const Path& path);
+
+// The snapshots of a stack that the dictionary's heads stand for, in their order. Error when the
+// widths differ or a step is missing.
+std::vector<std::int64_t> heads_in(const trajectories::Stack& stack, const Dictionary& dictionary);
 
 }  // namespace cresco::dictionaries

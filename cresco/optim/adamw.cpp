@@ -41,17 +41,21 @@ bool matches(std::string_view pattern, std::string_view name) {
   return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
-AdamW::AdamW(const OptimizerConfig& config, std::vector<tensor::NamedTensor> parameters)
-    : config_(config), parameters_(std::move(parameters)) {
-  check(config_);
+void check_rules(const OptimizerConfig& config,
+                 const std::vector<tensor::NamedTensor>& parameters) {
   std::vector<std::string> names;
-  for (const auto& [name, p] : parameters_) names.push_back(name);
-  for (const ParameterRule& rule : config_.rules)
+  for (const auto& [name, p] : parameters) names.push_back(name);
+  for (const ParameterRule& rule : config.rules)
     require_usage(std::any_of(names.begin(), names.end(),
                               [&](const auto& n) { return matches(rule.match, n); }),
                   "optimizer.rules: '{}' matches no tensor{}", rule.match,
                   did_you_mean(rule.match, names));
+}
 
+AdamW::AdamW(const OptimizerConfig& config, std::vector<tensor::NamedTensor> parameters)
+    : config_(config), parameters_(std::move(parameters)) {
+  check(config_);
+  check_rules(config_, parameters_);
   for (const auto& [name, p] : parameters_) {
     ParameterRule settings{name, 1.0, p.dim() >= 2 ? config_.weight_decay : 0.0, false};
     for (const ParameterRule& rule : config_.rules) {

@@ -53,6 +53,9 @@ void check(const OptimizerConfig& config);
 // '*' matches any run of characters; everything else matches itself.
 bool matches(std::string_view pattern, std::string_view name);
 
+// UsageError for a rule that matches no name.
+void check_rules(const OptimizerConfig& config, const std::vector<tensor::NamedTensor>& parameters);
+
 class AdamW {
  public:
   // `parameters` are updated in place. UsageError for a rule that matches no name.

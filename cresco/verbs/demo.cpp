@@ -341,8 +341,9 @@ class Demo {
     }
     const dictionaries::Dictionary dictionary = dictionaries::read_dictionary(dictionary_path());
     const trajectories::Stack stack(stack_path());
-    const auto data = dictionaries::preprocess_stack(
-        stack, stack.indices(dictionary.steps), dictionary.training.input_preprocess, at::kCPU);
+    const auto data =
+        dictionaries::preprocess_stack(stack, dictionaries::heads_in(stack, dictionary),
+                                       dictionary.training.input_preprocess, at::kCPU);
     const artifacts::Table table =
         lifecycle::planted_table(dictionaries::Crosscoder(dictionary.parameters), data.x_VKD,
                                  dictionary.parameters.num_heads() - 1, planted);

@@ -21,13 +21,6 @@ using dictionaries::PreprocessedStack;
 using dictionaries::Quality;
 using trajectories::Stack;
 
-// The snapshots of the stack that the dictionary's heads stand for.
-std::vector<std::int64_t> heads_in(const Stack& stack, const Dictionary& dictionary) {
-  require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}",
-          stack.path().string(), stack.width(), dictionary.parameters.width());
-  return stack.indices(dictionary.steps);
-}
-
 std::string text_of(const Quality& quality, const std::vector<std::int64_t>& steps) {
   std::string text = fmt::format(
       "explained_variance_pooled {:.6f}\nl0 {:.3f}\nreconstruction_mse {:.6g}\ndead_rate_1e-6 "

@@ -169,9 +169,7 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
   const Stack stack(config.stack);
-  require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}",
-          config.stack, stack.width(), dictionary.parameters.width());
-  const auto indices = stack.indices(dictionary.steps);
+  const auto indices = dictionaries::heads_in(stack, dictionary);
   std::optional<text::Tokenizer> tokenizer;
   if (!config.tokenizer.empty()) tokenizer = text::read_tokenizer(config.tokenizer);
   trajectories::choose_steps(config.token_steps, dictionary.steps, config.dict);

@@ -175,7 +175,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   const RunFolder run{context.options.out};
   // Whatever can be wrong is found out before anything is touched.
   const auto initial = initial_weights(recipe);
-  const optim::AdamW rules_fit(recipe.optimizer, initial);
+  optim::check_rules(recipe.optimizer, initial);
   const bool goes_on = run.is_run() && !context.options.overwrite;
   if (goes_on)
     check_resume(run, recipe, data, config);
