@@ -205,6 +205,16 @@ void AtomicFolder::commit(bool replace) {
   temporary_.clear();
 }
 
+void remove_folder(const Path& path) {
+  const Path temporary = temporary_beside(path);
+  if (::rename(path.c_str(), temporary.c_str()) != 0) {
+    require(errno == ENOENT, "{}: cannot be removed: {}", path.string(), cause(errno));
+    return;
+  }
+  std::error_code ignored;  // what stays has a temporary's name
+  std::filesystem::remove_all(temporary, ignored);
+}
+
 void remove_temporaries(const Path& folder) {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error))

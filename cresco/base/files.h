@@ -90,6 +90,10 @@ class AtomicFolder {
   Path path_, temporary_;
 };
 
+// Removes a folder so that a kill in the middle leaves no half of it: it is renamed to a temporary
+// first. A folder that is not there is no error.
+void remove_folder(const Path& path);
+
 // Removes temporaries that a killed writer left directly in `folder`.
 void remove_temporaries(const Path& folder);
 

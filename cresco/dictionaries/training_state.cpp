@@ -76,8 +76,8 @@ void TrainingStates::write(std::int64_t step, const CrosscoderParameters& parame
 
 void TrainingStates::keep_last(std::size_t count) const {
   const auto all = steps();
-  for (std::size_t i = 0; i + count < all.size(); ++i) std::filesystem::remove_all(path(all[i]));
-  if (count == 0) std::filesystem::remove_all(folder_);
+  for (std::size_t i = 0; i + count < all.size(); ++i) remove_folder(path(all[i]));
+  if (count == 0) remove_folder(folder_);
 }
 
 std::int64_t TrainingStates::read_newest(const CrosscoderParameters& parameters,

@@ -32,8 +32,7 @@ void RunFolder::clean(const Recipe& recipe) const {
   std::int64_t due_and_newer = 0;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     if (is_due(*step) ? due_and_newer++ < recipe.state.keep : step == steps.rbegin()) continue;
-    std::error_code ignored;
-    std::filesystem::remove_all(state(*step), ignored);
+    remove_folder(state(*step));
   }
 }
 
