@@ -106,7 +106,7 @@ CrosscoderConfig read_training(const Json& recorded) {
 
 at::Tensor read_tensor(const formats::SafetensorsFile& file, const std::string& name,
                        std::vector<std::int64_t> shape) {
-  const formats::TensorView& view = file.tensor(name);
+  const formats::StoredTensor& view = file.tensor(name);
   at::Tensor t = tensor::to_tensor(view);
   require(t.is_floating_point(), "{}: '{}' holds {}, expected floating-point numbers",
           file.path().string(), name, formats::name_of(view.dtype));

@@ -18,12 +18,14 @@ static_assert(std::endian::native == std::endian::little,
 
 constexpr std::uint64_t kLargestHeader = 100'000'000;
 
-// What the header says of one tensor, checked by itself.
-TensorView read_entry(const std::string& name, const Json& entry, Bytes buffer,
-                      const std::string& where) {
-  const std::string what = fmt::format("{}: tensor '{}'", where, escape_for_terminal(name));
+// What the header says of one tensor, checked by itself. The data is bytes [data_begin, end of
+// file).
+StoredTensor read_entry(const std::string& name, const Json& entry,
+                        const std::shared_ptr<const InputFile>& file, std::int64_t data_begin) {
+  StoredTensor tensor{.name = name, .file = file};
+  const std::string what = tensor.where();
+  const auto data_bytes = static_cast<std::uint64_t>(file->size() - data_begin);
   require(entry.is_object(), "{}: its entry is not an object", what);
-  TensorView tensor{name, DType::F32, {}, {}};
 
   const std::string dtype = get_string(entry, "dtype", what);
   const auto known = dtype_named(dtype);
@@ -50,79 +52,73 @@ TensorView read_entry(const std::string& name, const Json& entry, Bytes buffer,
   require(end - begin == static_cast<std::uint64_t>(*needed),
           "{}: has {} bytes, but shape {} of {} needs {}", what, end - begin,
           shape_text(tensor.shape), dtype, *needed);
-  require(end <= buffer.size(),
+  require(end <= data_bytes,
           "{}: ends at byte {} of the data, which has {}: an incomplete copy?", what, end,
-          buffer.size());
+          data_bytes);
   require(entry.size() == 3, "{}: its entry holds more than dtype, shape and data_offsets", what);
-  tensor.bytes = buffer.subspan(begin, end - begin);
+  tensor.offset = data_begin + static_cast<std::int64_t>(begin);
   return tensor;
+}
+
+Metadata read_metadata(const Json& entry, const std::string& where) {
+  Metadata metadata;
+  require(entry.is_object(), "{}: __metadata__ is not an object", where);
+  for (const auto& [key, value] : entry.items()) {
+    require(value.is_string(), "{}: __metadata__ '{}' is not text", where,
+            escape_for_terminal(key));
+    metadata[key] = value.get<std::string>();
+  }
+  return metadata;
+}
+
+// No holes and no overlaps: every byte of the data belongs to one tensor.
+void require_dense(const std::vector<StoredTensor>& tensors, std::int64_t data_begin,
+                   const InputFile& file) {
+  std::int64_t end = data_begin;
+  for (const StoredTensor& tensor : tensors) {
+    require(tensor.offset == end,
+            "{}: begins at byte {} of the data, the one before it ends at {}", tensor.where(),
+            tensor.offset - data_begin, end - data_begin);
+    end += tensor.num_bytes();
+  }
+  require(end == file.size(),
+          "{}: the tensors end at byte {} of the data, which has {}: a damaged file?",
+          file.path().string(), end - data_begin, file.size() - data_begin);
 }
 
 }  // namespace
 
-std::vector<TensorView> parse_safetensors(Bytes file, const std::string& where,
-                                          Metadata* metadata) {
-  require(file.size() >= 8, "{}: {} bytes, too short for a safetensors file", where, file.size());
+SafetensorsFile::SafetensorsFile(const Path& path)
+    : SafetensorsFile(std::make_shared<InputFile>(path)) {}
+
+SafetensorsFile::SafetensorsFile(std::shared_ptr<const InputFile> file) : file_(std::move(file)) {
+  const std::string where = path().string();
+  require(file_->size() >= 8, "{}: {} bytes, too short for a safetensors file", where,
+          file_->size());
   std::uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, file.data(), 8);
+  file_->read(0, std::as_writable_bytes(std::span(&header_bytes, 1)));
   require(header_bytes <= kLargestHeader,
           "{}: the header claims {} bytes, more than the {} allowed: not a safetensors file?",
           where, header_bytes, kLargestHeader);
-  require(header_bytes <= file.size() - 8,
+  require(static_cast<std::int64_t>(header_bytes) <= file_->size() - 8,
           "{}: the header claims {} bytes, the file has {} after its first 8: an incomplete copy?",
-          where, header_bytes, file.size() - 8);
-  const std::string_view text = as_text(file.subspan(8, header_bytes));
-  const Json header = parse_json(text, where + ": header");
+          where, header_bytes, file_->size() - 8);
+  const auto data_begin = 8 + static_cast<std::int64_t>(header_bytes);
+  const Json header = parse_json(file_->read_text(8, data_begin - 8), where + ": header");
   require(header.is_object(), "{}: the header is not a JSON object", where);
-  const Bytes buffer = file.subspan(8 + header_bytes);
 
-  std::vector<TensorView> tensors;
   for (const auto& [name, entry] : header.items()) {
-    if (name != "__metadata__") {
-      tensors.push_back(read_entry(name, entry, buffer, where));
-      continue;
-    }
-    require(entry.is_object(), "{}: __metadata__ is not an object", where);
-    for (const auto& [key, value] : entry.items()) {
-      require(value.is_string(), "{}: __metadata__ '{}' is not text", where,
-              escape_for_terminal(key));
-      if (metadata) (*metadata)[key] = value.get<std::string>();
-    }
+    if (name == "__metadata__")
+      metadata_ = read_metadata(entry, where);
+    else
+      tensors_.push_back(read_entry(name, entry, file_, data_begin));
   }
-
-  // No holes and no overlaps: every byte of the data belongs to one tensor.
-  const auto begin = [&](const TensorView& t) { return t.bytes.data() - buffer.data(); };
-  std::stable_sort(tensors.begin(), tensors.end(), [&](const TensorView& a, const TensorView& b) {
-    return std::pair(begin(a), a.bytes.size()) < std::pair(begin(b), b.bytes.size());
-  });
-  std::ptrdiff_t end = 0;
-  for (const TensorView& tensor : tensors) {
-    require(begin(tensor) == end,
-            "{}: tensor '{}' begins at byte {} of the data, the one before it ends at {}", where,
-            escape_for_terminal(tensor.name), begin(tensor), end);
-    end += static_cast<std::ptrdiff_t>(tensor.bytes.size());
-  }
-  require(static_cast<std::size_t>(end) == buffer.size(),
-          "{}: the tensors end at byte {} of the data, which has {}: a damaged file?", where, end,
-          buffer.size());
-  return tensors;
-}
-
-SafetensorsFile::SafetensorsFile(const Path& path) : file_(std::make_shared<MappedFile>(path)) {
-  tensors_ = parse_safetensors(file_->bytes(), path.string(), &metadata_);
-}
-
-const TensorView* SafetensorsFile::find(std::string_view name) const {
-  for (const TensorView& tensor : tensors_)
-    if (tensor.name == name) return &tensor;
-  return nullptr;
-}
-
-const TensorView& SafetensorsFile::tensor(std::string_view name) const {
-  if (const TensorView* found = find(name)) return *found;
-  std::vector<std::string> names;
-  for (const TensorView& tensor : tensors_) names.push_back(tensor.name);
-  fail("{}: has no tensor '{}'{}", path().string(), name, did_you_mean(name, names));
+  // A tensor without bytes stands before the one that begins where it does.
+  std::stable_sort(tensors_.begin(), tensors_.end(),
+                   [](const StoredTensor& a, const StoredTensor& b) {
+                     return std::pair(a.offset, a.num_bytes()) < std::pair(b.offset, b.num_bytes());
+                   });
+  require_dense(tensors_, data_begin, *file_);
 }
 
 SafetensorsWriter::SafetensorsWriter(const Path& path, std::vector<TensorView> tensors,

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cresco/base/files.h"
-#include "cresco/formats/dtype.h"
+#include "cresco/formats/stored_tensor.h"
 
 #include <map>
 #include <memory>
@@ -14,7 +14,7 @@ namespace cresco::formats {
 
 using Metadata = std::map<std::string, std::string>;
 
-// A tensor as it lies in a file or in memory: row-major, little-endian, possibly not aligned.
+// A tensor in memory that is to be written: row-major, little-endian.
 struct TensorView {
   std::string name;
   DType dtype = DType::F32;
@@ -24,25 +24,27 @@ struct TensorView {
 
 class SafetensorsFile {
  public:
-  // Maps the file and checks the whole header; the tensors' bytes are not touched. Error with file,
-  // tensor and both numbers for anything that a sound writer does not write.
+  // Reads and checks the whole header; the tensors' bytes are not touched. Error with file, tensor
+  // and both numbers for anything that a sound writer does not write.
   explicit SafetensorsFile(const Path& path);
+  explicit SafetensorsFile(std::shared_ptr<const InputFile> file);
 
   const Path& path() const { return file_->path(); }
   const Metadata& metadata() const { return metadata_; }
-  const std::vector<TensorView>& tensors() const { return tensors_; }  // in order of their bytes
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }  // in order of their bytes
 
-  const TensorView* find(std::string_view name) const;    // null when there is none
-  const TensorView& tensor(std::string_view name) const;  // Error that names what is there
+  const StoredTensor* find(std::string_view name) const {  // null when there is none
+    return find_tensor(tensors_, name);
+  }
+  const StoredTensor& tensor(std::string_view name) const {  // Error that names what is there
+    return tensor_named(tensors_, name, path().string());
+  }
 
  private:
-  std::shared_ptr<MappedFile> file_;
+  std::shared_ptr<const InputFile> file_;
   Metadata metadata_;
-  std::vector<TensorView> tensors_;
+  std::vector<StoredTensor> tensors_;
 };
-
-// The tensors of a whole file that lies in memory, after every check. `where` begins each message.
-std::vector<TensorView> parse_safetensors(Bytes file, const std::string& where, Metadata* metadata);
 
 // Tensors in order of alignment, then name; the header padded so that the bytes start at a multiple
 // of 8.

@@ -8,8 +8,6 @@
 #include <ATen/Parallel.h>
 #include <malloc.h>
 
-#include <cstring>
-
 namespace cresco::tensor {
 
 using formats::DType;
@@ -55,10 +53,9 @@ at::ScalarType scalar_type_named(const std::string& name) {
   fail_usage("dtype '{}' is not one of fp32, bf16, fp16", name);
 }
 
-at::Tensor to_tensor(const formats::TensorView& view) {
-  at::Tensor tensor = at::empty(view.shape, scalar_type(view.dtype));
-  if (!view.bytes.empty())
-    std::memcpy(tensor.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
+at::Tensor to_tensor(const formats::StoredTensor& stored) {
+  at::Tensor tensor = at::empty(stored.shape, scalar_type(stored.dtype));
+  formats::read(stored, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
   return tensor;
 }
 

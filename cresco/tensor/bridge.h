@@ -19,7 +19,7 @@ formats::DType dtype_of(const at::Tensor& tensor);
 at::ScalarType scalar_type_named(const std::string& name);
 
 // A copy in memory of our own, of the file's type and shape.
-at::Tensor to_tensor(const formats::TensorView& view);
+at::Tensor to_tensor(const formats::StoredTensor& stored);
 
 // The bytes of a contiguous CPU tensor, which has to outlive the view.
 formats::TensorView view_of(const std::string& name, const at::Tensor& tensor);

@@ -45,7 +45,7 @@ Snapshot::Snapshot(const Path& folder, std::int64_t step) : folder_(folder), ste
 
 void Snapshot::add_file(const Path& file) {
   files_.push_back(std::make_unique<formats::SafetensorsFile>(file));
-  for (formats::TensorView view : files_.back()->tensors()) {
+  for (formats::StoredTensor view : files_.back()->tensors()) {
     if (is_neox()) view.name = families::neox_canonical_name(view.name);
     if (view.name.empty()) continue;  // a mask or a table of angles
     require(index_.try_emplace(view.name, tensors_.size()).second,
@@ -67,7 +67,7 @@ std::vector<Path> Snapshot::files() const {
 
 bool Snapshot::has(const std::string& name) const { return index_.contains(name); }
 
-const formats::TensorView& Snapshot::tensor(const std::string& name) const {
+const formats::StoredTensor& Snapshot::tensor(const std::string& name) const {
   const auto found = index_.find(name);
   if (found != index_.end()) return tensors_[found->second];
   std::vector<std::string> names;

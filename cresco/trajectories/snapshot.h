@@ -24,13 +24,13 @@ class Snapshot {
   const Path& folder() const { return folder_; }
   std::string where() const { return folder_.string(); }
   const Json& config() const { return config_; }
-  const std::vector<formats::TensorView>& tensors() const { return tensors_; }
+  const std::vector<formats::StoredTensor>& tensors() const { return tensors_; }
 
   // config.json and the weight files.
   std::vector<Path> files() const;
 
   bool has(const std::string& name) const;
-  const formats::TensorView& tensor(
+  const formats::StoredTensor& tensor(
       const std::string& name) const;              // Error that names what is near
   at::Tensor read(const std::string& name) const;  // a copy, in the file's type
   // W_U and W_E by what they are; for GPT-NeoX other names of a tensor too.
@@ -44,7 +44,7 @@ class Snapshot {
   std::int64_t step_;
   Json config_;
   std::vector<std::unique_ptr<formats::SafetensorsFile>> files_;
-  std::vector<formats::TensorView> tensors_;
+  std::vector<formats::StoredTensor> tensors_;
   std::map<std::string, std::size_t> index_;  // by name, into tensors_
 };
 

@@ -58,7 +58,7 @@ Stack::Stack(const Path& path) : file_(path) {
           "{}: its steps are not in ascending order", where);
   require(info_.steps.size() == file_.tensors().size(), "{}: names {} steps and holds {} tensors",
           where, info_.steps.size(), file_.tensors().size());
-  const formats::TensorView& first = file_.tensor(tensor_name(info_.steps[0]));
+  const formats::StoredTensor& first = file_.tensor(tensor_name(info_.steps[0]));
   require(first.shape.size() == 2 && first.shape[0] > 0 && first.shape[1] > 0,
           "{}: tensor '{}' has shape {}, expected a matrix", where, first.name,
           formats::shape_text(first.shape));
@@ -66,7 +66,7 @@ Stack::Stack(const Path& path) : file_(path) {
   width_ = first.shape[1];
   dtype_ = first.dtype;
   for (const std::int64_t step : info_.steps) {
-    const formats::TensorView& tensor = file_.tensor(tensor_name(step));
+    const formats::StoredTensor& tensor = file_.tensor(tensor_name(step));
     require(tensor.shape == first.shape && tensor.dtype == first.dtype,
             "{}: tensor '{}' is {} of {}, but '{}' is {} of {}", where, tensor.name,
             formats::shape_text(tensor.shape), formats::name_of(tensor.dtype), first.name,

@@ -84,7 +84,7 @@ Extracted extract(const Trajectory& trajectory, const ExtractConfig& config, con
   for (const std::int64_t step : steps) {
     const Snapshot snapshot = trajectory.open(step);
     const std::string name = snapshot.resolve(config.matrix);
-    const formats::TensorView& view = snapshot.tensor(name);
+    const formats::StoredTensor& view = snapshot.tensor(name);
     require(view.shape.size() == 2, "{}: '{}' has shape {}, a stack holds matrices",
             snapshot.where(), name, formats::shape_text(view.shape));
     if (shape.empty()) {
@@ -95,7 +95,7 @@ Extracted extract(const Trajectory& trajectory, const ExtractConfig& config, con
             "{}: '{}' is {} of {}, at step {} it was {} of {}", snapshot.where(), name,
             formats::shape_text(view.shape), formats::name_of(view.dtype), steps[0],
             formats::shape_text(shape), formats::name_of(dtype));
-    hashes.push_back(sha256_hex(view.bytes));
+    hashes.push_back(formats::sha256_of(view));
   }
   const at::ScalarType type =
       config.dtype.empty() ? tensor::scalar_type(dtype) : tensor::scalar_type_named(config.dtype);

@@ -19,7 +19,7 @@
 namespace cresco::verbs {
 namespace {
 
-Json tensors_json(const std::vector<formats::TensorView>& tensors) {
+Json tensors_json(const std::vector<formats::StoredTensor>& tensors) {
   Json out = Json::object();
   for (const auto& t : tensors)
     out[t.name] = {{"dtype", formats::name_of(t.dtype)}, {"shape", t.shape}};

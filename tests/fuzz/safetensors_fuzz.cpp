@@ -2,11 +2,12 @@
 #include "cresco/base/require.h"
 #include "cresco/formats/safetensors.h"
 
-#include <span>
+#include <memory>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    cresco::formats::parse_safetensors(std::as_bytes(std::span(data, size)), "fuzz", nullptr);
+    const cresco::formats::SafetensorsFile file(std::make_shared<cresco::InputFile>(
+        "fuzz", std::string(reinterpret_cast<const char*>(data), size)));
   } catch (const cresco::Error&) {
   }
   return 0;

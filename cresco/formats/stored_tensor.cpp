@@ -1,0 +1,106 @@
+#include "cresco/formats/stored_tensor.h"
+
+#include "cresco/base/hash.h"
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace cresco::formats {
+
+std::int64_t StoredTensor::num_elements() const { return formats::num_elements(shape).value(); }
+
+std::int64_t StoredTensor::num_bytes() const { return formats::num_bytes(dtype, shape).value(); }
+
+bool StoredTensor::is_row_major() const {
+  if (strides.empty()) return true;
+  std::int64_t expected = 1;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    if (shape[i] == 0) return true;  // nothing lies anywhere
+    if (shape[i] != 1 && strides[i] != expected) return false;
+    expected *= shape[i];
+  }
+  return true;
+}
+
+std::string StoredTensor::where() const {
+  return fmt::format("{}: tensor '{}'", file->path().string(), escape_for_terminal(name));
+}
+
+namespace {
+
+// Walks the elements in row-major order over the part of the file they span.
+void gather(const StoredTensor& t, std::span<std::byte> out) {
+  std::int64_t last = 0;
+  for (std::size_t i = 0; i < t.shape.size(); ++i) last += (t.shape[i] - 1) * t.strides[i];
+  const auto item = static_cast<std::size_t>(bits_of(t.dtype) / 8);
+  std::vector<std::byte> span((static_cast<std::size_t>(last) + 1) * item);
+  t.file->read(t.offset, span);
+  std::vector<std::int64_t> index(t.shape.size(), 0);
+  std::int64_t at = 0;
+  for (std::size_t to = 0; to < out.size(); to += item) {
+    std::memcpy(&out[to], &span[static_cast<std::size_t>(at) * item], item);
+    for (std::size_t i = t.shape.size(); i-- > 0;) {
+      at += t.strides[i];
+      if (++index[i] < t.shape[i]) break;
+      at -= t.strides[i] * t.shape[i];
+      index[i] = 0;
+    }
+  }
+}
+
+}  // namespace
+
+void read(const StoredTensor& tensor, std::span<std::byte> out) {
+  require(static_cast<std::int64_t>(out.size()) == tensor.num_bytes(),
+          "{}: has {} bytes, room was made for {}", tensor.where(), tensor.num_bytes(), out.size());
+  if (out.empty()) return;
+  if (tensor.is_row_major())
+    tensor.file->read(tensor.offset, out);
+  else
+    gather(tensor, out);
+}
+
+void read_pieces(const StoredTensor& tensor, std::int64_t piece_bytes,
+                 const std::function<void(Bytes)>& piece) {
+  const std::int64_t total = tensor.num_bytes();
+  if (!tensor.is_row_major()) {
+    std::vector<std::byte> all(static_cast<std::size_t>(total));
+    read(tensor, all);
+    for (std::int64_t at = 0; at < total; at += piece_bytes)
+      piece(Bytes(all).subspan(static_cast<std::size_t>(at),
+                               static_cast<std::size_t>(std::min(piece_bytes, total - at))));
+    return;
+  }
+  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(piece_bytes, total)));
+  for (std::int64_t at = 0; at < total; at += piece_bytes) {
+    const auto part =
+        std::span(buffer).first(static_cast<std::size_t>(std::min(piece_bytes, total - at)));
+    tensor.file->read(tensor.offset + at, part);
+    piece(part);
+  }
+}
+
+std::string sha256_of(const StoredTensor& tensor) {
+  Sha256 hash;
+  read_pieces(tensor, 1 << 20, [&](Bytes bytes) { hash.update(bytes); });
+  return hash.hex();
+}
+
+const StoredTensor* find_tensor(const std::vector<StoredTensor>& tensors, std::string_view name) {
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const StoredTensor& t) { return t.name == name; });
+  return found == tensors.end() ? nullptr : &*found;
+}
+
+const StoredTensor& tensor_named(const std::vector<StoredTensor>& tensors, std::string_view name,
+                                 const std::string& where) {
+  if (const StoredTensor* found = find_tensor(tensors, name)) return *found;
+  std::vector<std::string> names;
+  for (const StoredTensor& tensor : tensors) names.push_back(tensor.name);
+  fail("{}: has no tensor '{}'{}", where, escape_for_terminal(std::string(name)),
+       did_you_mean(std::string(name), names));
+}
+
+}  // namespace cresco::formats
