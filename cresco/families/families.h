@@ -16,6 +16,8 @@ struct TensorSpec {
   std::vector<std::int64_t> shape;
 };
 
+std::int64_t num_parameters(const std::vector<TensorSpec>& tensors);
+
 // The matrices that a trajectory is read for, and what a family calls them.
 struct MatrixNames {
   std::string readout;          // W_U

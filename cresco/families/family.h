@@ -11,8 +11,8 @@
 
 namespace cresco::families {
 
-// A matrix or vector by its mathematical name, and how it is cut out of a stored tensor. Linear maps
-// are given as (out, in): y = W x + b, rows are outputs.
+// A matrix or vector by its mathematical name, and how it is cut out of a stored tensor. Linear
+// maps are given as (out, in): y = W x + b, rows are outputs.
 //   W_E, W_U, W_pos      (rows, width) embeddings, readout, positions
 //   W_Q.3 W_K.3 W_V.3    all heads of layer 3, head after head: (heads * head size, width)
 //   W_O.3                (width, heads * head size)
@@ -24,9 +24,9 @@ struct RowRange {
 };
 struct MatrixPart {
   std::string name;
-  std::string tensor;           // canonical Hugging Face name
-  bool transposed = false;      // stored (in, out), as GPT-2's Conv1D does
-  std::vector<RowRange> rows;   // of the (out, in) form, one after the other; empty is all of them
+  std::string tensor;          // canonical Hugging Face name
+  bool transposed = false;     // stored (in, out), as GPT-2's Conv1D does
+  std::vector<RowRange> rows;  // of the (out, in) form, one after the other; empty is all of them
 };
 
 struct AttentionSizes {

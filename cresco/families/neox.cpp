@@ -2,7 +2,7 @@
 
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
-#include "cresco/base/strings.h"
+#include "cresco/families/config_json.h"
 
 #include <nlohmann/json.hpp>
 
@@ -11,18 +11,12 @@
 namespace cresco::families {
 
 void check(const NeoxConfig& c, const std::string& where) {
-  const std::pair<const char*, std::int64_t> sizes[] = {
-      {"vocab_size", c.vocab_size},
-      {"hidden_size", c.hidden_size},
-      {"num_hidden_layers", c.num_hidden_layers},
-      {"num_attention_heads", c.num_attention_heads},
-      {"intermediate_size", c.intermediate_size},
-      {"max_position_embeddings", c.max_position_embeddings}};
-  for (const auto& [name, size] : sizes)
-    require(size > 0 && size <= (std::int64_t{1} << 31), "{}: {} is {}, expected 1 to 2^31", where,
-            name, size);
-  require(c.num_hidden_layers <= 100'000, "{}: num_hidden_layers is {}, expected at most 100,000",
-          where, c.num_hidden_layers);
+  check_size("vocab_size", c.vocab_size, kMaxRows, where);
+  check_size("hidden_size", c.hidden_size, kMaxWidth, where);
+  check_size("num_attention_heads", c.num_attention_heads, kMaxWidth, where);
+  check_size("intermediate_size", c.intermediate_size, kMaxInner, where);
+  check_size("max_position_embeddings", c.max_position_embeddings, kMaxRows, where);
+  check_layers("num_hidden_layers", c.num_hidden_layers, c.num_attention_heads, where);
   require(c.hidden_size % c.num_attention_heads == 0,
           "{}: hidden_size {} is not divisible by num_attention_heads {}", where, c.hidden_size,
           c.num_attention_heads);
@@ -33,69 +27,18 @@ void check(const NeoxConfig& c, const std::string& where) {
           c.rotary_pct, c.head_size(), c.rotary_size());
   require(c.rotary_emb_base > 0 && std::isfinite(c.rotary_emb_base), "{}: rotary_emb_base is {}",
           where, c.rotary_emb_base);
-  require(c.layer_norm_eps > 0 && c.layer_norm_eps < 1, "{}: layer_norm_eps is {}", where,
-          c.layer_norm_eps);
-  const std::vector<std::string> known{"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"};
-  require(std::find(known.begin(), known.end(), c.hidden_act) != known.end(),
-          "{}: hidden_act '{}' is not one of {}", where, c.hidden_act, join(known, ", "));
+  check_epsilon("layer_norm_eps", c.layer_norm_eps, where);
+  check_gelu("hidden_act", c.hidden_act, where);
 }
-
-namespace {
-
-template <class Value>
-void take(const Json& object, const char* key, Value& value, const std::string& where) {
-  if (!object.contains(key) || object[key].is_null()) return;
-  const Json& found = object[key];
-  bool fits = false;
-  if constexpr (std::is_same_v<Value, bool>)
-    fits = found.is_boolean();
-  else if constexpr (std::is_same_v<Value, double>)
-    fits = found.is_number();
-  else if constexpr (std::is_same_v<Value, std::string>)
-    fits = found.is_string();
-  else
-    fits = found.is_number_integer();
-  require(fits, "{}: '{}' is {}, of an unexpected type", where, key, to_line(found));
-  value = found.get<Value>();
-}
-
-void take_rope(const Json& object, const std::string& where, NeoxConfig& c) {
-  take(object, "rope_theta", c.rotary_emb_base, where);
-  take(object, "partial_rotary_factor", c.rotary_pct, where);
-  std::string type = "default";
-  take(object, "rope_type", type, where);
-  take(object, "type", type, where);
-  require(type == "default", "{}: rotary scaling '{}' is not supported, only 'default'", where,
-          escape_for_terminal(type));
-}
-
-}  // namespace
 
 NeoxConfig neox_from_json(const Json& config, const std::string& where) {
-  require(config.is_object(), "{}: is not a JSON object", where);
-  std::string type = "gpt_neox";
-  take(config, "model_type", type, where);
-  require(type == "gpt_neox", "{}: model_type is '{}', expected 'gpt_neox'", where,
-          escape_for_terminal(type));
+  check_config(config, "gpt_neox",
+               {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                "intermediate_size"},
+               where);
   NeoxConfig c;
-  c.vocab_size = get_int(config, "vocab_size", where);
-  c.hidden_size = get_int(config, "hidden_size", where);
-  c.num_hidden_layers = get_int(config, "num_hidden_layers", where);
-  c.num_attention_heads = get_int(config, "num_attention_heads", where);
-  c.intermediate_size = get_int(config, "intermediate_size", where);
-  take(config, "max_position_embeddings", c.max_position_embeddings, where);
-  take(config, "rotary_pct", c.rotary_pct, where);
-  take(config, "rotary_emb_base", c.rotary_emb_base, where);
-  take(config, "rope_theta", c.rotary_emb_base, where);
-  take(config, "partial_rotary_factor", c.rotary_pct, where);
-  for (const char* nested : {"rope_scaling", "rope_parameters"})
-    if (config.contains(nested) && config[nested].is_object())
-      take_rope(config[nested], where + ": " + nested, c);
-  take(config, "layer_norm_eps", c.layer_norm_eps, where);
-  take(config, "use_parallel_residual", c.use_parallel_residual, where);
-  take(config, "tie_word_embeddings", c.tie_word_embeddings, where);
-  take(config, "attention_bias", c.attention_bias, where);
-  take(config, "hidden_act", c.hidden_act, where);
+  take_fields([&](FieldVisitor& v) { c.fields(v); }, config, where);
+  take_rope(config, where, c.rotary_emb_base, c.rotary_pct);
   check(c, where);
   return c;
 }
@@ -158,7 +101,43 @@ MatrixNames neox_matrices(const NeoxConfig& c) {
   return {c.tie_word_embeddings ? input : "embed_out.weight", input};
 }
 
-std::string neox_canonical_name(const std::string& name) {
+std::vector<MatrixPart> neox_parts(const NeoxConfig& c) {
+  const auto [readout, input_embedding] = neox_matrices(c);
+  std::vector<MatrixPart> parts{{"W_E", input_embedding}};
+  for (std::int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
+    const std::string at = fmt::format("gpt_neox.layers.{}.", layer);
+    const auto add = [&](const char* name, const std::string& tensor,
+                         const std::vector<RowRange>& rows = {}) {
+      parts.push_back({fmt::format("{}.{}", name, layer), at + tensor, false, rows});
+    };
+    const auto linear = [&](const std::string& letter, const std::string& tensor, bool bias,
+                            const std::vector<RowRange>& rows = {}) {
+      add(("W_" + letter).c_str(), tensor + ".weight", rows);
+      if (bias) add(("b_" + letter).c_str(), tensor + ".bias", rows);
+    };
+    add("ln1.w", "input_layernorm.weight");
+    add("ln1.b", "input_layernorm.bias");
+    add("ln2.w", "post_attention_layernorm.weight");
+    add("ln2.b", "post_attention_layernorm.bias");
+    for (std::int64_t which = 0; which < 3; ++which) {
+      std::vector<RowRange> rows;
+      for (std::int64_t head = 0; head < c.num_attention_heads; ++head)
+        rows.push_back(
+            {(3 * head + which) * c.head_size(), (3 * head + which + 1) * c.head_size()});
+      linear(std::string(1, "QKV"[which]), "attention.query_key_value", c.attention_bias, rows);
+    }
+    linear("O", "attention.dense", c.attention_bias);
+    linear("in", "mlp.dense_h_to_4h", true);
+    linear("out", "mlp.dense_4h_to_h", true);
+  }
+  parts.push_back({"ln_final.w", "gpt_neox.final_layer_norm.weight"});
+  parts.push_back({"ln_final.b", "gpt_neox.final_layer_norm.bias"});
+  parts.push_back({"W_U", readout});
+  return parts;
+}
+
+std::string neox_canonical_name(const std::string& stored) {
+  const std::string name = without_wrappers(stored);
   if (name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias") ||
       name.ends_with("rotary_emb.inv_freq"))
     return "";
@@ -167,14 +146,34 @@ std::string neox_canonical_name(const std::string& name) {
   return "gpt_neox." + name;
 }
 
-std::int64_t num_parameters(const std::vector<TensorSpec>& tensors) {
-  std::int64_t total = 0;
-  for (const TensorSpec& tensor : tensors) {
-    std::int64_t count = 1;
-    for (const std::int64_t size : tensor.shape) count *= size;
-    total += count;
+namespace {
+
+class NeoxFamily : public Family {
+ public:
+  std::string model_type() const override { return "gpt_neox"; }
+  std::string canonical_name(const std::string& name) const override {
+    return neox_canonical_name(name);
   }
-  return total;
+  std::vector<TensorSpec> tensors(const Json& config, const std::string& where) const override {
+    return neox_tensors(neox_from_json(config, where));
+  }
+  std::vector<MatrixPart> matrices(const Json& config, const std::string& where) const override {
+    return neox_parts(neox_from_json(config, where));
+  }
+  AttentionSizes attention(const Json& config, const std::string& where) const override {
+    const NeoxConfig c = neox_from_json(config, where);
+    return {c.num_hidden_layers, c.num_attention_heads, c.num_attention_heads, c.head_size()};
+  }
+  bool is_tied(const Json& config, const std::string& where) const override {
+    return neox_from_json(config, where).tie_word_embeddings;
+  }
+};
+
+}  // namespace
+
+const Family& neox_family() {
+  static const NeoxFamily family;
+  return family;
 }
 
 }  // namespace cresco::families

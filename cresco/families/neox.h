@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cresco/families/families.h"
+#include "cresco/families/family.h"
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -58,12 +59,15 @@ Json neox_to_json(const NeoxConfig& config, const std::string& dtype,
 // Every parameter, in the order of the forward pass.
 std::vector<TensorSpec> neox_tensors(const NeoxConfig& config);
 MatrixNames neox_matrices(const NeoxConfig& config);
+// The same by mathematical names: queries, keys and values are cut out of the one matrix whose rows
+// are [q | k | v] of head 0, then of head 1, ...
+std::vector<MatrixPart> neox_parts(const NeoxConfig& config);
 
 // The name under which neox_tensors() lists a tensor of a file: with the `gpt_neox.` prefix, the
-// head as `embed_out.weight`; empty for the buffers that old files carry (masks, inverse
-// frequencies).
+// head as `embed_out.weight` (also where the model is tied and the list has none); empty for the
+// buffers that old files carry (masks, inverse frequencies).
 std::string neox_canonical_name(const std::string& name);
 
-std::int64_t num_parameters(const std::vector<TensorSpec>& tensors);
+const Family& neox_family();
 
 }  // namespace cresco::families
