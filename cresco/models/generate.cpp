@@ -27,15 +27,16 @@ std::int64_t sample(const at::Tensor& logits_V, const GenerateConfig& config, Ra
 
 }  // namespace
 
-std::vector<std::int32_t> generate(const Neox& model, const std::vector<std::int32_t>& prompt,
+std::vector<std::int32_t> generate(const LanguageModel& model,
+                                   const std::vector<std::int32_t>& prompt,
                                    const GenerateConfig& config, std::uint64_t seed,
                                    std::optional<std::int64_t> stop) {
   require_usage(!prompt.empty(), "the prompt holds no tokens");
   require_usage(config.temperature >= 0 && config.top_k >= 0 && config.max_new_tokens >= 0,
                 "temperature, top_k and max_new_tokens cannot be negative");
   const torch::autograd::AutoGradMode no_grad(false);
-  const auto context = static_cast<std::size_t>(model.config().max_position_embeddings);
-  const at::Device device = model.weights().front().second.device();
+  const auto context = static_cast<std::size_t>(model.max_context());
+  const at::Device device = model.device();
   std::vector<std::int64_t> ids(prompt.begin(), prompt.end());
   std::vector<std::int32_t> made;
   while (static_cast<std::int64_t>(made.size()) < config.max_new_tokens) {

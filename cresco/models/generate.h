@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cresco/base/fields.h"
-#include "cresco/models/neox.h"
+#include "cresco/models/language_model.h"
 
 #include <optional>
 #include <vector>
@@ -22,7 +22,8 @@ struct GenerateConfig {
 
 // The new ids, up to and without `stop`. Sampling is keyed by (seed, position): the same seed gives
 // the same text. When the context is full its oldest ids are left out.
-std::vector<std::int32_t> generate(const Neox& model, const std::vector<std::int32_t>& prompt,
+std::vector<std::int32_t> generate(const LanguageModel& model,
+                                   const std::vector<std::int32_t>& prompt,
                                    const GenerateConfig& config, std::uint64_t seed,
                                    std::optional<std::int64_t> stop);
 

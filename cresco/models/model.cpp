@@ -1,15 +1,53 @@
 #include "cresco/models/model.h"
 
+#include "cresco/base/require.h"
+#include "cresco/families/family.h"
+#include "cresco/models/gpt2.h"
+#include "cresco/models/neox.h"
+#include "cresco/models/olmo2.h"
+
 #include <ATen/ATen.h>
 
 namespace cresco::models {
+namespace {
 
-Neox load_model(const trajectories::Snapshot& snapshot, at::ScalarType dtype, at::Device device) {
-  const families::NeoxConfig config = families::neox_from_json(snapshot.config(), snapshot.where());
+std::vector<tensor::NamedTensor> read_weights(const trajectories::Snapshot& snapshot,
+                                              const std::vector<families::TensorSpec>& specs,
+                                              at::ScalarType dtype, at::Device device) {
+  std::vector<std::string> missing;
+  for (const families::TensorSpec& spec : specs)
+    if (!snapshot.has(spec.name)) missing.push_back(spec.name);
+  require(missing.empty(),
+          "{}: {} of the {} tensors that config.json asks for are missing, the first is '{}'",
+          snapshot.where(), missing.size(), specs.size(), missing.empty() ? "" : missing.front());
   std::vector<tensor::NamedTensor> weights;
-  for (const families::TensorSpec& spec : families::neox_tensors(config))
-    weights.emplace_back(spec.name, snapshot.read(spec.name).to(device, dtype));
-  return Neox(config, std::move(weights));
+  for (const families::TensorSpec& spec : specs) {
+    const at::Tensor stored = snapshot.read(spec.name);
+    require(stored.sizes() == at::IntArrayRef(spec.shape),
+            "{}: tensor '{}' has shape {}, config.json asks for {}", snapshot.where(), spec.name,
+            formats::shape_text(stored.sizes().vec()), formats::shape_text(spec.shape));
+    require(at::isFloatingType(stored.scalar_type()),
+            "{}: tensor '{}' is of type {}, expected floating numbers", snapshot.where(), spec.name,
+            formats::name_of(tensor::dtype_of(stored)));
+    weights.emplace_back(spec.name, stored.to(device, dtype));
+  }
+  return weights;
+}
+
+}  // namespace
+
+std::unique_ptr<LanguageModel> load_model(const trajectories::Snapshot& snapshot,
+                                          at::ScalarType dtype, at::Device device) {
+  const Json& config = snapshot.config();
+  const std::string where = snapshot.where() + "/config.json";
+  const families::Family& family = families::family_of(config, where);
+  const std::string type = family.model_type();
+  auto weights = read_weights(snapshot, family.tensors(config, where), dtype, device);
+  if (type == "olmo2")
+    return std::make_unique<Olmo2>(families::olmo2_from_json(config, where), std::move(weights));
+  if (type == "gpt2")
+    return std::make_unique<Gpt2>(families::gpt2_from_json(config, where), std::move(weights));
+  return std::make_unique<Neox>(families::neox_from_json(config, where), std::move(weights));
 }
 
 }  // namespace cresco::models

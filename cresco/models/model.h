@@ -1,13 +1,17 @@
 // A snapshot's model, opened from its files.
 #pragma once
 
-#include "cresco/models/neox.h"
+#include "cresco/models/language_model.h"
 #include "cresco/trajectories/snapshot.h"
+
+#include <memory>
 
 namespace cresco::models {
 
-// The weights in `dtype`, on `device`. Error for a family that has no forward pass here.
-Neox load_model(const trajectories::Snapshot& snapshot, at::ScalarType dtype = at::kFloat,
-                at::Device device = at::kCPU);
+// The family that config.json names, its weights in `dtype`, on `device`. Error for a family that
+// is not known, and for tensors that are missing, of another shape or not of floating numbers.
+std::unique_ptr<LanguageModel> load_model(const trajectories::Snapshot& snapshot,
+                                          at::ScalarType dtype = at::kFloat,
+                                          at::Device device = at::kCPU);
 
 }  // namespace cresco::models

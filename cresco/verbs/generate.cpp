@@ -46,17 +46,16 @@ Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
   text::Encoder encoder(tokenizer);
   context.progress.begin("generate", static_cast<std::int64_t>(steps.size()), "snapshot");
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    const models::Neox model = models::load_model(trajectory.open(steps[i]), at::kFloat,
-                                                  tensor::parse_device(context.options.device));
+    const auto model = models::load_model(trajectory.open(steps[i]), at::kFloat,
+                                          tensor::parse_device(context.options.device));
     for (const std::string& prompt : config.prompt) {
       std::vector<std::int32_t> ids;
       encoder.encode(prompt, ids);
       for (const std::int32_t id : ids)
-        require(id < model.config().vocab_size,
-                "token id {} of the prompt, the model's vocab_size is {}", id,
-                model.config().vocab_size);
+        require(id < model->vocab_size(), "token id {} of the prompt, the model's vocab_size is {}",
+                id, model->vocab_size());
       auto made =
-          models::generate(model, ids, config.generate, context.seed(), tokenizer.end_of_text());
+          models::generate(*model, ids, config.generate, context.seed(), tokenizer.end_of_text());
       std::erase_if(made,
                     [&](std::int32_t id) { return id >= tokenizer.vocab_size(); });  // padding rows
       const std::string continuation = tokenizer.decode(made);

@@ -19,15 +19,14 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
   std::vector<std::int64_t> values = formats::npy_integers(array, config.ids);
   const at::Device device = tensor::parse_device(context.options.device);
   const trajectories::Snapshot snapshot = trajectories::open_snapshot(config.snapshot);
-  const models::Neox model = models::load_model(snapshot, at::kFloat, device);
-  const std::int64_t N = array.shape[0], T = array.shape[1], V = model.config().vocab_size;
+  const auto model = models::load_model(snapshot, at::kFloat, device);
+  const std::int64_t N = array.shape[0], T = array.shape[1], V = model->vocab_size();
   for (std::size_t i = 0; i < values.size(); ++i)
     require(values[i] >= 0 && values[i] < V,
             "{}: id {} at row {}, column {}, the model's vocab_size is {}", config.ids, values[i],
             i / static_cast<std::size_t>(T), i % static_cast<std::size_t>(T), V);
-  require(T <= model.config().max_position_embeddings,
-          "{}: {} positions, the model's context has {}", config.ids, T,
-          model.config().max_position_embeddings);
+  require(T <= model->max_context(), "{}: {} positions, the model's context has {}", config.ids, T,
+          model->max_context());
   const std::vector<std::int64_t> shape{N, T, V};
   if (context.options.dry_run)
     return {.text = fmt::format("would write logits of shape {}\n", formats::shape_text(shape))};
@@ -40,7 +39,7 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
   context.progress.begin("logits", N, "sequence");
   for (std::int64_t first = 0; first < N; first += config.batch) {
     const at::Tensor batch_NT = ids_NT.slice(0, first, first + config.batch).to(device);
-    const at::Tensor logits_NTV = model.logits(batch_NT).to(at::kCPU).contiguous();
+    const at::Tensor logits_NTV = model->logits(batch_NT).to(at::kCPU).contiguous();
     writer.write(tensor::view_of("", logits_NTV).bytes);
     context.progress.update(std::min(N, first + config.batch), "");
   }

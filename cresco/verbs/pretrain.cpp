@@ -71,11 +71,12 @@ std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe) {
   if (recipe.init.from.empty())
     return models::initialise(recipe.model.neox, recipe.init.name,
                               static_cast<std::uint64_t>(recipe.seed));
-  const models::Neox model = models::load_model(trajectories::open_snapshot(recipe.init.from));
-  require(families::neox_to_json(model.config(), "", {}) ==
-              families::neox_to_json(recipe.model.neox, "", {}),
-          "{}: its config is not the recipe's model", recipe.init.from);
-  return model.weights();
+  const trajectories::Snapshot snapshot = trajectories::open_snapshot(recipe.init.from);
+  const auto config = families::neox_from_json(snapshot.config(), snapshot.where());
+  require(
+      families::neox_to_json(config, "", {}) == families::neox_to_json(recipe.model.neox, "", {}),
+      "{}: its config is not the recipe's model", recipe.init.from);
+  return models::load_model(snapshot)->weights();
 }
 
 // A new run: everything that stands before the first step.
