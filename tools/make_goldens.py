@@ -1,20 +1,31 @@
 #!/usr/bin/env python3
 """Makes tests/goldens/: what PyTorch and transformers compute, in float64, for tiny random models.
 
-    python3 -m venv /tmp/goldens && /tmp/goldens/bin/pip install torch==2.11.0 transformers==5.23.0 safetensors
+    python3 -m venv /tmp/goldens && /tmp/goldens/bin/pip install torch==2.11.0 transformers==5.23.0 safetensors numpy
     /tmp/goldens/bin/python tools/make_goldens.py
+    /tmp/goldens/bin/python tools/make_goldens.py --folders DIR
 
-Each file holds the weights (float32), the ids, and in float64 the logits, the loss (metadata) and the
-gradient of the loss with respect to every parameter. The versions stand in the file's metadata.
+neox_parallel and neox_sequential hold the weights (float32), the ids, and the logits, the loss (metadata) and
+the gradient of the loss with respect to every parameter. gpt2, olmo2 and neox hold one set of weights and the
+logits of several cases (`logits/CASE`): other fields in config.json, or the weights rounded to bf16 or fp16
+first. The metadata's `cases` says which config.json and which type; the versions stand there too.
+
+With --folders, models are written instead as transformers and PyTorch write them, a folder each: safetensors,
+shards of both kinds and pytorch_model.bin, with ids.npy and logits.npy (float64) beside them. Those are not
+committed: tests/peer_models_test.py runs the program on them.
 """
+import argparse
 import json
 import pathlib
 
+import numpy
 import torch
 import transformers
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 GOLDENS = pathlib.Path(__file__).resolve().parent.parent / "tests" / "goldens"
+VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__}
 
 MODELS = {
     "neox_parallel": dict(
@@ -27,6 +38,58 @@ MODELS = {
         use_parallel_residual=False, tie_word_embeddings=True, attention_bias=False),
 }
 
+GPT2 = dict(model_type="gpt2", vocab_size=19, n_positions=12, n_embd=8, n_layer=2, n_head=2)
+OLMO2 = dict(model_type="olmo2", vocab_size=19, hidden_size=8, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, intermediate_size=12, max_position_embeddings=16, hidden_act="silu",
+             rms_norm_eps=1e-6, rope_theta=500000, rope_scaling=None, attention_bias=False,
+             tie_word_embeddings=False)
+NEOX = dict(model_type="gpt_neox", vocab_size=19, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=12, max_position_embeddings=16, hidden_act="gelu", tie_word_embeddings=False)
+OLD_ROPE = dict(rotary_pct=0.5, rotary_emb_base=50)
+
+# Per family: the config that has every tensor, and per case what is added to it and the stored type.
+CASES = {
+    "gpt2": (dict(GPT2, tie_word_embeddings=False), {
+        "plain": (GPT2, "fp32"),
+        "inverse_layer": (dict(GPT2, scale_attn_by_inverse_layer_idx=True), "fp32"),
+        "unscaled_upcast": (dict(GPT2, scale_attn_weights=False, reorder_and_upcast_attn=True), "fp32"),
+        "erf": (dict(GPT2, activation_function="gelu"), "fp32"),
+        "untied": (dict(GPT2, tie_word_embeddings=False), "fp32"),
+        "bf16": (GPT2, "bf16"),
+        "fp16": (GPT2, "fp16"),
+    }),
+    "olmo2": (OLMO2, {
+        "plain": (OLMO2, "fp32"),
+        "tied": (dict(OLMO2, tie_word_embeddings=True), "fp32"),
+        "newest": ({**{key: value for key, value in OLMO2.items() if not key.startswith("rope")},
+                    "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}, "fp32"),
+        "bf16": (OLMO2, "bf16"),
+        "fp16": (OLMO2, "fp16"),
+    }),
+    "neox": (dict(NEOX, **OLD_ROPE), {
+        "plain": (dict(NEOX, **OLD_ROPE), "fp32"),
+        "middle": (dict(NEOX, partial_rotary_factor=0.5, rope_theta=50.0, rope_scaling=None), "fp32"),
+        "newest": (dict(NEOX, rope_parameters={"rope_type": "default", "rope_theta": 50.0,
+                                               "partial_rotary_factor": 0.5}), "fp32"),
+        "defaults": (dict(NEOX, num_attention_heads=1, use_parallel_residual=False), "fp32"),
+        "bf16": (dict(NEOX, **OLD_ROPE), "bf16"),
+        "fp16": (dict(NEOX, **OLD_ROPE), "fp16"),
+    }),
+}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def save(name, tensors, metadata):
+    """Nothing is written when the file holds the same already: safetensors orders metadata at random."""
+    path = GOLDENS / f"{name}.safetensors"
+    metadata = {**VERSIONS, **metadata}
+    if path.exists():
+        with safe_open(path, "pt") as old:
+            if old.metadata() == metadata and set(old.keys()) == set(tensors) and all(
+                    torch.equal(old.get_tensor(key), tensor) for key, tensor in tensors.items()):
+                return
+    save_file(tensors, path, metadata=metadata)
+
 
 def build(settings):
     config = transformers.GPTNeoXConfig(**settings)
@@ -38,13 +101,18 @@ def build(settings):
     return transformers.GPTNeoXForCausalLM._from_config(config, attn_implementation="eager")
 
 
+def randomise(model):
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            # Larger than an initialisation, so that every nonlinearity and every bias is felt.
+            is_norm = name.endswith("weight") and ("norm" in name or "ln_" in name)
+            p.copy_(torch.randn(p.shape) * 0.3 + (1.0 if is_norm else 0.0))
+
+
 def make(name, settings):
     torch.manual_seed(0)
     model = build(settings)
-    with torch.no_grad():
-        for parameter_name, p in model.named_parameters():
-            # Larger than an initialisation, so that every nonlinearity and every bias is felt.
-            p.copy_(torch.randn(p.shape) * 0.3 + (1.0 if "norm.weight" in parameter_name else 0.0))
+    randomise(model)
     model = model.double()
     for module in model.modules():  # the table of angles is float32 otherwise
         if hasattr(module, "inv_freq"):
@@ -61,12 +129,105 @@ def make(name, settings):
         canonical = parameter_name.replace("lm_head.weight", "embed_out.weight")
         tensors["weight/" + canonical] = p.detach().float().contiguous()
         tensors["gradient/" + canonical] = p.grad.contiguous()
-    metadata = {"torch": torch.__version__, "transformers": transformers.__version__,
-                "loss": repr(loss.item()), "config": json.dumps({"model_type": "gpt_neox", **settings})}
-    GOLDENS.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, GOLDENS / f"{name}.safetensors", metadata=metadata)
+    save(name, tensors, {"loss": repr(loss.item()), "config": json.dumps({"model_type": "gpt_neox", **settings})})
     print(name, "loss", loss.item(), "dtype", logits.dtype)
 
 
-for name, settings in MODELS.items():
-    make(name, settings)
+def from_json(config):
+    """A model as transformers makes it of a config.json."""
+    fields = {key: value for key, value in config.items() if key != "model_type"}
+    made = transformers.AutoConfig.for_model(config["model_type"], **fields)
+    return transformers.AutoModelForCausalLM.from_config(made, attn_implementation="eager").eval()
+
+
+def logits_of(config, weights, dtype, ids):
+    # Another order of the same operations, which transformers refuses to do in float64.
+    model = from_json({key: value for key, value in config.items() if key != "reorder_and_upcast_attn"}).double()
+    rounded = {name: tensor.to(TYPES[dtype]).double() for name, tensor in weights.items()}
+    if config.get("tie_word_embeddings", config["model_type"] == "gpt2"):
+        del rounded["lm_head.weight"]
+    missing, unexpected = model.load_state_dict(rounded, strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+    with torch.no_grad():
+        return model(ids, use_cache=False).logits
+
+
+def make_cases(family):
+    torch.manual_seed(1)
+    whole, cases = CASES[family]
+    model = from_json(whole)
+    randomise(model)
+    weights = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+    ids = torch.randint(0, whole["vocab_size"], (2, 6))
+    head = "embed_out.weight" if family == "neox" else "lm_head.weight"
+    tensors = {"weight/" + name.replace("lm_head.weight", head): tensor for name, tensor in weights.items()}
+    tensors["ids"] = ids
+    for case, (config, dtype) in cases.items():
+        tensors["logits/" + case] = logits_of(config, weights, dtype, ids)
+        print(family, case, float(tensors["logits/" + case].norm()))
+    described = {case: {"config": config, "dtype": dtype} for case, (config, dtype) in cases.items()}
+    save(family, tensors, {"cases": json.dumps(described)})
+
+
+PEERS = {
+    "gpt2": dict(GPT2, n_embd=32, n_head=4, n_layer=3, vocab_size=211, n_positions=32),
+    "olmo2": dict(OLMO2, hidden_size=32, intermediate_size=48, num_hidden_layers=3, vocab_size=211),
+    "olmo2_tied": dict(OLMO2, hidden_size=32, num_key_value_heads=4, vocab_size=211, tie_word_embeddings=True),
+    "neox": dict(NEOX, hidden_size=32, num_attention_heads=4, num_hidden_layers=3, vocab_size=211,
+                 rotary_pct=0.25, rotary_emb_base=10000),
+}
+
+
+def write_folders(root):
+    for name, config in PEERS.items():
+        torch.manual_seed(2)
+        model = from_json(config)
+        randomise(model)
+        ids = torch.randint(0, config["vocab_size"], (2, 12))
+        for dtype in ("fp32", "bf16", "fp16"):
+            rounded = from_json(config)
+            rounded.load_state_dict(model.state_dict())
+            rounded = rounded.to(TYPES[dtype])
+            exact = from_json(config).double()
+            exact.load_state_dict({key: value.double() for key, value in rounded.state_dict().items()})
+            with torch.no_grad():
+                logits = exact(ids, use_cache=False).logits
+            for layout in ("safetensors", "safetensors_shards", "bin", "bin_shards"):
+                folder = root / f"{name}_{dtype}_{layout}"
+                folder.mkdir(parents=True, exist_ok=True)
+                if layout.startswith("safetensors"):
+                    rounded.save_pretrained(folder, max_shard_size="20KB" if layout.endswith("shards") else "5GB")
+                else:
+                    rounded.config.save_pretrained(folder)
+                    write_bin(folder, rounded.state_dict(), layout.endswith("shards"))
+                numpy.save(folder / "ids.npy", ids.numpy())
+                numpy.save(folder / "logits.npy", logits.numpy())
+                print(folder)
+
+
+def write_bin(folder, state, shards):
+    """As transformers wrote it before safetensors."""
+    if not shards:
+        torch.save(state, folder / "pytorch_model.bin")
+        return
+    names = list(state)
+    parts = [names[: len(names) // 2], names[len(names) // 2 :]]
+    files = [f"pytorch_model-{i + 1:05}-of-00002.bin" for i in range(2)]
+    for part, file in zip(parts, files):
+        torch.save({key: state[key].clone() for key in part}, folder / file)
+    index = {"metadata": {"total_size": sum(t.numel() * t.element_size() for t in state.values())},
+             "weight_map": {key: file for part, file in zip(parts, files) for key in part}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--folders", type=pathlib.Path, metavar="DIR", help="write folders of models there instead")
+arguments = parser.parse_args()
+if arguments.folders:
+    write_folders(arguments.folders)
+else:
+    GOLDENS.mkdir(parents=True, exist_ok=True)
+    for name, settings in MODELS.items():
+        make(name, settings)
+    for family in CASES:
+        make_cases(family)
