@@ -7,6 +7,7 @@
 #include "cresco/verbs/logits.h"
 #include "cresco/verbs/pretrain.h"
 #include "cresco/verbs/report.h"
+#include "cresco/verbs/score.h"
 #include "cresco/verbs/show.h"
 #include "cresco/verbs/spectra.h"
 #include "cresco/verbs/tokenize.h"
@@ -39,6 +40,8 @@ std::vector<Verb> verbs() {
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),
       verb("generate", "continuations of a prompt at several snapshots", {"trajectory"},
            verbs::run_generate),
+      verb("score", "how well every snapshot predicts a text: loss, perplexity, bits per byte",
+           {"trajectory"}, verbs::run_score),
       verb("spectra", "singular values of a matrix over training", {"input"}, verbs::run_spectra),
       verb("logits", "a snapshot's logits for given ids", {"snapshot"}, verbs::run_logits),
       verb("report", "folders of tables to one page", {"dirs"}, verbs::run_report),

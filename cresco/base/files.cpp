@@ -205,6 +205,58 @@ void AtomicFolder::commit(bool replace) {
   temporary_.clear();
 }
 
+OutputFile::OutputFile(const Path& path, bool keep) : path_(path) {
+  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (keep ? 0 : O_TRUNC), 0666);
+  require(descriptor_ >= 0, "{}: cannot be written: {}", path.string(), cause(errno));
+}
+
+OutputFile::~OutputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+void OutputFile::resize(std::int64_t num_bytes) {
+  struct stat status {};
+  require(::fstat(descriptor_, &status) == 0, "{}: {}", path_.string(), cause(errno));
+  if (status.st_size > num_bytes)
+    require(::ftruncate(descriptor_, num_bytes) == 0, "{}: cannot be cut: {}", path_.string(),
+            cause(errno));
+  if (num_bytes == 0) return;
+  // Room is taken now rather than found missing after hours.
+  const int error = ::posix_fallocate(descriptor_, 0, num_bytes);
+  require(error == 0, "{}: {} bytes cannot be reserved: {}", path_.string(), num_bytes,
+          cause(error));
+}
+
+void OutputFile::write_at(std::int64_t offset, Bytes bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(descriptor_, bytes.data(), bytes.size(), offset);
+    if (written < 0 && errno == EINTR) continue;
+    require(written >= 0, "{}: cannot be written: {}", path_.string(), cause(errno));
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+    offset += written;
+  }
+}
+
+void OutputFile::flush_to_disk() {
+  require(::fsync(descriptor_) == 0, "{}: cannot be flushed: {}", path_.string(), cause(errno));
+}
+
+void OutputFile::commit_as(const Path& path) {
+  flush_to_disk();
+  require(::close(std::exchange(descriptor_, -1)) == 0, "{}: cannot be closed: {}", path_.string(),
+          cause(errno));
+  rename_over(path_, path);
+}
+
 void remove_folder(const Path& path) {
   const Path temporary = temporary_beside(path);
   if (::rename(path.c_str(), temporary.c_str()) != 0) {

@@ -90,6 +90,26 @@ class AtomicFolder {
   Path path_, temporary_;
 };
 
+// A file that grows at any place of it, for results that a later process may go on with: it stands
+// under a name of its own until commit_as() puts it in place.
+class OutputFile {
+ public:
+  OutputFile() = default;
+  OutputFile(const Path& path, bool keep);  // `keep`: what stands in it stays
+  ~OutputFile();
+  OutputFile(OutputFile&& other) noexcept;
+  OutputFile& operator=(OutputFile&& other) noexcept;
+
+  void resize(std::int64_t num_bytes);  // Error when the disk has no room for that
+  void write_at(std::int64_t offset, Bytes bytes);
+  void flush_to_disk();
+  void commit_as(const Path& path);  // flushed, then renamed
+
+ private:
+  Path path_;
+  int descriptor_ = -1;
+};
+
 // Removes a folder so that a kill in the middle leaves no half of it: it is renamed to a temporary
 // first. A folder that is not there is no error.
 void remove_folder(const Path& path);

@@ -61,8 +61,9 @@ void InputFile::read(std::int64_t offset, std::span<std::byte> out) const {
 }
 
 std::string InputFile::read_text(std::int64_t offset, std::int64_t num_bytes) const {
-  require(num_bytes >= 0 && num_bytes <= size_, "{}: {} bytes at byte {} are wanted, the file has {}",
-          path_.string(), num_bytes, offset, size_);
+  require(num_bytes >= 0 && num_bytes <= size_,
+          "{}: {} bytes at byte {} are wanted, the file has {}", path_.string(), num_bytes, offset,
+          size_);
   std::string text(static_cast<std::size_t>(num_bytes), '\0');
   read(offset, std::as_writable_bytes(std::span(text)));
   return text;

@@ -23,13 +23,7 @@ inline void write_stack(const Path& path, const std::vector<at::Tensor>& matrice
   trajectories::StackInfo info{"toy/model", "W_U", std::move(steps)};
   while (info.steps.size() < matrices.size())
     info.steps.push_back(static_cast<std::int64_t>(info.steps.size()) * 100);
-  trajectories::StackWriter writer(path, info, formats::DType::F32, matrices[0].size(0),
-                                   matrices[0].size(1),
-                                   std::vector<std::string>(matrices.size(), "none"));
-  for (const std::int64_t step : writer.order())
-    for (std::size_t k = 0; k < matrices.size(); ++k)
-      if (info.steps[k] == step) writer.write(matrices[k]);
-  writer.commit();
+  trajectories::write_stack(path, info, matrices);
 }
 
 // Rows are sums of three of 16 Gaussian atoms, with loadings of random sign and size 0.5 to 1.5,

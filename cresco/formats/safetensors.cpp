@@ -52,9 +52,8 @@ StoredTensor read_entry(const std::string& name, const Json& entry,
   require(end - begin == static_cast<std::uint64_t>(*needed),
           "{}: has {} bytes, but shape {} of {} needs {}", what, end - begin,
           shape_text(tensor.shape), dtype, *needed);
-  require(end <= data_bytes,
-          "{}: ends at byte {} of the data, which has {}: an incomplete copy?", what, end,
-          data_bytes);
+  require(end <= data_bytes, "{}: ends at byte {} of the data, which has {}: an incomplete copy?",
+          what, end, data_bytes);
   require(entry.size() == 3, "{}: its entry holds more than dtype, shape and data_offsets", what);
   tensor.offset = data_begin + static_cast<std::int64_t>(begin);
   return tensor;
@@ -76,9 +75,8 @@ void require_dense(const std::vector<StoredTensor>& tensors, std::int64_t data_b
                    const InputFile& file) {
   std::int64_t end = data_begin;
   for (const StoredTensor& tensor : tensors) {
-    require(tensor.offset == end,
-            "{}: begins at byte {} of the data, the one before it ends at {}", tensor.where(),
-            tensor.offset - data_begin, end - data_begin);
+    require(tensor.offset == end, "{}: begins at byte {} of the data, the one before it ends at {}",
+            tensor.where(), tensor.offset - data_begin, end - data_begin);
     end += tensor.num_bytes();
   }
   require(end == file.size(),
@@ -121,32 +119,44 @@ SafetensorsFile::SafetensorsFile(std::shared_ptr<const InputFile> file) : file_(
   require_dense(tensors_, data_begin, *file_);
 }
 
-SafetensorsWriter::SafetensorsWriter(const Path& path, std::vector<TensorView> tensors,
-                                     const Metadata& metadata)
-    : file_(path), tensors_(std::move(tensors)) {
-  std::sort(tensors_.begin(), tensors_.end(), [](const TensorView& a, const TensorView& b) {
-    return std::pair(-bits_of(a.dtype), std::string_view(a.name)) <
-           std::pair(-bits_of(b.dtype), std::string_view(b.name));
-  });
+SafetensorsLayout lay_out_safetensors(std::vector<TensorView> tensors, const Metadata& metadata,
+                                      const std::string& where) {
+  SafetensorsLayout layout{.tensors = std::move(tensors)};
+  std::sort(layout.tensors.begin(), layout.tensors.end(),
+            [](const TensorView& a, const TensorView& b) {
+              return std::pair(-bits_of(a.dtype), std::string_view(a.name)) <
+                     std::pair(-bits_of(b.dtype), std::string_view(b.name));
+            });
   Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::int64_t begin = 0;
-  for (const TensorView& tensor : tensors_) {
+  for (const TensorView& tensor : layout.tensors) {
     const auto bytes = num_bytes(tensor.dtype, tensor.shape);
-    require(bytes.has_value(), "{}: tensor '{}' of shape {} is too large", path.string(),
-            tensor.name, shape_text(tensor.shape));
-    require(!header.contains(tensor.name), "{}: two tensors are named '{}'", path.string(),
-            tensor.name);
+    require(bytes.has_value(), "{}: tensor '{}' of shape {} is too large", where, tensor.name,
+            shape_text(tensor.shape));
+    require(!header.contains(tensor.name), "{}: two tensors are named '{}'", where, tensor.name);
     header[tensor.name] = {{"dtype", name_of(tensor.dtype)},
                            {"shape", tensor.shape},
                            {"data_offsets", {begin, begin + *bytes}}};
+    layout.offsets.push_back(begin);
     begin += *bytes;
   }
   std::string text = to_line(header);
   text.append((8 - text.size() % 8) % 8, ' ');
   const std::uint64_t size = text.size();
-  file_.write(std::as_bytes(std::span(&size, 1)));
-  file_.write(text);
+  layout.header = std::string(reinterpret_cast<const char*>(&size), 8) + text;
+  const auto data_begin = static_cast<std::int64_t>(layout.header.size());
+  for (std::int64_t& offset : layout.offsets) offset += data_begin;
+  layout.file_bytes = data_begin + begin;
+  return layout;
+}
+
+SafetensorsWriter::SafetensorsWriter(const Path& path, std::vector<TensorView> tensors,
+                                     const Metadata& metadata)
+    : file_(path) {
+  SafetensorsLayout layout = lay_out_safetensors(std::move(tensors), metadata, path.string());
+  tensors_ = std::move(layout.tensors);
+  file_.write(layout.header);
 }
 
 void SafetensorsWriter::write(Bytes bytes) {

@@ -46,8 +46,18 @@ class SafetensorsFile {
   std::vector<StoredTensor> tensors_;
 };
 
-// Tensors in order of alignment, then name; the header padded so that the bytes start at a multiple
-// of 8.
+// What a file of these tensors looks like: in order of alignment, then name; the header padded so
+// that the data starts at a multiple of 8.
+struct SafetensorsLayout {
+  std::vector<TensorView> tensors;    // in file order
+  std::string header;                 // the first bytes of the file
+  std::vector<std::int64_t> offsets;  // of each tensor, from the start of the file
+  std::int64_t file_bytes = 0;
+};
+// Error for two tensors of one name, or sizes that overflow.
+SafetensorsLayout lay_out_safetensors(std::vector<TensorView> tensors, const Metadata& metadata,
+                                      const std::string& where);
+
 void write_safetensors(const Path& path, std::vector<TensorView> tensors,
                        const Metadata& metadata = {});
 

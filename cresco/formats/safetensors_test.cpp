@@ -55,9 +55,7 @@ TEST(Safetensors, ReadsBackWhatItWrote) {
   EXPECT_THROW(file.tensor("c"), Error);
 }
 
-TEST(Safetensors, ReadsTheSmallestFile) {
-  EXPECT_EQ(error_of(file_of("{}      ", 0)), "no error");
-}
+TEST(Safetensors, ReadsTheSmallestFile) { EXPECT_EQ(error_of(file_of("{}      ", 0)), "no error"); }
 
 TEST(Safetensors, RefusesDamage) {
   const std::string good = R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})";

@@ -30,23 +30,31 @@ std::string StoredTensor::where() const {
 
 namespace {
 
-// Walks the elements in row-major order over the part of the file they span.
-void gather(const StoredTensor& t, std::span<std::byte> out) {
+// Gives the elements of a strided view in row-major order, piece by piece. The part of the file
+// that the view spans is in memory meanwhile.
+void gather(const StoredTensor& t, std::int64_t piece_bytes,
+            const std::function<void(Bytes)>& piece) {
   std::int64_t last = 0;
   for (std::size_t i = 0; i < t.shape.size(); ++i) last += (t.shape[i] - 1) * t.strides[i];
   const auto item = static_cast<std::size_t>(bits_of(t.dtype) / 8);
   std::vector<std::byte> span((static_cast<std::size_t>(last) + 1) * item);
   t.file->read(t.offset, span);
+  std::vector<std::byte> buffer;
   std::vector<std::int64_t> index(t.shape.size(), 0);
   std::int64_t at = 0;
-  for (std::size_t to = 0; to < out.size(); to += item) {
-    std::memcpy(&out[to], &span[static_cast<std::size_t>(at) * item], item);
-    for (std::size_t i = t.shape.size(); i-- > 0;) {
-      at += t.strides[i];
-      if (++index[i] < t.shape[i]) break;
-      at -= t.strides[i] * t.shape[i];
-      index[i] = 0;
+  for (std::int64_t left = t.num_bytes(); left > 0;) {
+    buffer.resize(static_cast<std::size_t>(std::min(piece_bytes, left)));
+    for (std::size_t to = 0; to < buffer.size(); to += item) {
+      std::memcpy(&buffer[to], &span[static_cast<std::size_t>(at) * item], item);
+      for (std::size_t i = t.shape.size(); i-- > 0;) {
+        at += t.strides[i];
+        if (++index[i] < t.shape[i]) break;
+        at -= t.strides[i] * t.shape[i];
+        index[i] = 0;
+      }
     }
+    piece(buffer);
+    left -= static_cast<std::int64_t>(buffer.size());
   }
 }
 
@@ -56,23 +64,17 @@ void read(const StoredTensor& tensor, std::span<std::byte> out) {
   require(static_cast<std::int64_t>(out.size()) == tensor.num_bytes(),
           "{}: has {} bytes, room was made for {}", tensor.where(), tensor.num_bytes(), out.size());
   if (out.empty()) return;
-  if (tensor.is_row_major())
-    tensor.file->read(tensor.offset, out);
-  else
-    gather(tensor, out);
+  if (tensor.is_row_major()) return tensor.file->read(tensor.offset, out);
+  gather(tensor, 1 << 20, [&](Bytes piece) {
+    std::copy(piece.begin(), piece.end(), out.begin());
+    out = out.subspan(piece.size());
+  });
 }
 
 void read_pieces(const StoredTensor& tensor, std::int64_t piece_bytes,
                  const std::function<void(Bytes)>& piece) {
   const std::int64_t total = tensor.num_bytes();
-  if (!tensor.is_row_major()) {
-    std::vector<std::byte> all(static_cast<std::size_t>(total));
-    read(tensor, all);
-    for (std::int64_t at = 0; at < total; at += piece_bytes)
-      piece(Bytes(all).subspan(static_cast<std::size_t>(at),
-                               static_cast<std::size_t>(std::min(piece_bytes, total - at))));
-    return;
-  }
+  if (!tensor.is_row_major()) return gather(tensor, piece_bytes, piece);
   std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(piece_bytes, total)));
   for (std::int64_t at = 0; at < total; at += piece_bytes) {
     const auto part =

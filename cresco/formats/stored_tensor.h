@@ -30,8 +30,8 @@ struct StoredTensor {
 // All elements, row-major and little-endian; out has num_bytes().
 void read(const StoredTensor& tensor, std::span<std::byte> out);
 
-// The same bytes in order, in pieces of at most `piece_bytes` (whole elements): memory stays at one
-// piece for row-major tensors; a strided view of it is gathered whole first.
+// The same bytes in order, in pieces of at most `piece_bytes`, a multiple of the element's size. A
+// strided view holds the part of the file that it spans in memory meanwhile, any other one piece.
 void read_pieces(const StoredTensor& tensor, std::int64_t piece_bytes,
                  const std::function<void(Bytes)>& piece);
 

@@ -6,6 +6,7 @@
 #include "cresco/formats/safetensors.h"
 #include "cresco/models/gpt2.h"
 #include "cresco/models/model.h"
+#include "cresco/trajectories/open_snapshot.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -57,7 +58,7 @@ TEST_P(FamilyGolden, LogitsAgreeInEveryCase) {
   for (const auto& [name, item] : goldens.cases.items()) {
     write_folder(folder.path() / name, item["config"],
                  goldens.weights(tensor::scalar_type_named(item["dtype"].get<std::string>())));
-    const trajectories::Snapshot snapshot(folder.path() / name, 0);
+    const trajectories::Snapshot snapshot = trajectories::open_snapshot(folder.path() / name);
     const at::Tensor golden = goldens.get("logits/" + name);
     // transformers makes angles and norms in float32 even for a float64 model: hence not 1e-12.
     for (const auto& [dtype, tolerance] :
@@ -75,7 +76,7 @@ TEST_P(FamilyGolden, ShowsItsActivations) {
   const TemporaryFolder folder;
   write_folder(folder.path() / "plain", goldens.cases["plain"]["config"],
                goldens.weights(at::kDouble));
-  const auto model = load_model(trajectories::Snapshot(folder.path() / "plain", 0), at::kDouble);
+  const auto model = load_model(trajectories::open_snapshot(folder.path() / "plain"), at::kDouble);
   std::map<std::string, at::Tensor> sum;
   at::Tensor residual, final_norm;
   const at::Tensor ids = goldens.get("ids");
@@ -100,7 +101,7 @@ TEST_P(FamilyGolden, SeesNothingOfTheFuture) {
   const TemporaryFolder folder;
   write_folder(folder.path() / "plain", goldens.cases["plain"]["config"],
                goldens.weights(at::kFloat));
-  const auto model = load_model(trajectories::Snapshot(folder.path() / "plain", 0));
+  const auto model = load_model(trajectories::open_snapshot(folder.path() / "plain"));
   const at::Tensor a = goldens.get("ids"), b = a.clone();
   b[0][5] = (b[0][5] + 1) % model->vocab_size();
   const at::Tensor before = model->logits(a), after = model->logits(b);
@@ -116,7 +117,7 @@ TEST_P(FamilyGolden, SaysWhatIsMissingOrDoesNotFit) {
                          const std::vector<tensor::NamedTensor>& weights) -> std::string {
     write_folder(folder.path() / name, json, weights);
     try {
-      load_model(trajectories::Snapshot(folder.path() / name, 0));
+      load_model(trajectories::open_snapshot(folder.path() / name));
     } catch (const Error& e) {
       return e.what();
     }

@@ -3,89 +3,104 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
-#include "cresco/families/neox.h"
 #include "cresco/tensor/bridge.h"
 
 #include <ATen/ATen.h>
 
-#include <set>
+#include <algorithm>
 
 namespace cresco::trajectories {
 namespace {
 
-// The weight files of a folder, in Hugging Face's order of search.
-std::vector<Path> weight_files(const Path& folder) {
-  const Path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
-  if (std::filesystem::exists(single)) return {single};
-  require(std::filesystem::exists(index), "{}: holds neither model.safetensors nor its index",
-          folder.string());
-  const Json json = read_json_file(index);
-  require(json.contains("weight_map") && json["weight_map"].is_object(), "{}: has no weight_map",
-          index.string());
-  std::set<std::string> names;
-  for (const auto& [tensor, file] : json["weight_map"].items()) {
-    require(file.is_string(), "{}: the file of '{}' is not a name", index.string(),
-            escape_for_terminal(tensor));
-    const std::string name = file.get<std::string>();
-    require(!name.empty() && name.find('/') == std::string::npos && name != "..",
-            "{}: '{}' leads out of the folder", index.string(), escape_for_terminal(name));
-    names.insert(name);
-  }
-  std::vector<Path> files;
-  for (const std::string& name : names) files.push_back(folder / name);
-  return files;
+using formats::StoredTensor;
+
+// A file of weights without a config: its tensors' names say whose they are.
+const families::Family* family_by_names(const std::vector<StoredTensor>& tensors) {
+  const std::pair<const char*, const char*> signs[] = {
+      {"attention.query_key_value.weight", "gpt_neox"},
+      {"post_feedforward_layernorm.weight", "olmo2"},
+      {"attn.c_attn.weight", "gpt2"}};
+  for (const auto& [sign, model_type] : signs)
+    for (const StoredTensor& tensor : tensors)
+      if (tensor.name.ends_with(sign)) return families::find_family({{"model_type", model_type}});
+  return nullptr;
 }
+
+// What the two embeddings are called in families that we know no more of.
+constexpr const char* kReadouts[] = {"lm_head.weight", "embed_out.weight"};
+constexpr const char* kInputEmbeddings[] = {"model.embed_tokens.weight", "gpt_neox.embed_in.weight",
+                                            "transformer.wte.weight", "wte.weight"};
 
 }  // namespace
 
-Snapshot::Snapshot(const Path& folder, std::int64_t step) : folder_(folder), step_(step) {
-  config_ = read_json_file(folder / "config.json");
-  for (const Path& file : weight_files(folder)) add_file(file);
-}
-
-void Snapshot::add_file(const Path& file) {
-  files_.push_back(std::make_unique<formats::SafetensorsFile>(file));
-  for (formats::StoredTensor view : files_.back()->tensors()) {
-    if (is_neox()) view.name = families::neox_canonical_name(view.name);
-    if (view.name.empty()) continue;  // a mask or a table of angles
-    require(index_.try_emplace(view.name, tensors_.size()).second,
-            "{}: tensor '{}' stands in two files", folder_.string(),
-            escape_for_terminal(view.name));
-    tensors_.push_back(std::move(view));
+Snapshot::Snapshot(SnapshotContents contents) : contents_(std::move(contents)) {
+  family_ = families::find_family(contents_.config);
+  if (!family_ && contents_.config.is_null()) family_ = family_by_names(contents_.tensors);
+  std::vector<StoredTensor> kept;
+  for (StoredTensor& tensor : contents_.tensors) {
+    if (family_) tensor.name = family_->canonical_name(tensor.name);
+    if (tensor.name.empty()) continue;
+    require(index_.try_emplace(tensor.name, kept.size()).second, "{}: holds tensor '{}' twice",
+            where(), escape_for_terminal(tensor.name));
+    kept.push_back(std::move(tensor));
   }
+  contents_.tensors = std::move(kept);
 }
 
-bool Snapshot::is_neox() const {
-  return config_.is_object() && config_.value("model_type", Json("gpt_neox")) == "gpt_neox";
-}
-
-std::vector<Path> Snapshot::files() const {
-  std::vector<Path> paths{folder_ / "config.json"};
-  for (const auto& file : files_) paths.push_back(file->path());
-  return paths;
-}
-
-bool Snapshot::has(const std::string& name) const { return index_.contains(name); }
-
-const formats::StoredTensor& Snapshot::tensor(const std::string& name) const {
+const StoredTensor& Snapshot::tensor(const std::string& name) const {
   const auto found = index_.find(name);
-  if (found != index_.end()) return tensors_[found->second];
-  std::vector<std::string> names;
-  for (const auto& view : tensors_) names.push_back(view.name);
-  fail("{}: has no tensor '{}'{}", folder_.string(), name, did_you_mean(name, names));
+  if (found != index_.end()) return contents_.tensors[found->second];
+  return formats::tensor_named(contents_.tensors, name, where());
 }
 
 at::Tensor Snapshot::read(const std::string& name) const { return tensor::to_tensor(tensor(name)); }
 
 std::string Snapshot::resolve(const std::string& matrix) const {
-  if (matrix != "W_U" && matrix != "W_E") {
-    if (has(matrix) || !is_neox()) return matrix;
-    const std::string canonical = families::neox_canonical_name(matrix);
+  if (has(matrix)) return matrix;
+  const bool is_readout = matrix == "W_U";
+  if (!is_readout && matrix != "W_E") {
+    const std::string canonical = family_ ? family_->canonical_name(matrix) : matrix;
     return has(canonical) ? canonical : matrix;
   }
-  const auto names =
-      families::neox_matrices(families::neox_from_json(config_, folder_.string() + "/config.json"));
-  return matrix == "W_U" ? names.readout : names.input_embedding;
+  if (family_ && !config().is_null())
+    for (const families::MatrixPart& part : matrices())
+      if (part.name == matrix) return part.tensor;
+  if (is_readout) {
+    for (const char* name : kReadouts)
+      if (has(name)) return name;
+    const bool is_tied = config().is_object() && config().value("tie_word_embeddings", false);
+    require(is_tied,
+            "{}: holds no readout: none of {}, and its config does not tie it to the input",
+            where(), fmt::join(kReadouts, ", "));
+  }
+  for (const char* name : kInputEmbeddings)
+    if (has(name)) return name;
+  fail("{}: holds no input embedding: none of {}", where(), fmt::join(kInputEmbeddings, ", "));
+}
+
+std::vector<families::MatrixPart> Snapshot::matrices() const {
+  if (!family_ || !config().is_object()) return {};
+  return family_->matrices(config(), where());
+}
+
+Json file_identity(const Path& file) {
+  return {file.string(), std::filesystem::file_size(file),
+          std::filesystem::last_write_time(file).time_since_epoch().count()};
+}
+
+Json Snapshot::identity() const {
+  Json files = Json::array();
+  for (const Path& file : contents_.files) files.push_back(file_identity(file));
+  return files;
+}
+
+void Snapshot::require_unchanged() const {
+  const InputFile* last = nullptr;
+  for (const StoredTensor& tensor : contents_.tensors)
+    if (tensor.file.get() != last) {
+      last = tensor.file.get();
+      last->require_unchanged();
+    }
 }
 
 void write_snapshot(const Path& folder, const Json& config,

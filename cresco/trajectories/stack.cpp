@@ -1,5 +1,6 @@
 #include "cresco/trajectories/stack.h"
 
+#include "cresco/base/hash.h"
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
@@ -15,23 +16,16 @@ namespace {
 
 std::string tensor_name(std::int64_t step) { return fmt::format("step_{}", step); }
 
-std::vector<formats::TensorView> layout(const std::vector<std::int64_t>& steps,
-                                        formats::DType dtype, std::int64_t rows,
-                                        std::int64_t width) {
-  std::vector<formats::TensorView> tensors;
-  for (const std::int64_t step : steps)
-    tensors.push_back({tensor_name(step), dtype, {rows, width}, {}});
-  return tensors;
-}
-
 formats::Metadata metadata_of(const StackInfo& info,
                               const std::vector<std::string>& source_hashes) {
-  return {{"format", "cresco-stack"},
-          {"version", std::to_string(kStackVersion)},
-          {"model", info.model},
-          {"matrix", info.matrix},
-          {"steps", fmt::format("{}", fmt::join(info.steps, ","))},
-          {"source_sha256", join(source_hashes, ",")}};
+  formats::Metadata metadata{{"format", kStackFormat},
+                             {"version", std::to_string(kStackVersion)},
+                             {"model", info.model},
+                             {"matrix", info.matrix},
+                             {"steps", fmt::format("{}", fmt::join(info.steps, ","))},
+                             {"source_sha256", join(source_hashes, ",")}};
+  if (!info.note.empty()) metadata["note"] = info.note;
+  return metadata;
 }
 
 }  // namespace
@@ -44,13 +38,14 @@ Stack::Stack(const Path& path) : file_(path) {
     require(found != metadata.end(), "{}: is not a stack: its metadata lacks '{}'", where, key);
     return found->second;
   };
-  require(get("format") == "cresco-stack", "{}: is not a stack: its format is '{}'", where,
+  require(get("format") == kStackFormat, "{}: is not a stack: its format is '{}'", where,
           escape_for_terminal(get("format")));
   require(parse_int(get("version"), where) == kStackVersion,
           "{}: stack version {}, this program reads {}", where, escape_for_terminal(get("version")),
           kStackVersion);
   info_.model = get("model");
   info_.matrix = get("matrix");
+  if (const auto note = metadata.find("note"); note != metadata.end()) info_.note = note->second;
   for (const std::string& step : split(get("steps"), ','))
     info_.steps.push_back(parse_int(step, where));
   require(!info_.steps.empty(), "{}: names no steps", where);
@@ -74,9 +69,13 @@ Stack::Stack(const Path& path) : file_(path) {
   }
 }
 
+const formats::StoredTensor& Stack::stored(std::int64_t k) const {
+  return file_.tensor(tensor_name(info_.steps.at(static_cast<std::size_t>(k))));
+}
+
 at::Tensor Stack::at(std::int64_t k) const {
   const std::int64_t step = info_.steps.at(static_cast<std::size_t>(k));
-  const at::Tensor matrix_VD = tensor::to_tensor(file_.tensor(tensor_name(step))).to(at::kFloat);
+  const at::Tensor matrix_VD = tensor::to_tensor(stored(k)).to(at::kFloat);
   const at::Tensor finite_V = matrix_VD.isfinite().all(1);
   if (!finite_V.all().item<bool>())
     fail("{}: step {}: row {} holds a number that is not finite", path().string(), step,
@@ -96,22 +95,103 @@ std::vector<std::int64_t> Stack::indices(const std::vector<std::int64_t>& steps)
 }
 
 StackWriter::StackWriter(const Path& path, const StackInfo& info, formats::DType dtype,
-                         std::int64_t rows, std::int64_t width,
-                         const std::vector<std::string>& source_hashes)
-    : writer_(path, layout(info.steps, dtype, rows, width), metadata_of(info, source_hashes)) {}
-
-std::vector<std::int64_t> StackWriter::order() const {
-  std::vector<std::int64_t> steps;
-  for (const auto& tensor : writer_.tensors())
-    steps.push_back(parse_int(std::string_view(tensor.name).substr(5), tensor.name));
-  return steps;
+                         std::int64_t rows, std::int64_t width, const Json& source)
+    : path_(path),
+      part_(path.string() + ".part"),
+      journal_(path.string() + ".part.json"),
+      info_(info),
+      dtype_(dtype),
+      rows_(rows),
+      width_(width),
+      source_({{"source", source},
+               {"model", info.model},
+               {"matrix", info.matrix},
+               {"steps", info.steps},
+               {"dtype", formats::name_of(dtype)},
+               {"shape", {rows, width}}}) {
+  const formats::SafetensorsLayout whole = layout();
+  for (std::size_t i = 0; i < whole.tensors.size(); ++i)
+    offset_of_[parse_int(std::string_view(whole.tensors[i].name).substr(5), "step")] =
+        whole.offsets[i];
+  std::error_code error;
+  if (std::filesystem::exists(journal_) &&
+      static_cast<std::int64_t>(std::filesystem::file_size(part_, error)) == whole.file_bytes) {
+    const Json journal = read_json_file(journal_);
+    const bool is_same = journal.contains("source") && journal["source"] == source_;
+    const Json done = is_same ? journal.value("done", Json::object()) : Json::object();
+    for (const auto& [step, hash] : done.items())
+      hashes_[parse_int(step, journal_.string())] = hash.get<std::string>();
+  }
+  // A journal must never speak of bytes that are gone.
+  if (hashes_.empty()) std::filesystem::remove(journal_);
+  file_ = OutputFile(part_, /*keep=*/!hashes_.empty());
+  file_.resize(whole.file_bytes);
 }
 
-void StackWriter::write(const at::Tensor& matrix_VD) {
+formats::SafetensorsLayout StackWriter::layout() const {
+  std::vector<formats::TensorView> tensors;
+  std::vector<std::string> hashes;
+  for (const std::int64_t step : info_.steps) {
+    tensors.push_back({tensor_name(step), dtype_, {rows_, width_}, {}});
+    const auto found = hashes_.find(step);
+    // Of the same length as a hash, so that the data does not move when the hashes are known.
+    hashes.push_back(found == hashes_.end() ? std::string(64, '0') : found->second);
+  }
+  return formats::lay_out_safetensors(std::move(tensors), metadata_of(info_, hashes),
+                                      path_.string());
+}
+
+void StackWriter::write_journal() const {
+  Json done = Json::object();
+  for (const auto& [step, hash] : hashes_) done[std::to_string(step)] = hash;
+  write_json_file(journal_, {{"source", source_}, {"done", done}});
+}
+
+void StackWriter::begin(std::int64_t step) {
+  require(offset_of_.contains(step), "{}: step {} is none of its steps {}", path_.string(), step,
+          list_steps(info_.steps));
+  step_ = step;
+  at_ = offset_of_.at(step);
+  end_ = at_ + *formats::num_bytes(dtype_, std::vector{rows_, width_});
+}
+
+void StackWriter::write(Bytes piece) {
+  require(static_cast<std::int64_t>(piece.size()) <= end_ - at_,
+          "{}: step {} was given {} bytes too many for shape {}", path_.string(), step_,
+          static_cast<std::int64_t>(piece.size()) - (end_ - at_),
+          formats::shape_text(std::vector{rows_, width_}));
+  file_.write_at(at_, piece);
+  at_ += static_cast<std::int64_t>(piece.size());
+}
+
+void StackWriter::end(const std::string& source_sha256) {
+  require(at_ == end_, "{}: step {} lacks {} bytes", path_.string(), step_, end_ - at_);
+  file_.flush_to_disk();
+  hashes_[step_] = source_sha256;
+  write_journal();
+}
+
+void StackWriter::write(std::int64_t step, const at::Tensor& matrix_VD) {
   const at::Tensor contiguous = matrix_VD.contiguous();
-  writer_.write(tensor::view_of("", contiguous).bytes);
+  const Bytes bytes = tensor::view_of("", contiguous).bytes;
+  begin(step);
+  write(bytes);
+  end(sha256_hex(bytes));
 }
 
-void StackWriter::commit() { writer_.commit(); }
+void StackWriter::commit() {
+  require(hashes_.size() == info_.steps.size(), "{}: {} of {} steps were written", path_.string(),
+          hashes_.size(), info_.steps.size());
+  file_.write_at(0, as_bytes(layout().header));
+  file_.commit_as(path_);
+  std::filesystem::remove(journal_);
+}
+
+void write_stack(const Path& path, const StackInfo& info, const std::vector<at::Tensor>& matrices) {
+  StackWriter writer(path, info, tensor::dtype_of(matrices[0]), matrices[0].size(0),
+                     matrices[0].size(1));
+  for (std::size_t k = 0; k < matrices.size(); ++k) writer.write(info.steps[k], matrices[k]);
+  writer.commit();
+}
 
 }  // namespace cresco::trajectories

@@ -2,6 +2,7 @@
 
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
+#include "cresco/tensor/bridge.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -13,13 +14,7 @@ namespace {
 
 void write_stack(const Path& path, const std::vector<std::int64_t>& steps,
                  const at::Tensor& x_KVD) {
-  StackWriter writer(path, {"model", "W_U", steps}, formats::DType::F32, x_KVD.size(1),
-                     x_KVD.size(2), {});
-  for (const std::int64_t step : writer.order()) {
-    const auto k = std::find(steps.begin(), steps.end(), step) - steps.begin();
-    writer.write(x_KVD[k]);
-  }
-  writer.commit();
+  trajectories::write_stack(path, {"model", "W_U", steps, ""}, x_KVD.unbind(0));
 }
 
 TEST(Stack, ReadsBackWhatWasWritten) {
@@ -33,6 +28,46 @@ TEST(Stack, ReadsBackWhatWasWritten) {
   for (std::int64_t k = 0; k < 4; ++k) EXPECT_TRUE(at::equal(stack.at(k), x_KVD[k]));
   EXPECT_EQ(stack.indices({200, 0}), (std::vector<std::int64_t>{3, 0}));
   EXPECT_THROW(stack.indices({11}), Error);
+}
+
+// A writer that goes away after some steps is as one that was killed: the next one goes on, and the
+// file comes out the same. What was made from something else is not gone on with.
+TEST(StackWriter, GoesOnWhereAKilledOneStopped) {
+  const TemporaryFolder folder;
+  const std::vector<std::int64_t> steps{0, 9, 10};
+  const at::Tensor x_KVD = at::arange(3 * 5 * 3).to(at::kFloat).reshape({3, 5, 3});
+  write_stack(folder / "whole", steps, x_KVD);
+  const auto writer = [&](const char* source) {
+    return StackWriter(folder / "s", {"model", "W_U", steps, ""}, formats::DType::F32, 5, 3,
+                       source);
+  };
+  {
+    StackWriter killed = writer("a");
+    killed.write(10, x_KVD[2]);
+    killed.begin(0);
+    killed.write(tensor::view_of("", x_KVD[0].contiguous()).bytes.first(8));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder / "s"));
+  {
+    StackWriter next = writer("a");
+    EXPECT_TRUE(next.has(10));
+    EXPECT_FALSE(next.has(0));
+    EXPECT_THROW(next.commit(), Error);
+    next.write(0, x_KVD[0]);
+  }
+  EXPECT_FALSE(writer("b").has(10));
+  {
+    StackWriter last = writer("a");  // "b" began anew
+    EXPECT_FALSE(last.has(10));
+    for (std::size_t k = 0; k < 3; ++k) last.write(steps[k], x_KVD[static_cast<std::int64_t>(k)]);
+    last.begin(0);
+    EXPECT_THROW(last.write(tensor::view_of("", x_KVD).bytes), Error);  // too many
+    EXPECT_THROW(last.end("none"), Error);                              // too few
+    last.commit();
+  }
+  EXPECT_EQ(read_file(folder / "s"), read_file(folder / "whole"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "s.part"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "s.part.json"));
 }
 
 TEST(Stack, NamesTheRowThatIsNotFinite) {

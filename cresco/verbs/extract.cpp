@@ -1,35 +1,75 @@
 #include "cresco/verbs/extract.h"
 
+#include "cresco/base/interrupt.h"
 #include "cresco/base/strings.h"
 #include "cresco/corpora/tokenize.h"
 #include "cresco/formats/dtype.h"
-#include "cresco/trajectories/steps.h"
+
+#include <algorithm>
 
 namespace cresco::verbs {
+namespace {
+
+using trajectories::Extracted;
+using trajectories::ExtractedMatrix;
+
+std::string as_text(const Extracted& made, const char* verb) {
+  std::string text;
+  for (const ExtractedMatrix& matrix : made.matrices)
+    text += fmt::format("{}{}: {} of shape {} at {} steps: {}\n", verb, matrix.out.string(),
+                        matrix.matrix, formats::shape_text(matrix.shape), made.steps.size(),
+                        list_steps(made.steps));
+  return text;
+}
+
+// A stack that stands there already is in the way, unless it is to be replaced.
+void make_outputs(const Extracted& plan, const CommonOptions& options) {
+  for (const ExtractedMatrix& matrix : plan.matrices) {
+    make_output_file(matrix.out, options.overwrite);
+    if (!options.overwrite) continue;
+    for (const char* suffix : {".part", ".part.json"})
+      std::filesystem::remove(matrix.out.string() + suffix);
+  }
+}
+
+}  // namespace
 
 Outcome run_extract(const ExtractVerbConfig& config, VerbContext& context) {
   const trajectories::Trajectory trajectory(config.trajectory);
   const Path out = context.options.out;
-  if (context.options.dry_run) {
-    const auto steps = trajectories::choose_steps(config.extract.steps, trajectory.steps(),
-                                                  trajectory.path().string());
-    return {.text = fmt::format("would read {} at steps {} of a trajectory of layout {}\n",
-                                config.extract.matrix, list_steps(steps), trajectory.layout())};
+  require_usage(!out.empty() || context.options.dry_run,
+                "--out is needed: the stack to write, or the folder of a pattern's stacks");
+  const Extracted plan = trajectories::plan_extract(trajectory, config.extract, out);
+  if (context.options.dry_run)
+    return {.text = fmt::format("a trajectory of layout {}\n{}", trajectory.layout(),
+                                as_text(plan, "would write "))};
+  make_outputs(plan, context.options);
+  for (const std::string& note : trajectory.notes()) context.progress.note(note);
+  watch_for_interrupts();
+  const Extracted made = trajectories::extract(trajectory, config.extract, out, context.progress,
+                                               context.resume_command());
+  const Path folder = made.matrices[0].out.parent_path();
+  if (trajectory.tokenizer())
+    corpora::put_tokenizer(*trajectory.tokenizer(), folder / "tokenizer.json");
+  for (const ExtractedMatrix& matrix : made.matrices) {
+    artifacts::Manifest manifest = manifest_of("extract", config, context);
+    manifest.facts = {{"layout", trajectory.layout()},
+                      {"source_sha256", matrix.sha256}};  // of the matrix at each step
+    artifacts::write_manifest(matrix.out, manifest);
   }
-  make_output_file(out, context.options.overwrite);
-  if (const auto tokenizer = trajectory.tokenizer())
-    corpora::put_tokenizer(*tokenizer, out.parent_path() / "tokenizer.json");
-  const trajectories::Extracted made = trajectories::extract(trajectory, config.extract, out);
-  artifacts::Manifest manifest = manifest_of("extract", config, context);
-  manifest.facts = {{"source_sha256", made.sha256}};  // of the matrix at each step
-  artifacts::write_manifest(out, manifest);
-  return {.summary = {{"matrix", config.extract.matrix},
-                      {"steps", made.steps},
-                      {"shape", made.shape},
-                      {"out", out.string()}},
-          .text = fmt::format("{}: {} of shape {} at {} steps: {}\n", out.string(),
-                              config.extract.matrix, formats::shape_text(made.shape),
-                              made.steps.size(), list_steps(made.steps))};
+  const ExtractedMatrix& first = made.matrices[0];
+  Outcome outcome{.summary = {{"matrix", config.extract.matrix},
+                              {"steps", made.steps},
+                              {"shape", first.shape},
+                              {"out", out.string()}},
+                  .text = as_text(made, "")};
+  if (made.matrices.size() > 1 || first.out != out) {
+    Json& list = outcome.summary["matrices"] = Json::array();
+    for (const ExtractedMatrix& matrix : made.matrices)
+      list.push_back(
+          {{"matrix", matrix.matrix}, {"shape", matrix.shape}, {"out", matrix.out.string()}});
+  }
+  return outcome;
 }
 
 }  // namespace cresco::verbs

@@ -1,7 +1,7 @@
 // cresco extract TRAJ --matrix W_U --steps all --out STACK.safetensors
 #pragma once
 
-#include "cresco/trajectories/trajectory.h"
+#include "cresco/trajectories/extract.h"
 #include "cresco/verbs/verb.h"
 
 namespace cresco::verbs {
@@ -11,7 +11,8 @@ struct ExtractVerbConfig {
   trajectories::ExtractConfig extract;
 
   void fields(FieldVisitor& v) {
-    v.field("trajectory", trajectory, "a run, or a folder of step<N>/ folders");
+    v.field("trajectory", trajectory,
+            "a run, step<N>/ folders, a hub cache, ... (docs/formats/trajectories.md)");
     extract.fields(v);
   }
 };

@@ -14,7 +14,9 @@
 #include "cresco/trajectories/trajectory.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
 
 namespace cresco::verbs {
 namespace {
@@ -71,14 +73,40 @@ Json show_snapshot(const Path& path) {
           {"tensors", tensors_json(snapshot.tensors())}};
 }
 
+// "F16", or "F16 and U8" where a snapshot holds several.
+std::string dtypes_of(const trajectories::Snapshot& snapshot) {
+  std::set<std::string_view> names;
+  for (const auto& tensor : snapshot.tensors()) names.insert(formats::name_of(tensor.dtype));
+  return fmt::format("{}", fmt::join(names, " and "));
+}
+
+std::int64_t last_of(const std::map<std::string, std::vector<std::int64_t>>& steps_of) {
+  std::int64_t last = 0;
+  for (const auto& [name, steps] : steps_of) last = std::max(last, steps.back());
+  return last;
+}
+
 Json show_trajectory(const Path& path) {
   const trajectories::Trajectory trajectory(path);
   Json out{{"kind", trajectory.layout() == "run" ? "run" : "trajectory"},
            {"layout", trajectory.layout()},
            {"model", trajectory.model()},
            {"steps", trajectory.steps()}};
-  const trajectories::Snapshot last = trajectory.open(trajectory.steps().back());
-  out["config"] = last.config();
+  // From headers alone: which steps are stored in which type, and what cannot be opened.
+  std::map<std::string, std::vector<std::int64_t>> dtypes;
+  for (const std::int64_t step : trajectory.steps()) {
+    try {
+      dtypes[dtypes_of(trajectory.open(step))].push_back(step);
+    } catch (const Error& e) {
+      out["unreadable"].push_back({{"step", step}, {"error", e.what()}});
+    }
+  }
+  require(!dtypes.empty(), "{}: none of its {} snapshots can be opened: {}", path.string(),
+          trajectory.steps().size(), out["unreadable"][0]["error"].get<std::string>());
+  for (const auto& [name, steps] : dtypes) out["dtypes"][name] = steps;
+  if (!trajectory.notes().empty()) out["notes"] = trajectory.notes();
+  const trajectories::Snapshot last = trajectory.open(last_of(dtypes));
+  if (!last.config().is_null()) out["config"] = last.config();
   if (trajectory.layout() == "run") out["complete"] = std::filesystem::exists(path / "COMPLETE");
   out["tensors"] = tensors_json(last.tensors());
   return out;
@@ -106,7 +134,7 @@ Json show_tables(const Path& path) {
 Json show_tensors(const Path& path) {
   const formats::SafetensorsFile file(path);
   const auto format = file.metadata().find("format");
-  if (format != file.metadata().end() && format->second == "cresco-stack") {
+  if (format != file.metadata().end() && format->second == trajectories::kStackFormat) {
     const trajectories::Stack stack(path);
     return {{"kind", "stack"},
             {"layout", "stack"},

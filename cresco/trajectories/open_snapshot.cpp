@@ -1,0 +1,168 @@
+#include "cresco/trajectories/open_snapshot.h"
+
+#include "cresco/base/json.h"
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+#include "cresco/formats/safetensors.h"
+#include "cresco/trajectories/layouts.h"
+#include "cresco/trajectories/stack.h"
+
+#include <algorithm>
+#include <set>
+
+namespace cresco::trajectories {
+namespace {
+
+namespace fs = std::filesystem;
+using formats::StoredTensor;
+
+bool is_within(const Path& path, const Path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first ==
+         folder.end();
+}
+
+bool is_in_hub_cache(const Path& path) {
+  return std::any_of(path.begin(), path.end(),
+                     [](const Path& part) { return part.string().starts_with("models--"); });
+}
+
+// The shards that an index names.
+std::set<std::string> shard_names(const Path& index) {
+  const Json json = read_json_file(index);
+  require(json.contains("weight_map") && json["weight_map"].is_object(), "{}: has no weight_map",
+          index.string());
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : json["weight_map"].items()) {
+    require(file.is_string(), "{}: the file of '{}' is not a name", index.string(),
+            escape_for_terminal(tensor));
+    const std::string name = file.get<std::string>();
+    require(!name.empty() && name.find('/') == std::string::npos && name != "..",
+            "{}: '{}' leads out of the folder", index.string(), escape_for_terminal(name));
+    names.insert(name);
+  }
+  return names;
+}
+
+// The weight files of a folder, in Hugging Face's order of search.
+std::vector<Path> weight_files(const Path& folder) {
+  for (const char* stem : {"model.safetensors", "pytorch_model.bin"}) {
+    if (fs::exists(folder / stem)) return {folder / stem};
+    const Path index = folder / (std::string(stem) + ".index.json");
+    if (!fs::exists(index)) continue;
+    std::vector<Path> files;
+    for (const std::string& name : shard_names(index)) files.push_back(folder / name);
+    return files;
+  }
+  fail("{}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards",
+       folder.string());
+}
+
+// What one file of weights holds.
+struct Container {
+  std::vector<StoredTensor> tensors;
+  Json config;             // what the container itself says of the model
+  std::int64_t step = -1;  // and of the training
+  std::vector<std::string> foreign_objects;
+};
+
+Container open_container(const Path& file) {
+  Container found;
+  found.tensors = formats::SafetensorsFile(file).tensors();
+  return found;
+}
+
+// Adds a file's tensors to the snapshot's, whatever container it is.
+void add_weights(const Path& file, const Path& root, SnapshotContents& contents) {
+  contents.files.push_back(file);
+  Container found = open_container(follow_link(file, root));
+  if (contents.config.is_null()) contents.config = std::move(found.config);
+  if (contents.step < 0) contents.step = found.step;
+  for (StoredTensor& tensor : found.tensors) contents.tensors.push_back(std::move(tensor));
+  for (std::string& name : found.foreign_objects)
+    contents.foreign_objects.push_back(std::move(name));
+}
+
+// W_U or W_E, by the name in a matrix file, or for a bare tensor by the file's name.
+std::string matrix_name(const std::string& tensor, const Path& file) {
+  if (tensor == "W_U" || tensor == "w_u") return "W_U";
+  if (tensor == "W_E" || tensor == "w_e") return "W_E";
+  if (tensor.empty()) return file.string().ends_with("_we.pt") ? "W_E" : "W_U";
+  return tensor;
+}
+
+// The step of a folder named after one.
+std::optional<std::int64_t> step_of_name(const Path& path) {
+  const Path normal = path.lexically_normal();
+  const Path name = normal.filename().empty() ? normal.parent_path().filename() : normal.filename();
+  const auto revision = parse_revision(name.string());
+  return revision ? std::optional(revision->step) : std::nullopt;
+}
+
+// Of a file in such a folder; negative when the container should say it.
+std::int64_t step_of_file(const Path& file) {
+  return step_of_name(file.parent_path()).value_or(-1);
+}
+
+}  // namespace
+
+Path follow_link(const Path& file, const Path& root) {
+  std::error_code error;
+  const Path target = fs::canonical(file, error);
+  require(!error, "{}: {}", file.string(),
+          fs::is_symlink(file) ? "is a link to a file that is not there" : error.message());
+  if (is_within(target, fs::canonical(fs::is_directory(root) ? root : root.parent_path())) ||
+      is_in_hub_cache(target))
+    return target;
+  fail("{}: is a link that leads out of {}, to {}: open that folder itself, or copy the file",
+       file.string(), root.string(), target.string());
+}
+
+bool is_model_folder(const Path& folder) { return fs::is_regular_file(folder / "config.json"); }
+
+Snapshot open_model_folder(const Path& folder, std::int64_t step, const Path& root) {
+  const Path config = folder / "config.json";
+  SnapshotContents contents{.step = step, .place = folder};
+  contents.config = read_json_file(follow_link(config, root));
+  contents.files.push_back(config);
+  for (const Path& file : weight_files(folder)) add_weights(file, root, contents);
+  return Snapshot(std::move(contents));
+}
+
+Snapshot open_weights_file(const Path& file, std::int64_t step, const Path& root) {
+  SnapshotContents contents{.step = step, .place = file};
+  if (const Path config = file.parent_path() / "config.json"; fs::exists(config)) {
+    contents.config = read_json_file(follow_link(config, root));
+    contents.files.push_back(config);
+  }
+  add_weights(file, root, contents);
+  contents.step = std::max<std::int64_t>(contents.step, 0);
+  return Snapshot(std::move(contents));
+}
+
+Snapshot open_matrix_files(const std::vector<Path>& files, std::int64_t step, const Path& root) {
+  SnapshotContents contents{.step = step, .place = files.front()};
+  for (const Path& file : files) {
+    const std::size_t first = contents.tensors.size();
+    add_weights(file, fs::is_directory(root) ? root : root.parent_path(), contents);
+    for (std::size_t i = first; i < contents.tensors.size(); ++i)
+      contents.tensors[i].name = matrix_name(contents.tensors[i].name, file);
+  }
+  return Snapshot(std::move(contents));
+}
+
+Snapshot open_stack_step(const Path& file, std::int64_t step) {
+  const Stack stack(file);
+  StoredTensor matrix = stack.stored(stack.indices({step})[0]);
+  matrix.name = stack.info().matrix;
+  return Snapshot({.step = step, .place = file, .files = {file}, .tensors = {std::move(matrix)}});
+}
+
+Snapshot open_snapshot(const Path& path) {
+  if (!fs::is_directory(path)) return open_weights_file(path, step_of_file(path), path);
+  const std::int64_t step = step_of_name(path).value_or(0);
+  if (const auto cached = cached_snapshot(path, "main"))
+    return open_model_folder(*cached, step, path);
+  return open_model_folder(path, step, path);
+}
+
+}  // namespace cresco::trajectories
