@@ -45,8 +45,68 @@ def read_npy(path):
     return header["shape"], array.array(code, data[10 + size :])
 
 
-class Parity(unittest.TestCase):
-    setUp = ProgramTest.setUp
+def rounded(raw, dtype):
+    """float32 bytes as `dtype` stores them, rounded to the nearest, ties to even."""
+    values = array.array("f", raw)
+    if dtype == "F32":
+        return raw
+    if dtype == "F16":
+        return struct.pack(f"<{len(values)}e", *values)
+    bits = array.array("I", raw)
+    return array.array("H", [(b + 0x7FFF + (b >> 16 & 1)) >> 16 for b in bits]).tobytes()
+
+
+def relative_error(ours, golden):
+    return math.sqrt(sum((a - b) ** 2 for a, b in zip(ours, golden, strict=True)) / sum(b * b for b in golden))
+
+
+def write_model(folder, config, tensors, dtype, prefix=""):
+    """A snapshot as transformers stores it, of the tensors `weight/NAME`; `prefix` is left out of the names."""
+    folder.mkdir(parents=True)
+    weights = {key.removeprefix("weight/").removeprefix(prefix): (dtype, shape, rounded(raw, dtype))
+               for key, (_, shape, raw) in tensors.items() if key.startswith("weight/")}
+    write_safetensors(folder / "model.safetensors", weights)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+class Parity(ProgramTest):
+    def logits(self, model, shape, ids):
+        write_npy(self.folder / "ids.npy", shape, ids)
+        run("logits", model, "--ids", self.folder / "ids.npy", "--out", self.folder / "logits.npy", "--overwrite")
+        return read_npy(self.folder / "logits.npy")
+
+    def test_every_family_computes_what_transformers_does(self):
+        prefixes = {"gpt2": "transformer.", "olmo2": "model.", "neox": "gpt_neox."}
+        for family, prefix in prefixes.items():
+            metadata, tensors = read_safetensors(ROOT / "tests" / "goldens" / f"{family}.safetensors")
+            for case, made in json.loads(metadata["cases"]).items():
+                with self.subTest(family=family, case=case):
+                    model = self.folder / f"{family}_{case}"
+                    dtype = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}[made["dtype"]]
+                    write_model(model, made["config"], tensors, dtype, prefix if case == "plain" else "")
+                    shape, ours = self.logits(model, tensors["ids"][1], array.array("q", tensors["ids"][2]))
+                    self.assertEqual(list(shape), tensors[f"logits/{case}"][1])
+                    golden = array.array("d", tensors[f"logits/{case}"][2])
+                    self.assertLessEqual(relative_error(ours, golden), 1e-5)
+
+    def test_every_family_continues_a_prompt(self):
+        vocabulary = 19
+        for family in ("gpt2", "olmo2", "neox"):
+            with self.subTest(family=family):
+                metadata, tensors = read_safetensors(ROOT / "tests" / "goldens" / f"{family}.safetensors")
+                config = json.loads(metadata["cases"])["plain"]["config"]
+                write_model(self.folder / family / "step3", config, tensors, "F32")
+                made = run_json("generate", self.folder / family, "--prompt", '%#"', "--max-new-tokens", 6,
+                                "--tokenizer", self.tokenizer)["continuations"][0]
+                self.assertEqual(made["step"], 3)
+                self.assertTrue(made["continuation"])
+                text = made["prompt"] + made["continuation"]
+                ids = run_json("tokenizer", "encode", "--tokenizer", self.tokenizer, "-", input=text.encode())["ids"]
+                shape, logits = self.logits(self.folder / family / "step3", (1, len(ids)), ids)
+                self.assertEqual(tuple(shape), (1, len(ids), vocabulary))
+                for at in range(2, len(ids) - 1):
+                    row = logits[at * vocabulary : (at + 1) * vocabulary]
+                    self.assertEqual(ids[at + 1], row.index(max(row)))
 
     def test_logits_are_those_of_transformers(self):
         for name in ("neox_parallel", "neox_sequential"):
@@ -65,10 +125,8 @@ class Parity(unittest.TestCase):
             out = self.folder / f"{name}.npy"
             run("logits", model, "--ids", self.folder / "ids.npy", "--out", out)
             shape, logits = read_npy(out)
-            golden = array.array("d", tensors["logits"][2])
             self.assertEqual(list(shape), tensors["logits"][1])
-            error = math.sqrt(sum((a - b) ** 2 for a, b in zip(logits, golden)))
-            self.assertLessEqual(error / math.sqrt(sum(b * b for b in golden)), 1e-5)
+            self.assertLessEqual(relative_error(logits, array.array("d", tensors["logits"][2])), 1e-5)
 
 
 class Tokens(ProgramTest):
