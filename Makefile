@@ -3,6 +3,7 @@
 #   make          the program, at build/cresco
 #   make demo     text to demo/report.html, in some minutes
 #   make test     everything that can be checked; ends with CTest's summary
+#   make test-peers  models as transformers writes them, against what it computes (fetches PyTorch)
 #   make bench    the benchmarks
 #   make asan     the folders without LibTorch under AddressSanitizer and UBSan
 #   make fuzz     the fuzz targets, FUZZ_SECONDS each
@@ -15,7 +16,7 @@ FUZZ_SECONDS ?= 60
 # Small tensors on a busy machine: threads that wait should sleep, not spin.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: all setup demo test bench asan fuzz format clean
+.PHONY: all setup demo test test-peers bench asan fuzz format clean
 all:
 	@tools/setup build
 	@cmake --preset cpu -DCRESCO_TESTS=OFF >/dev/null
@@ -36,6 +37,15 @@ test:
 	tools/timed_build build $(JOBS)
 	ctest --test-dir build --output-on-failure --parallel $(JOBS) --no-tests=error
 	@tools/show_skipped build
+
+# Not part of `make test`, which needs no PyTorch for Python.
+PEERS ?= .deps/transformers
+test-peers: all
+	@test -x $(PEERS)/bin/python || { python3 -m venv $(PEERS) && \
+	  $(PEERS)/bin/pip install -q torch==2.11.0 transformers==5.23.0 safetensors numpy; }
+	rm -rf build/peer_models
+	$(PEERS)/bin/python tools/make_goldens.py --folders build/peer_models
+	cd tests && CRESCO=../build/cresco CRESCO_PEER_MODELS=../build/peer_models python3 -m unittest -v peer_models_test
 
 bench:
 	@tools/setup test

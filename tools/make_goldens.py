@@ -25,6 +25,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 GOLDENS = pathlib.Path(__file__).resolve().parent.parent / "tests" / "goldens"
+transformers.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
 VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__}
 
 MODELS = {
