@@ -96,6 +96,13 @@ std::vector<TensorView> llmc_tensors(const LlmcHeader& h) {
   return tensors;
 }
 
+bool looks_like_llmc(const InputFile& file) {
+  std::array<std::int32_t, 2> start{};
+  if (file.size() < kHeaderBytes) return false;
+  file.read(0, std::as_writable_bytes(std::span(start)));
+  return start[0] == kMagic && start[1] > 0;  // 0: the length of a safetensors header
+}
+
 LlmcFile::LlmcFile(const Path& path) : LlmcFile(std::make_shared<InputFile>(path)) {}
 
 LlmcFile::LlmcFile(std::shared_ptr<const InputFile> file)

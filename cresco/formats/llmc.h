@@ -41,6 +41,9 @@ class LlmcFile {
   std::vector<StoredTensor> tensors_;
 };
 
+// Whether the file begins with the number that llm.c's model files do.
+bool looks_like_llmc(const InputFile& file);
+
 // Names, types and shapes in the file's own order: by kind, then by layer.
 std::vector<TensorView> llmc_tensors(const LlmcHeader& header);
 

@@ -3,7 +3,10 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/families/gpt2.h"
+#include "cresco/formats/llmc.h"
 #include "cresco/formats/safetensors.h"
+#include "cresco/formats/torch_file.h"
 #include "cresco/trajectories/layouts.h"
 #include "cresco/trajectories/stack.h"
 
@@ -65,10 +68,59 @@ struct Container {
   std::vector<std::string> foreign_objects;
 };
 
-Container open_container(const Path& file) {
-  Container found;
-  found.tensors = formats::SafetensorsFile(file).tensors();
+// Numbers, words and flags of a pickled dictionary; what else it holds is left out.
+Json scalars_of(const formats::PickleValue& dictionary) {
+  using Kind = formats::PickleValue::Kind;
+  Json out = Json::object();
+  for (const auto& [key, value] : dictionary.entries) {
+    if (key->kind != Kind::String) continue;
+    if (value->kind == Kind::Bool)
+      out[key->text] = value->integer != 0;
+    else if (value->kind == Kind::Int)
+      out[key->text] = value->integer;
+    else if (value->kind == Kind::Float)
+      out[key->text] = value->number;
+    else if (value->kind == Kind::String)
+      out[key->text] = value->text;
+  }
+  return out;
+}
+
+// The state dict alone, or in the dictionary that a trainer saved it in: nanoGPT's `model`,
+// Lightning's `state_dict`, DeepSpeed's `module`.
+Container open_torch(const std::shared_ptr<const InputFile>& file) {
+  const formats::TorchFile weights(file);
+  Container found{.foreign_objects = weights.unknown_globals()};
+  for (const char* key : {"model", "state_dict", "module"})
+    if (const auto* inner = weights.find_value(key);
+        inner && inner->kind == formats::PickleValue::Kind::Dict && found.tensors.empty())
+      found.tensors = weights.tensors_at(key);
+  if (found.tensors.empty()) found.tensors = weights.tensors();
+  require(!found.tensors.empty(), "{}: holds no tensors{}{}", file->path().string(),
+          found.foreign_objects.empty() ? "" : "; it holds what cannot be opened: ",
+          join(found.foreign_objects, ", "));
+  if (const auto* sizes = weights.find_value("model_args"))
+    found.config = families::gpt2_config_from_nanogpt(scalars_of(*sizes), file->path().string());
+  if (const auto* step = weights.find_value("iter_num");
+      step && step->kind == formats::PickleValue::Kind::Int)
+    found.step = step->integer;
   return found;
+}
+
+Container open_llmc(const std::shared_ptr<const InputFile>& file) {
+  const formats::LlmcFile weights(file);
+  const formats::LlmcHeader& h = weights.header();
+  return {.tensors = weights.tensors(),
+          .config = families::gpt2_config_from_llmc(h.max_seq_len, h.vocab_size, h.num_layers,
+                                                    h.num_heads, h.channels)};
+}
+
+// By what the file begins with, never by its name.
+Container open_container(const Path& path) {
+  const auto file = std::make_shared<const InputFile>(path);
+  if (formats::looks_like_torch(*file)) return open_torch(file);
+  if (formats::looks_like_llmc(*file)) return open_llmc(file);
+  return {.tensors = formats::SafetensorsFile(file).tensors()};
 }
 
 // Adds a file's tensors to the snapshot's, whatever container it is.
