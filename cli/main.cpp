@@ -1,4 +1,5 @@
 #include "cli/program.h"
+#include "cresco/verbs/convert.h"
 #include "cresco/verbs/demo.h"
 #include "cresco/verbs/eval.h"
 #include "cresco/verbs/extract.h"
@@ -35,6 +36,8 @@ std::vector<Verb> verbs() {
            verbs::run_show),
       verb("extract", "one matrix of every snapshot to a stack", {"trajectory"},
            verbs::run_extract),
+      verb("convert", "a trajectory or a model in another layout, compared number by number",
+           {"trajectory"}, verbs::run_convert),
       verb("train", "a stack to a dictionary", {"stack"}, verbs::run_train),
       verb("eval", "how well a dictionary reconstructs its stack", {"dict"}, verbs::run_eval),
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),

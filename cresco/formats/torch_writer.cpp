@@ -4,6 +4,7 @@
 #include "cresco/base/strings.h"
 #include "cresco/formats/zip.h"
 
+#include <bit>
 #include <set>
 
 namespace cresco::formats {
@@ -54,7 +55,7 @@ void put_text(std::string& pickle, std::string_view text) {
 }
 
 void put_int(std::string& pickle, std::int64_t value) {
-  if (value <= INT32_MAX) {
+  if (value >= INT32_MIN && value <= INT32_MAX) {
     pickle += 'J';
     put(pickle, static_cast<std::int32_t>(value));
   } else {
@@ -105,20 +106,58 @@ void put_tensor(std::string& pickle, const TensorView& tensor, std::size_t key,
   pickle += "tR";
 }
 
-std::string pickle_of(const std::vector<TensorView>& tensors, TorchRoot root,
+void put_dictionary(std::string& pickle, const std::vector<TensorView>& tensors,
+                    const std::string& where) {
+  pickle += "}(";
+  std::set<std::string_view> names;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    require(names.insert(tensors[i].name).second, "{}: two tensors are named '{}'", where,
+            escape_for_terminal(tensors[i].name));
+    put_text(pickle, tensors[i].name);
+    put_tensor(pickle, tensors[i], i, where);
+  }
+  pickle += 'u';
+}
+
+void put_value(std::string& pickle, const Json& value, const std::string& where) {
+  if (value.is_boolean()) {
+    pickle += value.get<bool>() ? '\x88' : '\x89';
+  } else if (value.is_number_integer()) {
+    put_int(pickle, value.get<std::int64_t>());
+  } else if (value.is_number_float()) {  // big-endian, unlike everything else
+    const auto bits = std::bit_cast<std::uint64_t>(value.get<double>());
+    pickle += 'G';
+    for (int shift = 56; shift >= 0; shift -= 8) pickle += static_cast<char>(bits >> shift);
+  } else if (value.is_string()) {
+    put_text(pickle, value.get<std::string>());
+  } else if (value.is_null()) {
+    pickle += 'N';
+  } else {
+    require(value.is_object(), "{}: a list cannot be kept beside the tensors", where);
+    pickle += "}(";
+    for (const auto& [key, item] : value.items()) {
+      put_text(pickle, key);
+      put_value(pickle, item, where);
+    }
+    pickle += 'u';
+  }
+}
+
+std::string pickle_of(const std::vector<TensorView>& tensors, TorchRoot root, const Json& beside,
                       const std::string& where) {
   std::string pickle = "\x80\x02";
   if (root == TorchRoot::Tensor) {
     require(tensors.size() == 1, "{}: {} tensors, expected one", where, tensors.size());
     put_tensor(pickle, tensors[0], 0, where);
+  } else if (root == TorchRoot::Dictionary) {
+    put_dictionary(pickle, tensors, where);
   } else {
     pickle += "}(";
-    std::set<std::string_view> names;
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      require(names.insert(tensors[i].name).second, "{}: two tensors are named '{}'", where,
-              escape_for_terminal(tensors[i].name));
-      put_text(pickle, tensors[i].name);
-      put_tensor(pickle, tensors[i], i, where);
+    put_text(pickle, "model");
+    put_dictionary(pickle, tensors, where);
+    for (const auto& [key, value] : beside.items()) {
+      put_text(pickle, key);
+      put_value(pickle, value, where);
     }
     pickle += 'u';
   }
@@ -127,9 +166,10 @@ std::string pickle_of(const std::vector<TensorView>& tensors, TorchRoot root,
 
 }  // namespace
 
-TorchWriter::TorchWriter(const Path& path, std::vector<TensorView> tensors, TorchRoot root)
+TorchWriter::TorchWriter(const Path& path, std::vector<TensorView> tensors, TorchRoot root,
+                         const Json& beside)
     : file_(path), tensors_(std::move(tensors)) {
-  const std::string pickle = pickle_of(tensors_, root, path.string());
+  const std::string pickle = pickle_of(tensors_, root, beside, path.string());
   add_entry("data.pkl", as_bytes(pickle));
   add_entry(".format_version", as_bytes("1"));
   add_entry(".storage_alignment", as_bytes(std::to_string(kAlignment)));

@@ -3,8 +3,11 @@
 // numbers lie at multiples of 64 bytes, so that mmap=True does. See docs/formats/torch.md.
 #pragma once
 
+#include "cresco/base/fields.h"
 #include "cresco/base/files.h"
 #include "cresco/formats/safetensors.h"
+
+#include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <string>
@@ -12,15 +15,18 @@
 
 namespace cresco::formats {
 
-enum class TorchRoot { Dictionary, Tensor };
+// A dictionary of tensors; one tensor alone; or, as trainers save, the dictionary under the name
+// `model` beside other values.
+enum class TorchRoot { Dictionary, Tensor, Model };
 
 // One tensor after the other, so that only one has to be in memory.
 class TorchWriter {
  public:
   // Names, types and shapes; `bytes` of the views is not used. TorchRoot::Tensor takes exactly one.
+  // `beside` is what TorchRoot::Model keeps beside them: numbers, words, flags and objects of these.
   // Error for names that stand twice and for types that PyTorch does not have.
   TorchWriter(const Path& path, std::vector<TensorView> tensors,
-              TorchRoot root = TorchRoot::Dictionary);
+              TorchRoot root = TorchRoot::Dictionary, const Json& beside = Json::object());
   const std::vector<TensorView>& tensors() const { return tensors_; }
   void write(Bytes bytes);  // of the next tensor; Error when the size is not its own
   void commit();            // Error when a tensor is missing

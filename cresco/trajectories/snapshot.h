@@ -34,7 +34,7 @@ class Snapshot {
   const Path& place() const { return contents_.place; }
   std::string where() const { return contents_.place.string(); }
   const Json& config() const { return contents_.config; }
-  const std::vector<Path>& files() const { return contents_.files; }
+  std::vector<Path> files() const { return contents_.files; }
   const std::vector<formats::StoredTensor>& tensors() const { return contents_.tensors; }
   const std::vector<std::string>& foreign_objects() const { return contents_.foreign_objects; }
 
