@@ -65,6 +65,12 @@ def write_model(folder, config, tensors, dtype, prefix=""):
     folder.mkdir(parents=True)
     weights = {key.removeprefix("weight/").removeprefix(prefix): (dtype, shape, rounded(raw, dtype))
                for key, (_, shape, raw) in tensors.items() if key.startswith("weight/")}
+    if config.get("tie_word_embeddings", config["model_type"] == "gpt2"):
+        del weights["lm_head.weight"]
+    if prefix:  # as old files do, with a mask that is no parameter
+        attention = {"gpt2": "h.0.attn", "olmo2": "layers.0.self_attn.rotary_emb", "gpt_neox": "layers.0.attention"}
+        ending = "inv_freq" if config["model_type"] == "olmo2" else "bias"
+        weights[f"{attention[config['model_type']]}.{ending}"] = ("U8", [1, 1, 2, 2], bytes((1, 0, 1, 1)))
     write_safetensors(folder / "model.safetensors", weights)
     (folder / "config.json").write_text(json.dumps(config))
 

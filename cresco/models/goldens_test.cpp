@@ -3,6 +3,7 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
+#include "cresco/families/family.h"
 #include "cresco/formats/safetensors.h"
 #include "cresco/models/gpt2.h"
 #include "cresco/models/model.h"
@@ -22,10 +23,14 @@ struct Goldens {
         cases(parse_json(file.metadata().at("cases"), "goldens")) {}
   at::Tensor get(const std::string& name) const { return tensor::to_tensor(file.tensor(name)); }
 
-  std::vector<tensor::NamedTensor> weights(at::ScalarType dtype) const {
+  // Of a case; the readout's own matrix is left out where the case ties it.
+  std::vector<tensor::NamedTensor> weights(at::ScalarType dtype,
+                                           const std::string& name = "plain") const {
+    const Json& config = cases[name]["config"];
+    const bool tied = families::family_of(config, "golden").is_tied(config, "golden");
     std::vector<tensor::NamedTensor> all;
     for (const formats::StoredTensor& stored : file.tensors())
-      if (stored.name.starts_with("weight/"))
+      if (stored.name.starts_with("weight/") && !(tied && stored.name == "weight/lm_head.weight"))
         all.emplace_back(stored.name.substr(7), tensor::to_tensor(stored).to(dtype));
     return all;
   }
@@ -56,8 +61,8 @@ TEST_P(FamilyGolden, LogitsAgreeInEveryCase) {
   const TemporaryFolder folder;
   ASSERT_GE(goldens.cases.size(), 5u);
   for (const auto& [name, item] : goldens.cases.items()) {
-    write_folder(folder.path() / name, item["config"],
-                 goldens.weights(tensor::scalar_type_named(item["dtype"].get<std::string>())));
+    const at::ScalarType stored = tensor::scalar_type_named(item["dtype"].get<std::string>());
+    write_folder(folder.path() / name, item["config"], goldens.weights(stored, name));
     const trajectories::Snapshot snapshot = trajectories::open_snapshot(folder.path() / name);
     const at::Tensor golden = goldens.get("logits/" + name);
     // transformers makes angles and norms in float32 even for a float64 model: hence not 1e-12.
@@ -143,6 +148,32 @@ TEST_P(FamilyGolden, SaysWhatIsMissingOrDoesNotFit) {
 
 INSTANTIATE_TEST_SUITE_P(, FamilyGolden, testing::Values("gpt2", "olmo2", "neox"),
                          [](const auto& info) { return info.param; });
+
+// torch.save writes a tied matrix under both names, some programs under the readout's alone.
+TEST(Tied, MayBeStoredUnderEitherName) {
+  for (const auto& [family, name, embedding] :
+       {std::tuple("gpt2", "plain", "transformer.wte.weight"),
+        std::tuple("olmo2", "tied", "model.embed_tokens.weight")}) {
+    const Goldens goldens(family);
+    const TemporaryFolder folder;
+    const auto logits = [&](const std::string& kind, const auto& weights) {
+      write_folder(folder.path() / kind, goldens.cases[name]["config"], weights);
+      return load_model(trajectories::open_snapshot(folder.path() / kind))
+          ->logits(goldens.get("ids"));
+    };
+    auto weights = goldens.weights(at::kFloat, name);
+    const at::Tensor usual = logits("usual", weights);
+    const auto at = std::find_if(weights.begin(), weights.end(),
+                                 [&](const auto& weight) { return weight.first == embedding; });
+    auto both = weights, differ = weights;
+    both.emplace_back("lm_head.weight", at->second.clone());
+    differ.emplace_back("lm_head.weight", at->second + 1);
+    at->first = "lm_head.weight";
+    EXPECT_TRUE(at::equal(logits("readout", weights), usual));
+    EXPECT_TRUE(at::equal(logits("both", both), usual));
+    EXPECT_THROW(logits("differ", differ), Error);
+  }
+}
 
 // The same model as nanoGPT stores it: matrices the other way round, biases left out or zero.
 TEST(Gpt2, ComputesTheSameFromEitherOrientation) {

@@ -11,24 +11,47 @@
 namespace cresco::models {
 namespace {
 
+// Where a tied model's files hold the matrix under the name of the input embedding, of the readout,
+// or both (what torch.save writes).
+struct Tie {
+  std::string embedding, readout;  // empty for models that are not tied
+};
+
+Tie tie_of(const families::Family& family, const Json& config, const std::string& where) {
+  if (!family.is_tied(config, where)) return {};
+  for (const families::MatrixPart& part : family.matrices(config, where))
+    if (part.name == "W_E") return {part.tensor, family.canonical_name("lm_head.weight")};
+  return {};
+}
+
 std::vector<tensor::NamedTensor> read_weights(const trajectories::Snapshot& snapshot,
                                               const std::vector<families::TensorSpec>& specs,
-                                              at::ScalarType dtype, at::Device device) {
+                                              const Tie& tie, at::ScalarType dtype,
+                                              at::Device device) {
+  const auto stored_name = [&](const std::string& name) {
+    return name == tie.embedding && !snapshot.has(name) ? tie.readout : name;
+  };
   std::vector<std::string> missing;
   for (const families::TensorSpec& spec : specs)
-    if (!snapshot.has(spec.name)) missing.push_back(spec.name);
+    if (!snapshot.has(stored_name(spec.name))) missing.push_back(spec.name);
   require(missing.empty(),
           "{}: {} of the {} tensors that config.json asks for are missing, the first is '{}'",
           snapshot.where(), missing.size(), specs.size(), missing.empty() ? "" : missing.front());
   std::vector<tensor::NamedTensor> weights;
   for (const families::TensorSpec& spec : specs) {
-    const at::Tensor stored = snapshot.read(spec.name);
+    const at::Tensor stored = snapshot.read(stored_name(spec.name));
     require(stored.sizes() == at::IntArrayRef(spec.shape),
             "{}: tensor '{}' has shape {}, config.json asks for {}", snapshot.where(), spec.name,
             formats::shape_text(stored.sizes().vec()), formats::shape_text(spec.shape));
     require(at::isFloatingType(stored.scalar_type()),
             "{}: tensor '{}' is of type {}, expected floating numbers", snapshot.where(), spec.name,
             formats::name_of(tensor::dtype_of(stored)));
+    // Some versions of transformers would then take the one as the readout, some the other.
+    if (spec.name == tie.embedding && snapshot.has(tie.readout))
+      require(at::equal(stored, snapshot.read(tie.readout)),
+              "{}: config.json ties '{}' to '{}', but both are stored and differ: is "
+              "tie_word_embeddings meant to be false?",
+              snapshot.where(), tie.readout, tie.embedding);
     weights.emplace_back(spec.name, stored.to(device, dtype));
   }
   return weights;
@@ -42,7 +65,8 @@ std::unique_ptr<LanguageModel> load_model(const trajectories::Snapshot& snapshot
   const std::string where = snapshot.where() + "/config.json";
   const families::Family& family = families::family_of(config, where);
   const std::string type = family.model_type();
-  auto weights = read_weights(snapshot, family.tensors(config, where), dtype, device);
+  auto weights = read_weights(snapshot, family.tensors(config, where),
+                              tie_of(family, config, where), dtype, device);
   if (type == "olmo2")
     return std::make_unique<Olmo2>(families::olmo2_from_json(config, where), std::move(weights));
   if (type == "gpt2")
