@@ -42,10 +42,10 @@ MODELS = {
 
 GPT2 = dict(model_type="gpt2", vocab_size=19, n_positions=12, n_embd=8, n_layer=2, n_head=2)
 OLMO2 = dict(model_type="olmo2", vocab_size=19, hidden_size=8, num_hidden_layers=2, num_attention_heads=4,
-             num_key_value_heads=2, intermediate_size=12, max_position_embeddings=16, hidden_act="silu",
+             num_key_value_heads=2, head_dim=4, intermediate_size=12, max_position_embeddings=16, hidden_act="silu",
              rms_norm_eps=1e-6, rope_theta=500000, rope_scaling=None, attention_bias=False,
              tie_word_embeddings=False)
-NEOX = dict(model_type="gpt_neox", vocab_size=19, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+NEOX = dict(model_type="gpt_neox", vocab_size=19, hidden_size=8, num_hidden_layers=2, num_attention_heads=1,
             intermediate_size=12, max_position_embeddings=16, hidden_act="gelu", tie_word_embeddings=False)
 OLD_ROPE = dict(rotary_pct=0.5, rotary_emb_base=50)
 
@@ -70,10 +70,11 @@ CASES = {
     }),
     "neox": (dict(NEOX, **OLD_ROPE), {
         "plain": (dict(NEOX, **OLD_ROPE), "fp32"),
-        "middle": (dict(NEOX, partial_rotary_factor=0.5, rope_theta=50.0, rope_scaling=None), "fp32"),
+        "middle": (dict(NEOX, **OLD_ROPE, partial_rotary_factor=0.5, rope_theta=50.0, rope_scaling=None), "fp32"),
         "newest": (dict(NEOX, rope_parameters={"rope_type": "default", "rope_theta": 50.0,
                                                "partial_rotary_factor": 0.5}), "fp32"),
-        "defaults": (dict(NEOX, num_attention_heads=1, use_parallel_residual=False), "fp32"),
+        "defaults": (NEOX, "fp32"),
+        "two_heads": (dict(NEOX, num_attention_heads=2, rotary_pct=1.0, use_parallel_residual=False), "fp32"),
         "bf16": (dict(NEOX, **OLD_ROPE), "bf16"),
         "fp16": (dict(NEOX, **OLD_ROPE), "fp16"),
     }),
@@ -173,9 +174,9 @@ def make_cases(family):
 
 PEERS = {
     "gpt2": dict(GPT2, n_embd=32, n_head=4, n_layer=3, vocab_size=211, n_positions=32),
-    "olmo2": dict(OLMO2, hidden_size=32, intermediate_size=48, num_hidden_layers=3, vocab_size=211),
+    "olmo2": dict(OLMO2, hidden_size=32, head_dim=8, intermediate_size=48, num_hidden_layers=3, vocab_size=211),
     "olmo2_tied": dict(OLMO2, hidden_size=32, num_key_value_heads=4, vocab_size=211, tie_word_embeddings=True),
-    "neox": dict(NEOX, hidden_size=32, num_attention_heads=4, num_hidden_layers=3, vocab_size=211,
+    "neox": dict(NEOX, hidden_size=32, num_attention_heads=2, num_hidden_layers=3, vocab_size=211,
                  rotary_pct=0.25, rotary_emb_base=10000),
 }
 

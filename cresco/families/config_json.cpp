@@ -71,7 +71,7 @@ void check_size(const char* field, std::int64_t size, std::int64_t limit,
 
 void check_layers(const char* layers_field, std::int64_t layers, std::int64_t heads,
                   const std::string& where) {
-  check_size(layers_field, layers, 100'000, where);
+  check_size(layers_field, layers, 10'000, where);
   require(heads <= kMaxWidth && layers * heads <= kMaxWidth,
           "{}: {} layers of {} heads, expected at most {} heads in all", where, layers, heads,
           kMaxWidth);

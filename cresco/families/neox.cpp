@@ -31,6 +31,14 @@ void check(const NeoxConfig& c, const std::string& where) {
   check_gelu("hidden_act", c.hidden_act, where);
 }
 
+namespace {
+
+bool is_number(const Json& object, const char* key) {
+  return object.contains(key) && object[key].is_number();
+}
+
+}  // namespace
+
 NeoxConfig neox_from_json(const Json& config, const std::string& where) {
   check_config(config, "gpt_neox",
                {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
@@ -38,6 +46,12 @@ NeoxConfig neox_from_json(const Json& config, const std::string& where) {
                where);
   NeoxConfig c;
   take_fields([&](FieldVisitor& v) { c.fields(v); }, config, where);
+  for (const auto& [old, later] : {std::pair("rotary_emb_base", "rope_theta"),
+                                   std::pair("rotary_pct", "partial_rotary_factor")})
+    if (is_number(config, old) && is_number(config, later))
+      require(config[old] == config[later],
+              "{}: '{}' is {}, '{}' is {}: versions of transformers disagree about which counts",
+              where, old, to_line(config[old]), later, to_line(config[later]));
   take_rope(config, where, c.rotary_emb_base, c.rotary_pct);
   check(c, where);
   return c;

@@ -55,6 +55,12 @@ TEST(Neox, ReadsEveryGenerationOfRotaryFields) {
     EXPECT_EQ(c.rotary_emb_base, 500);
   }
   EXPECT_THROW(neox_from_json(scaled, "config.json"), Error);
+  // One generation wrote both names; a file in which they differ has been edited by hand.
+  Json both = old;
+  both.update({{"partial_rotary_factor", 0.5}, {"rope_theta", 500.0}});
+  EXPECT_EQ(neox_from_json(both, "config.json").rotary_emb_base, 500);
+  both["rope_theta"] = 10000;
+  EXPECT_THROW(neox_from_json(both, "config.json"), Error);
 }
 
 TEST(Neox, RefusesSizesThatDoNotFit) {
