@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/goldens/: what PyTorch and transformers compute, in float64, for tiny random models.
+"""Makes tests/goldens/: what PyTorch and transformers compute, in float64, for tiny random models; numpy's
+random numbers, and the order that GPT-NeoX's GPT2Dataset makes of them.
 
     python3 -m venv /tmp/goldens && /tmp/goldens/bin/pip install torch==2.11.0 transformers==5.23.0 safetensors numpy
     /tmp/goldens/bin/python tools/make_goldens.py
@@ -9,12 +10,14 @@ neox_parallel and neox_sequential hold the weights (float32), the ids, and the l
 the gradient of the loss with respect to every parameter. gpt2, olmo2 and neox hold one set of weights and the
 logits of several cases (`logits/CASE`): other fields in config.json, or the weights rounded to bf16 or fp16
 first. The metadata's `cases` says which config.json and which type; the versions stand there too.
+numpy_random.json and gpt2_dataset.json are numpy's alone.
 
 With --folders, models are written instead as transformers and PyTorch write them, a folder each: safetensors,
 shards of both kinds and pytorch_model.bin, with ids.npy and logits.npy (float64) beside them. Those are not
 committed: tests/peer_models_test.py runs the program on them.
 """
 import argparse
+import hashlib
 import json
 import pathlib
 
@@ -223,6 +226,70 @@ def write_bin(folder, state, shards):
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
 
 
+def make_numpy_random():
+    """RandomState: raw draws, bounded draws, and two shuffles by one generator."""
+    draws = {seed: numpy.random.RandomState(seed)._bit_generator.random_raw(1300).tolist()[-5:]
+             for seed in (0, 1234, 2**32 - 1)}
+    bounded = []
+    for largest in (0, 1, 2, 6, 1000, 2**31, 2**32 - 2, 2**32, 2**40 + 12345, 2**63):
+        state = numpy.random.RandomState(7)
+        # Like shuffle, randint cuts draws to a mask and repeats them, for its widest type at least.
+        values = state.randint(0, largest + 1, size=6, dtype=numpy.uint64).tolist()
+        bounded.append({"seed": 7, "max": largest, "values": values})
+    shuffles = []
+    for seed in (0, 1234, 4294967295):
+        for sizes in ((1, 2), (2, 3), (3, 1), (1000, 17), (100003, 1000)):
+            state = numpy.random.RandomState(seed)
+            for size, kind in zip(sizes, (numpy.int32, numpy.uint32)):
+                array = numpy.arange(size, dtype=kind)
+                state.shuffle(array)
+                shuffles.append({"seed": seed, "size": size, "first_of_two": kind is numpy.int32,
+                                 "begin": array[:8].tolist(), "end": array[-8:].tolist(),
+                                 "sha256": hashlib.sha256(array.astype("<u4").tobytes()).hexdigest()})
+    write_json("numpy_random", {"draws_1296_to_1300": draws, "bounded": bounded, "shuffles": shuffles})
+
+
+def gpt2_order(sizes, sequence_length, samples, seed):
+    """The three indices of GPT-NeoX v1.0's GPT2Dataset, token by token: slow and plain."""
+    tokens = sum(sizes)
+    epochs = 1
+    while (epochs * tokens - 1) // sequence_length < samples:
+        epochs += 1
+    state = numpy.random.RandomState(seed)
+    doc_idx = numpy.tile(numpy.arange(len(sizes), dtype=numpy.int32), epochs)
+    state.shuffle(doc_idx)
+    where = [(place, offset) for place, document in enumerate(doc_idx) for offset in range(sizes[document])]
+    windows = (epochs * tokens - 1) // sequence_length
+    sample_idx = [where[j * sequence_length] for j in range(windows + 1)]
+    sample_idx[0] = (0, 0)  # even when the first document is empty
+    shuffle_idx = numpy.arange(windows, dtype=numpy.uint32)
+    state.shuffle(shuffle_idx)
+    return {"sizes": sizes, "sequence_length": sequence_length, "samples": samples, "seed": seed, "epochs": epochs,
+            "doc_idx": doc_idx.tolist(), "sample_idx": sample_idx, "shuffle_idx": shuffle_idx.tolist()}
+
+
+def make_gpt2_dataset():
+    chance = numpy.random.RandomState(0)
+    mixed = [int(n) for n in chance.choice([1, 1, 2, 3, 5, 8, 40, 90], size=60)]
+    orders = [gpt2_order(sizes, length, samples, seed) for sizes, length, samples, seed in (
+        (mixed, 8, 20, 1234),             # one epoch
+        (mixed, 8, 400, 1234),            # several
+        ([1] * 50, 7, 30, 3),             # documents of one token
+        ([500], 16, 40, 1234),            # one document longer than many windows, and repeated
+        ([1, 300, 1, 2, 200], 16, 60, 0),
+        ([5, 1, 7], 1, 50, 4294967295),   # stride 1
+        ([4, 4, 4], 64, 1, 9),            # windows longer than the corpus
+        ([17], 16, 1, 0),                 # exactly one window
+        ([0, 3, 0, 0, 11, 2], 5, 12, 5),  # empty documents
+    )]
+    write_json("gpt2_dataset", {"orders": orders})
+
+
+def write_json(name, content):
+    content = {"numpy": numpy.__version__, **content}
+    (GOLDENS / f"{name}.json").write_text(json.dumps(content, separators=(",", ":")) + "\n")
+
+
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--folders", type=pathlib.Path, metavar="DIR", help="write folders of models there instead")
 arguments = parser.parse_args()
@@ -234,3 +301,5 @@ else:
         make(name, settings)
     for family in CASES:
         make_cases(family)
+    make_numpy_random()
+    make_gpt2_dataset()
