@@ -5,6 +5,7 @@
 #include "cresco/base/strings.h"
 
 #include <algorithm>
+#include <ranges>
 
 namespace cresco::corpora {
 
@@ -34,21 +35,41 @@ TokenStream TokenStream::slice(std::int64_t first, std::int64_t last) const {
   return part;
 }
 
-void TokenStream::read(std::int64_t position, std::span<std::int32_t> out) const {
-  require(position >= 0 && static_cast<std::int64_t>(out.size()) <= num_tokens() - position,
-          "tokens {} to {} of a stream of {} asked for", position,
-          position + static_cast<std::int64_t>(out.size()), num_tokens());
+template <class Action>
+void TokenStream::for_stretches(std::int64_t position, std::int64_t count,
+                                const Action& action) const {
+  require(position >= 0 && count <= num_tokens() - position,
+          "tokens {} to {} of a stream of {} asked for", position, position + count, num_tokens());
   auto document = static_cast<std::size_t>(
       std::upper_bound(begin_.begin(), begin_.end(), position) - begin_.begin() - 1);
-  while (!out.empty()) {
-    const std::int64_t offset = position - begin_[document];
-    const auto count = static_cast<std::size_t>(std::min<std::int64_t>(
-        begin_[document + 1] - position, static_cast<std::int64_t>(out.size())));
-    file_->read(first_[document] + offset, out.first(count));
-    out = out.subspan(count);
-    position += static_cast<std::int64_t>(count);
-    ++document;
+  for (; count > 0; ++document) {
+    const std::int64_t here = std::min(begin_[document + 1] - position, count);
+    action(first_[document] + position - begin_[document], here);
+    position += here;
+    count -= here;
   }
+}
+
+void TokenStream::read(std::int64_t position, std::span<std::int32_t> out) const {
+  for_stretches(position, static_cast<std::int64_t>(out.size()),
+                [&](std::int64_t begin, std::int64_t count) {
+                  file_->read(begin, out.first(static_cast<std::size_t>(count)));
+                  out = out.subspan(static_cast<std::size_t>(count));
+                });
+}
+
+std::vector<DocumentPiece> TokenStream::pieces(std::int64_t position, std::int64_t count) const {
+  std::vector<DocumentPiece> pieces;
+  std::int64_t done = 0;
+  for_stretches(position, count, [&](std::int64_t begin, std::int64_t here) {
+    // The last document that begins at or before it: those before may be empty.
+    const auto all = std::views::iota(std::int64_t{0}, file_->num_sequences());
+    const std::int64_t document = *std::ranges::upper_bound(
+        all, begin, {}, [&](std::int64_t i) { return file_->begin(i + 1); });
+    pieces.push_back({done, document, begin - file_->begin(document), here});
+    done += here;
+  });
+  return pieces;
 }
 
 Windows::Windows(TokenStream stream, std::int64_t sequence_length)
@@ -58,6 +79,10 @@ Windows::Windows(TokenStream stream, std::int64_t sequence_length)
 
 void Windows::read(std::int64_t index, std::span<std::int32_t> out) const {
   stream_.read(index * sequence_length_, out);
+}
+
+std::vector<DocumentPiece> Windows::pieces(std::int64_t index) const {
+  return stream_.pieces(index * sequence_length_, window_ids());
 }
 
 WindowOrder::WindowOrder(const std::string& name, std::uint64_t seed, std::int64_t num_windows)

@@ -12,6 +12,13 @@
 
 namespace cresco::corpora {
 
+// A part of a window that comes from one document.
+struct DocumentPiece {
+  std::int64_t position = 0;              // in the window
+  std::int64_t document = 0, offset = 0;  // where it stands in the token file; 0 is its beginning
+  std::int64_t count = 0;                 // ids
+};
+
 // Some documents of a token file as one stream, one after the other.
 class TokenStream {
  public:
@@ -25,9 +32,14 @@ class TokenStream {
   std::int64_t num_tokens() const { return begin_.back(); }
   std::int64_t num_documents() const { return static_cast<std::int64_t>(first_.size()); }
   void read(std::int64_t position, std::span<std::int32_t> out) const;
+  // Which documents of the file `count` tokens from `position` on come from.
+  std::vector<DocumentPiece> pieces(std::int64_t position, std::int64_t count) const;
 
  private:
   TokenStream() = default;
+  // Calls `action(begin in the file, count)` for each stretch of these tokens.
+  template <class Action>
+  void for_stretches(std::int64_t position, std::int64_t count, const Action& action) const;
 
   std::shared_ptr<const formats::TokenFile> file_;
   std::vector<std::int64_t> first_;  // of each kept document, in the file
@@ -43,6 +55,7 @@ class Windows {
   std::int64_t size() const { return size_; }
   std::int64_t window_ids() const { return sequence_length_ + 1; }
   void read(std::int64_t index, std::span<std::int32_t> out) const;  // window_ids() of them
+  std::vector<DocumentPiece> pieces(std::int64_t index) const;
   const TokenStream& stream() const { return stream_; }
 
  private:

@@ -58,6 +58,26 @@ TEST(TokenStream, IsCutAnywhere) {
   }
 }
 
+// Documents of 10 ids that count up: id / 10 is the document, id % 10 the offset.
+TEST(TokenStream, NamesTheDocumentsOfItsTokens) {
+  const TemporaryFolder folder;
+  const TokenStream odd = TokenStream(counting(folder / "c", 6), [](std::int64_t d) {
+                            return d % 2 == 1;
+                          }).slice(4, 28);
+  std::vector<std::int32_t> ids(15);
+  odd.read(3, ids);
+  const auto pieces = odd.pieces(3, 15);
+  ASSERT_EQ(pieces.size(), 3u);  // 3 of document 1, 10 of 3, 2 of 5
+  EXPECT_EQ(pieces[2].document, 5);
+  std::int64_t position = 0;
+  for (const DocumentPiece& piece : pieces) {
+    EXPECT_EQ(piece.position, position);
+    EXPECT_EQ(ids[static_cast<std::size_t>(position)], 10 * piece.document + piece.offset);
+    position += piece.count;
+  }
+  EXPECT_EQ(position, 15);
+}
+
 TEST(WindowOrder, ReadsEachWindowOnceAnEpoch) {
   const WindowOrder order("shuffled", 3, 20);
   for (const std::int64_t epoch : {0, 1}) {
