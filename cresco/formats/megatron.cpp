@@ -2,6 +2,7 @@
 
 #include "cresco/base/require.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -20,13 +21,13 @@ Number load(Bytes bytes, std::size_t at) {
 }
 
 template <class Stored>
-void convert(const std::byte* from, std::span<std::int32_t> out, const Path& path) {
+void convert(Bytes from, std::span<std::int32_t> out, const std::string& where) {
   for (std::size_t i = 0; i < out.size(); ++i) {
     Stored value;
-    std::memcpy(&value, from + i * sizeof value, sizeof value);
+    std::memcpy(&value, from.data() + i * sizeof value, sizeof value);
     if constexpr (sizeof(Stored) == 8)
       require(value >= 0 && value <= std::numeric_limits<std::int32_t>::max(),
-              "{}: token id {} does not fit 32 bits", path.string(), value);
+              "{}: token id {} does not fit 32 bits", where, value);
     out[i] = static_cast<std::int32_t>(value);
   }
 }
@@ -42,6 +43,25 @@ void append_as(std::span<const std::int32_t> ids, AtomicFile& file, const Path& 
     stored[i] = static_cast<Stored>(ids[i]);
   }
   file.write(std::as_bytes(std::span(stored)));
+}
+
+// `begin` is the file's first bytes, `size` all of them.
+TokenIndexHeader parse_header(Bytes begin, std::uint64_t size, const std::string& where) {
+  require(begin.size() >= kHeaderBytes && as_text(begin.first(kMagic.size())) == kMagic,
+          "{}: not a token index: it does not begin with MMIDIDX", where);
+  const auto version = load<std::uint64_t>(begin, 9);
+  require(version == kVersion, "{}: version {}, expected {}", where, version, kVersion);
+  const auto code = load<std::uint8_t>(begin, 17);
+  require(code == 1 || code == 2 || code == 3 || code == 4 || code == 5 || code == 8,
+          "{}: type code {} is not one of whole numbers", where, code);
+  const auto sequences = load<std::uint64_t>(begin, 18), documents = load<std::uint64_t>(begin, 26);
+  const std::uint64_t room = size - kHeaderBytes;
+  require(
+      sequences <= room / 12 && documents <= (room - 12 * sequences) / 8 &&
+          12 * sequences + 8 * documents == room,
+      "{}: {} sequences and {} documents need another size than its {} bytes: an incomplete copy?",
+      where, sequences, documents, size);
+  return {static_cast<TokenType>(code), static_cast<std::int64_t>(sequences)};
 }
 
 }  // namespace
@@ -71,26 +91,42 @@ Path token_file_prefix(const Path& path) {
   return extension == ".bin" || extension == ".idx" ? Path(path).replace_extension() : path;
 }
 
+TokenIndexHeader read_token_index_header(const InputFile& idx) {
+  const std::string begin =
+      idx.read_text(0, std::min<std::int64_t>(idx.size(), std::int64_t{kHeaderBytes}));
+  return parse_header(as_bytes(begin), static_cast<std::uint64_t>(idx.size()), idx.path().string());
+}
+
+std::int32_t token_index_size(const InputFile& idx, std::int64_t i) {
+  return load<std::int32_t>(as_bytes(idx.read_text(std::int64_t{kHeaderBytes} + 4 * i, 4)), 0);
+}
+
+void convert_tokens(TokenType type, Bytes bytes, std::span<std::int32_t> out,
+                    const std::string& where) {
+  switch (type) {
+    case TokenType::U8:
+      return convert<std::uint8_t>(bytes, out, where);
+    case TokenType::I8:
+      return convert<std::int8_t>(bytes, out, where);
+    case TokenType::I16:
+      return convert<std::int16_t>(bytes, out, where);
+    case TokenType::U16:
+      return convert<std::uint16_t>(bytes, out, where);
+    case TokenType::I32:
+      return convert<std::int32_t>(bytes, out, where);
+    case TokenType::I64:
+      return convert<std::int64_t>(bytes, out, where);
+  }
+}
+
 TokenFile::TokenFile(const Path& path) : prefix_(token_file_prefix(path)) {
   const MappedFile idx(idx_path());
   bin_ = std::make_unique<MappedFile>(bin_path());
   const Bytes bytes = idx.bytes();
   const std::string where = idx_path().string();
-  require(bytes.size() >= kHeaderBytes && as_text(bytes.first(kMagic.size())) == kMagic,
-          "{}: not a token index: it does not begin with MMIDIDX", where);
-  const auto version = load<std::uint64_t>(bytes, 9);
-  require(version == kVersion, "{}: version {}, expected {}", where, version, kVersion);
-  const auto code = load<std::uint8_t>(bytes, 17);
-  require(code == 1 || code == 2 || code == 3 || code == 4 || code == 5 || code == 8,
-          "{}: type code {} is not one of whole numbers", where, code);
-  type_ = static_cast<TokenType>(code);
-  const auto sequences = load<std::uint64_t>(bytes, 18), documents = load<std::uint64_t>(bytes, 26);
-  const std::uint64_t room = bytes.size() - kHeaderBytes;
-  require(
-      sequences <= room / 12 && documents <= (room - 12 * sequences) / 8 &&
-          12 * sequences + 8 * documents == room,
-      "{}: {} sequences and {} documents need another size than its {} bytes: an incomplete copy?",
-      where, sequences, documents, bytes.size());
+  const TokenIndexHeader header = parse_header(bytes, bytes.size(), where);
+  type_ = header.type;
+  const auto sequences = static_cast<std::uint64_t>(header.sequences);
 
   const auto width = static_cast<std::uint64_t>(token_bytes(type_));
   require(bin_->size() % width == 0, "{}: {} bytes are no whole number of {}-byte tokens",
@@ -119,21 +155,10 @@ void TokenFile::read(std::int64_t first, std::span<std::int32_t> out) const {
   const auto count = static_cast<std::int64_t>(out.size());
   require(first >= 0 && count <= num_tokens() - first, "{}: tokens {} to {} asked for, it has {}",
           bin_path().string(), first, first + count, num_tokens());
-  const std::byte* from = bin_->bytes().data() + first * token_bytes(type_);
-  switch (type_) {
-    case TokenType::U8:
-      return convert<std::uint8_t>(from, out, bin_path());
-    case TokenType::I8:
-      return convert<std::int8_t>(from, out, bin_path());
-    case TokenType::I16:
-      return convert<std::int16_t>(from, out, bin_path());
-    case TokenType::U16:
-      return convert<std::uint16_t>(from, out, bin_path());
-    case TokenType::I32:
-      return convert<std::int32_t>(from, out, bin_path());
-    case TokenType::I64:
-      return convert<std::int64_t>(from, out, bin_path());
-  }
+  const auto width = static_cast<std::size_t>(token_bytes(type_));
+  convert_tokens(type_,
+                 bin_->bytes().subspan(static_cast<std::size_t>(first) * width, out.size() * width),
+                 out, bin_path().string());
 }
 
 TokenFileWriter::TokenFileWriter(const Path& prefix, TokenType type)

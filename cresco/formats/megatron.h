@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cresco/base/files.h"
+#include "cresco/base/input_file.h"
 
 #include <cstdint>
 #include <memory>
@@ -19,6 +20,21 @@ enum class TokenType : std::uint8_t { U8 = 1, I8 = 2, I16 = 3, I32 = 4, I64 = 5,
 int token_bytes(TokenType type);
 // U16 below 65,500 entries, as Megatron-LM chooses; else I32.
 TokenType token_type_for(std::int64_t vocab_size);
+
+// What an index says of itself, checked against its size.
+struct TokenIndexHeader {
+  TokenType type = TokenType::U16;
+  std::int64_t sequences = 0;
+};
+// For corpora whose .bin is elsewhere or in parts; reads the first bytes only.
+TokenIndexHeader read_token_index_header(const InputFile& idx);
+// How many tokens sequence i has, of an index that was checked.
+std::int32_t token_index_size(const InputFile& idx, std::int64_t i);
+
+// `bytes` hold `out.size()` stored ids, which are copied out as 32-bit numbers. Error with `where`
+// for one that does not fit.
+void convert_tokens(TokenType type, Bytes bytes, std::span<std::int32_t> out,
+                    const std::string& where);
 
 class TokenFile {
  public:
