@@ -1,4 +1,5 @@
 #include "cli/program.h"
+#include "cresco/verbs/batch.h"
 #include "cresco/verbs/convert.h"
 #include "cresco/verbs/demo.h"
 #include "cresco/verbs/eval.h"
@@ -34,6 +35,7 @@ std::vector<Verb> verbs() {
       pretrain,
       verb("show", "what is in a file or folder: tensors, steps, settings, provenance", {"path"},
            verbs::run_show),
+      verb("batch", "exactly what a training step saw", {"run?"}, verbs::run_batch),
       verb("extract", "one matrix of every snapshot to a stack", {"trajectory"},
            verbs::run_extract),
       verb("convert", "a trajectory or a model in another layout, compared number by number",

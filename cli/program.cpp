@@ -55,8 +55,10 @@ class FieldOptions {
       if (app.get_option_no_throw("--" + with_dashes(path))) return;
       using Value = std::decay_t<decltype(value)>;
       const std::string text = *unit ? fmt::format("{} [{}]", help, unit) : help;
-      const bool by_place =
-          std::find(positionals.begin(), positionals.end(), path) != positionals.end();
+      const auto place =
+          std::find_if(positionals.begin(), positionals.end(),
+                       [&](const std::string& name) { return name == path || name == path + "?"; });
+      const bool by_place = place != positionals.end();
       CLI::Option* option = nullptr;
       if constexpr (std::is_same_v<Value, bool>) {
         const std::string shown = text + (value ? " (=false turns it off)" : "");
@@ -65,7 +67,7 @@ class FieldOptions {
         constexpr bool many = std::is_same_v<Value, std::vector<std::string>>;
         option = app.add_option(by_place ? path : "--" + with_dashes(path),
                                 CLI::callback_t([](const CLI::results_t&) { return true; }), text);
-        option->required(by_place)->type_name(type_of(value));
+        option->required(by_place && *place == path)->type_name(type_of(value));
         // `--text A B` takes both, but not where a positional could be meant by B.
         const bool takes_all = many && (by_place || positionals.empty());
         option->expected(1, takes_all ? CLI::detail::expected_max_vector_size : 1);

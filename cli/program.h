@@ -13,7 +13,8 @@ namespace cresco::cli {
 struct Verb {
   std::string name;  // "pretrain", or "tokenizer train" for a verb below another
   std::string help;
-  std::vector<std::string> positionals;  // fields that are given by place
+  // Fields that are given by place; "run?" may be left out.
+  std::vector<std::string> positionals;
   Fields fields;
   std::function<verbs::Outcome(verbs::VerbContext&)> run;
   std::string

@@ -5,6 +5,7 @@
 #include "cresco/base/strings.h"
 
 #include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
 
 namespace cresco::pretrain {
 
@@ -62,6 +63,27 @@ RunData RunData::open(const Recipe& recipe, std::shared_ptr<const formats::Token
           hash_of(*training_file),
           validation_file ? hash_of(*validation_file) : "",
           parts.kind};
+}
+
+bool is_share(const std::string& validation) {
+  return validation.find_first_not_of("0123456789.eE-+") == std::string::npos;
+}
+
+Json data_order(const Recipe& recipe, const RunData& data) {
+  return {{"corpus", recipe.data.tokens},
+          {"corpus_sha256", data.corpus_sha256},
+          {"validation_sha256", data.validation_sha256},
+          {"split", data.split},
+          {"validation", recipe.data.validation},
+          {"seed", recipe.data.seed},
+          {"order", recipe.data.order},
+          {"window", recipe.data.window},
+          {"sequence_length", recipe.data.sequence_length},
+          {"sequences_per_step", recipe.batch.sequences},
+          {"num_training_windows", data.training.size()},
+          {"num_training_documents", data.training.stream().num_documents()},
+          {"num_validation_windows", data.validation.size()},
+          {"num_validation_documents", data.validation.stream().num_documents()}};
 }
 
 namespace {

@@ -24,6 +24,12 @@ struct RunData {
                       std::shared_ptr<const formats::TokenFile> validation_file);
 };
 
+// Whether `data.validation` is a share of documents and not a corpus.
+bool is_share(const std::string& validation);
+
+// data_order.json: enough to name the tokens of any step.
+Json data_order(const Recipe& recipe, const RunData& data);
+
 // `count` windows at places first, first+1, ... of the order, as int64 (count, T + 1). Error with
 // document position for an id that the model's vocabulary does not have.
 at::Tensor read_batch(const RunData& data, std::int64_t first, std::int64_t count,

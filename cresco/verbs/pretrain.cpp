@@ -26,27 +26,6 @@ Fields fields_of(Recipe& recipe) {
   return [&recipe](FieldVisitor& v) { recipe.fields(v); };
 }
 
-bool is_share(const std::string& validation) {
-  return validation.find_first_not_of("0123456789.eE-+") == std::string::npos;
-}
-
-Json data_order(const Recipe& recipe, const pretrain::RunData& data) {
-  return {{"corpus", recipe.data.tokens},
-          {"corpus_sha256", data.corpus_sha256},
-          {"validation_sha256", data.validation_sha256},
-          {"split", data.split},
-          {"validation", recipe.data.validation},
-          {"seed", recipe.data.seed},
-          {"order", recipe.data.order},
-          {"window", recipe.data.window},
-          {"sequence_length", recipe.data.sequence_length},
-          {"sequences_per_step", recipe.batch.sequences},
-          {"num_training_windows", data.training.size()},
-          {"num_training_documents", data.training.stream().num_documents()},
-          {"num_validation_windows", data.validation.size()},
-          {"num_validation_documents", data.validation.stream().num_documents()}};
-}
-
 std::string plan_text(const Recipe& recipe, const pretrain::RunData& data) {
   const auto parameters =
       static_cast<double>(families::num_parameters(families::neox_tensors(recipe.model.neox)));
@@ -87,7 +66,7 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
   manifest.settings = fields_to_json(fields_of(recipe));
   const formats::TokenFile corpus(recipe.data.tokens);
   manifest.inputs = {corpus.bin_path(), corpus.idx_path()};
-  if (!is_share(recipe.data.validation)) {
+  if (!pretrain::is_share(recipe.data.validation)) {
     const formats::TokenFile validation(recipe.data.validation);
     manifest.inputs.insert(manifest.inputs.end(), {validation.bin_path(), validation.idx_path()});
   }
@@ -102,7 +81,7 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
   manifest.dtype = recipe.precision;
   write_json_file(run.path / "config.json",
                   families::neox_to_json(recipe.model.neox, "float32", end_of_text));
-  write_json_file(run.data_order(), data_order(recipe, data));
+  write_json_file(run.data_order(), pretrain::data_order(recipe, data));
   artifacts::write_manifest(run.path, manifest);
   write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));  // last: from here on it is a run
 }
@@ -127,7 +106,7 @@ void check_resume(const RunFolder& run, const Recipe& recipe, const pretrain::Ru
           run.path.string());
   pretrain::require_same_recipe(run, recipe);
   const std::string changed =
-      first_difference(read_json_file(run.data_order()), data_order(recipe, data));
+      first_difference(read_json_file(run.data_order()), pretrain::data_order(recipe, data));
   require(changed.empty(), "{}: cannot go on with other data than it began with: {}",
           run.path.string(), changed);
   require(config.resume != "must" || run.is_complete() || !run.states().empty(),
@@ -166,7 +145,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
             tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.neox.vocab_size);
   }
   pretrain::check(recipe);
-  const auto validation = is_share(recipe.data.validation)
+  const auto validation = pretrain::is_share(recipe.data.validation)
                               ? nullptr
                               : std::make_shared<formats::TokenFile>(recipe.data.validation);
   const pretrain::RunData data = pretrain::RunData::open(recipe, corpus, validation);

@@ -6,12 +6,14 @@
 #include "cresco/base/strings.h"
 #include "cresco/corpora/tokenize.h"
 #include "cresco/dictionaries/released.h"
+#include "cresco/families/pythia.h"
 #include "cresco/formats/megatron.h"
 #include "cresco/formats/npy.h"
 #include "cresco/formats/safetensors.h"
 #include "cresco/text/tokenizer.h"
 #include "cresco/trajectories/stack.h"
 #include "cresco/trajectories/trajectory.h"
+#include "cresco/verbs/show_pythia.h"
 
 #include <algorithm>
 #include <map>
@@ -218,7 +220,8 @@ Json show_any(const Path& path) {
   if (extension == ".json") return show_tokenizer(path);
   if (extension == ".bin" || extension == ".idx" || std::filesystem::exists(path.string() + ".bin"))
     return show_corpus(path);
-  require(std::filesystem::exists(path), "{}: no such file or folder", path.string());
+  require(std::filesystem::exists(path), "{}: no such file or folder{}", path.string(),
+          did_you_mean(path.string(), families::pythia_names()));
   fail(
       "{}: is not recognised; show reads runs, snapshots, stacks, corpora, tokenizers, tables and "
       "tensor files",
@@ -228,6 +231,9 @@ Json show_any(const Path& path) {
 }  // namespace
 
 Outcome run_show(const ShowConfig& config, VerbContext&) {
+  if (!std::filesystem::exists(config.path))
+    if (const auto shown = show_pythia(config.path, config.step)) return *shown;
+  require_usage(config.step.empty(), "--step is for the models of the Pythia suite");
   Json summary = show_any(config.path);
   if (std::filesystem::exists(config.path) && !summary.contains("made_by"))
     add_provenance(config.path, summary);

@@ -1,4 +1,4 @@
-// cresco show ANY
+// cresco show ANY;  cresco show pythia
 #pragma once
 
 #include "cresco/verbs/verb.h"
@@ -6,11 +6,12 @@
 namespace cresco::verbs {
 
 struct ShowConfig {
-  std::string path;
+  std::string path, step;
   void fields(FieldVisitor& v) {
     v.field("path", path,
             "a run, trajectory, snapshot, stack, dictionary, corpus, tokenizer, table folder or "
-            "tensor file");
+            "tensor file; or pythia, or a model of that suite, as pythia-160m");
+    v.field("step", step, "of a Pythia model: its learning rate and tokens at these steps");
   }
 };
 
