@@ -41,7 +41,7 @@ def read_npy(path):
     data = path.read_bytes()
     size = struct.unpack("<H", data[8:10])[0]
     header = ast.literal_eval(data[10 : 10 + size].decode())
-    code = {"<f4": "f", "<f8": "d", "<i8": "q", "<u4": "I"}[header["descr"]]
+    code = {"<f4": "f", "<f8": "d", "<i8": "q", "<i4": "i", "<u4": "I"}[header["descr"]]
     return header["shape"], array.array(code, data[10 + size :])
 
 
