@@ -224,6 +224,8 @@ class Neox(ProgramTest):
         self.assert_fails(1, *self.batch(prefix, "--step", 0), says=["too small", "2^31"])  # Pythia's length
         self.assert_fails(2, "batch", "--data", prefix, "--step", 0, "--order", "noex", says="did you mean 'neox'")
         self.assert_fails(1, *self.batch(self.folder / "none", "--step", 0), says="none")
+        write_corpus(prefix, [0, 30])
+        run("batch", "--data", prefix, *small, "--step", 0, "--row-tokens", 0)  # of no meaning here
         self.assert_fails(2, "batch", "--step", 0, says="--data")
 
 
@@ -307,6 +309,11 @@ class Run(ProgramTest):
         broken.mkdir()
         (broken / "recipe.yaml").write_text("model: [")
         self.assert_fails(2, "batch", broken, "--step", 0, says="recipe.yaml")
+        recipe = (self.out / "recipe.yaml").read_text()
+        for old, new in (("sequence_length: 32", "sequence_length: 0"), ("sequences: 4", "sequences: -4")):
+            self.assertIn(old, recipe)
+            (broken / "recipe.yaml").write_text(recipe.replace(old, new))
+            self.assert_fails(2, "batch", broken, "--step", 0, says=old.split(":")[0])
         self.assert_fails(1, "batch", self.folder / "nothing", "--step", 0, says="nothing")
 
 

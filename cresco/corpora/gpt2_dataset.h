@@ -26,8 +26,8 @@ std::int64_t gpt2_samples_wanted(std::int64_t steps, std::int64_t batch_size);
 
 class Gpt2Dataset {
  public:
-  // Memory: 4 bytes a document and epoch, 4.25 bytes a window; at Pythia's size 1.7 GB for the
-  // standard Pile. Error, before any of it is taken, when the corpus is empty or too small or too
+  // Memory: 4 bytes a document and epoch, 4.25 bytes a window: 1.5 GB for the standard
+  // Pile. Error, before any of it is taken, when the corpus is empty or too small or too
   // large for the 32-bit indices.
   Gpt2Dataset(std::shared_ptr<const formats::TokenFile> file, std::int64_t sequence_length,
               std::int64_t samples_wanted, std::int64_t seed);

@@ -105,7 +105,7 @@ void PreshuffledRows::find_files(const Path& data) {
   }
   is_sharded_ = last.has_value();
   require(is_sharded_ || std::filesystem::exists(prefix_.string() + ".bin"),
-          "{0}: neither {0}.bin nor {0}-00000-of-... .bin is there", prefix_.string());
+          "{0}: neither {0}.bin nor shards {0}-NNNNN-of-MMMMM.bin are there", prefix_.string());
   sizes_.assign(static_cast<std::size_t>(last.value_or(0) + 1), -1);
   for (std::int64_t i = 0; i <= last.value_or(0); ++i)
     if (std::filesystem::exists(path_of(i)))
@@ -188,7 +188,7 @@ bool is_preshuffled(const Path& data, std::int64_t row_tokens) {
   const InputFile idx(prefix.string() + ".idx");
   const formats::TokenIndexHeader header = formats::read_token_index_header(idx);
   const std::int64_t n = header.sequences;
-  return n > 0 && formats::token_index_size(idx, 0) == row_tokens &&
+  return n > 0 && row_tokens > 0 && formats::token_index_size(idx, 0) == row_tokens &&
          formats::token_index_size(idx, n - 1) == row_tokens &&
          size_of(prefix.string() + ".bin") / formats::token_bytes(header.type) / row_tokens == n;
 }

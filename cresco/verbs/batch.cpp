@@ -103,6 +103,7 @@ Batch read_run(const BatchVerbConfig& config) {
   pretrain::Recipe recipe;
   fields_from_yaml_file([&recipe](FieldVisitor& v) { recipe.fields(v); }, run.recipe().string());
   if (!config.data.empty()) recipe.data.tokens = config.data;
+  pretrain::check(recipe);
   require(config.step < recipe.total_steps(), "{}: --step is {}, the run has the updates 0 to {}",
           config.run, config.step, recipe.total_steps() - 1);
   Batch batch = choose_rows(config, recipe.data.order, recipe.batch.sequences,
