@@ -39,13 +39,12 @@ test:
 	@tools/show_skipped build
 
 # Not part of `make test`, which needs no PyTorch for Python.
-PEERS ?= .deps/transformers
 test-peers: all
-	@test -x $(PEERS)/bin/python || { python3 -m venv $(PEERS) && \
-	  $(PEERS)/bin/pip install -q torch==2.11.0 transformers==5.23.0 safetensors numpy; }
+	@tools/setup_peers
 	rm -rf build/peer_models
-	$(PEERS)/bin/python tools/make_goldens.py --folders build/peer_models
-	cd tests && CRESCO=../build/cresco CRESCO_PEER_MODELS=../build/peer_models python3 -m unittest -v peer_models_test
+	.deps/peers/bin/python tools/make_goldens.py --folders build/peer_models
+	cd tests && CRESCO=../build/cresco CRESCO_PEER_MODELS=../build/peer_models \
+	  ../.deps/peers/bin/python -m unittest -v peer_models_test
 
 bench:
 	@tools/setup test

@@ -3,6 +3,7 @@
 #include "cresco/base/hash.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/base/threads.h"
 
 #include <algorithm>
 #include <cstring>
@@ -58,13 +59,26 @@ void gather(const StoredTensor& t, std::int64_t piece_bytes,
   }
 }
 
+// Copying from the page cache and faulting fresh pages in is bound by a core, not by memory: large
+// reads are shared over threads.
+void read_in_parallel(const InputFile& file, std::int64_t offset, std::span<std::byte> out) {
+  constexpr std::size_t kPiece = 16 << 20;
+  const std::size_t pieces = (out.size() + kPiece - 1) / kPiece;
+  if (pieces < 4) return file.read(offset, out);
+  parallel_for(static_cast<std::int64_t>(pieces), [&](std::int64_t i) {
+    const std::size_t begin = static_cast<std::size_t>(i) * kPiece;
+    file.read(offset + static_cast<std::int64_t>(begin),
+              out.subspan(begin, std::min(kPiece, out.size() - begin)));
+  });
+}
+
 }  // namespace
 
 void read(const StoredTensor& tensor, std::span<std::byte> out) {
   require(static_cast<std::int64_t>(out.size()) == tensor.num_bytes(),
           "{}: has {} bytes, room was made for {}", tensor.where(), tensor.num_bytes(), out.size());
   if (out.empty()) return;
-  if (tensor.is_row_major()) return tensor.file->read(tensor.offset, out);
+  if (tensor.is_row_major()) return read_in_parallel(*tensor.file, tensor.offset, out);
   gather(tensor, 1 << 20, [&](Bytes piece) {
     std::copy(piece.begin(), piece.end(), out.begin());
     out = out.subspan(piece.size());

@@ -4,6 +4,8 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/families/gpt2.h"
+#include "cresco/families/neox.h"
+#include "cresco/families/pythia.h"
 #include "cresco/formats/llmc.h"
 #include "cresco/formats/safetensors.h"
 #include "cresco/formats/torch_file.h"
@@ -11,6 +13,8 @@
 #include "cresco/trajectories/stack.h"
 
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <set>
 
 namespace cresco::trajectories {
@@ -123,6 +127,28 @@ Container open_container(const Path& path) {
   return {.tensors = formats::SafetensorsFile(file).tensors()};
 }
 
+// A GPT-NeoX state dict that came without a config: that of the Pythia size whose tensors have just
+// these shapes. Shapes alone don't say how many heads there are; the suite's sizes do. Null when
+// there is no such size.
+Json config_by_shapes(const std::vector<StoredTensor>& tensors) {
+  std::map<std::string, std::vector<std::int64_t>> shapes;
+  for (const StoredTensor& tensor : tensors)
+    shapes[families::neox_canonical_name(tensor.name)] = tensor.shape;
+  for (const families::PythiaModel& model : families::pythia_models()) {
+    const families::NeoxConfig config = model.config();
+    const auto specs = families::neox_tensors(config);
+    if (std::all_of(specs.begin(), specs.end(), [&](const families::TensorSpec& spec) {
+          const auto found = shapes.find(spec.name);
+          return found != shapes.end() && found->second == spec.shape;
+        })) {
+      Json json = families::neox_to_json(config, "float16", 0);
+      json["_name_or_path"] = model.name() + ", by the shapes of the tensors";
+      return json;
+    }
+  }
+  return {};
+}
+
 // Adds a file's tensors to the snapshot's, whatever container it is.
 void add_weights(const Path& file, const Path& root, SnapshotContents& contents) {
   contents.files.push_back(file);
@@ -188,6 +214,7 @@ Snapshot open_weights_file(const Path& file, std::int64_t step, const Path& root
   }
   add_weights(file, root, contents);
   contents.step = std::max<std::int64_t>(contents.step, 0);
+  if (contents.config.is_null()) contents.config = config_by_shapes(contents.tensors);
   return Snapshot(std::move(contents));
 }
 

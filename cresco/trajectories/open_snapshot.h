@@ -13,7 +13,8 @@ namespace cresco::trajectories {
 Snapshot open_model_folder(const Path& folder, std::int64_t step, const Path& root);
 
 // A file of weights: safetensors or PyTorch's, with the config.json beside it when there is one;
-// nanoGPT's ckpt.pt, which holds its model_args; llm.c's model file. When `step` is negative, the
+// nanoGPT's ckpt.pt, which holds its model_args; llm.c's model file. A state dict without a config
+// that has the shapes of a Pythia size gets that size's. When `step` is negative, the
 // container's own (nanoGPT's iter_num) or 0.
 Snapshot open_weights_file(const Path& file, std::int64_t step, const Path& root);
 

@@ -64,18 +64,19 @@ std::string Snapshot::resolve(const std::string& matrix) const {
   }
   if (family_ && !config().is_null())
     for (const families::MatrixPart& part : matrices())
-      if (part.name == matrix) return part.tensor;
-  if (is_readout) {
-    for (const char* name : kReadouts)
-      if (has(name)) return name;
-    const bool is_tied = config().is_object() && config().value("tie_word_embeddings", false);
-    require(is_tied,
-            "{}: holds no readout: none of {}, and its config does not tie it to the input",
-            where(), fmt::join(kReadouts, ", "));
-  }
-  for (const char* name : kInputEmbeddings)
+      if (part.name == matrix && has(part.tensor)) return part.tensor;
+  // Of a tied model a file may hold either of the two.
+  const bool is_tied = family_ && config().is_object()
+                           ? family_->is_tied(config(), where())
+                           : config().is_object() && config().value("tie_word_embeddings", false);
+  std::vector<const char*> names;
+  if (is_readout || is_tied) names.insert(names.end(), std::begin(kReadouts), std::end(kReadouts));
+  if (!is_readout || is_tied)
+    names.insert(names.end(), std::begin(kInputEmbeddings), std::end(kInputEmbeddings));
+  for (const char* name : names)
     if (has(name)) return name;
-  fail("{}: holds no input embedding: none of {}", where(), fmt::join(kInputEmbeddings, ", "));
+  fail("{}: holds no {}: none of {}", where(), is_readout ? "readout" : "input embedding",
+       fmt::join(names, ", "));
 }
 
 std::vector<families::MatrixPart> Snapshot::matrices() const {
