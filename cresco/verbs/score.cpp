@@ -81,7 +81,8 @@ class Scores {
 
   void add(Json line, const Json& files) {
     line["files"] = files;
-    lines_[line["step"].get<std::int64_t>()] = std::move(line);
+    const auto step = line["step"].get<std::int64_t>();
+    lines_[step] = std::move(line);
     if (!folder_.empty()) rewrite();
   }
 

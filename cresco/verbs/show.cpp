@@ -103,8 +103,9 @@ Json show_trajectory(const Path& path) {
       out["unreadable"].push_back({{"step", step}, {"error", e.what()}});
     }
   }
-  require(!dtypes.empty(), "{}: none of its {} snapshots can be opened: {}", path.string(),
-          trajectory.steps().size(), out["unreadable"][0]["error"].get<std::string>());
+  if (dtypes.empty())
+    fail("{}: none of its {} snapshots can be opened: {}", path.string(), trajectory.steps().size(),
+         out["unreadable"][0]["error"].get<std::string>());
   for (const auto& [name, steps] : dtypes) out["dtypes"][name] = steps;
   if (!trajectory.notes().empty()) out["notes"] = trajectory.notes();
   const trajectories::Snapshot last = trajectory.open(last_of(dtypes));
