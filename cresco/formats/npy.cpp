@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 namespace cresco::formats {
@@ -88,6 +89,7 @@ class HeaderReader {
               "{}: a size in 'shape' is no number", where_);
       sizes.push_back(parse_int(text_.substr(0, end), where_));
       text_.remove_prefix(end);
+      if (text_.starts_with('L')) text_.remove_prefix(1);  // as Python 2 wrote it
       require(sizes.size() <= 64, "{}: more than 64 dimensions", where_);
       if (!accept(',')) {
         expect(')');
@@ -100,6 +102,19 @@ class HeaderReader {
   std::string_view text_;
   const std::string& where_;
 };
+
+std::string_view reason_against(std::string_view description) {
+  if (description.ends_with('O')) return "objects are pickles";
+  if (description.starts_with('>')) return "big-endian; change it with .astype('<f4') or the like";
+  if (description.find('V') != std::string_view::npos)
+    return "raw bytes; bfloat16 arrays are saved like this: use safetensors, or view them as "
+           "uint16";
+  return "known are bool, integers, f2, f4, f8 and c8";
+}
+
+std::optional<std::int64_t> num_bytes_of(const NpyHeader& header) {
+  return num_bytes(header.dtype, header.shape);
+}
 
 template <class From, class To>
 std::vector<To> converted(const NpyFile& array) {
@@ -114,38 +129,78 @@ std::vector<To> converted(const NpyFile& array) {
 
 }  // namespace
 
-NpyFile parse_npy(Bytes bytes, const std::string& where) {
-  require(bytes.size() >= 10 && as_text(bytes.first(6)) == kMagic, "{}: not a .npy file", where);
-  const auto major = static_cast<int>(bytes[6]);
+std::int64_t npy_header_bytes(Bytes start, const std::string& where) {
+  require(start.size() >= 10 && as_text(start.first(6)) == kMagic, "{}: not a .npy file", where);
+  const auto major = static_cast<int>(start[6]);
   require(major >= 1 && major <= 3, "{}: .npy version {} is not known", where, major);
   const std::size_t prefix = major == 1 ? 10 : 12;
-  require(bytes.size() >= prefix, "{}: {} bytes, too short for its header", where, bytes.size());
-  std::uint32_t header_bytes = 0;
-  std::memcpy(&header_bytes, bytes.data() + 8, major == 1 ? 2 : 4);
-  require(header_bytes <= bytes.size() - prefix && header_bytes <= (1u << 20),
-          "{}: the header claims {} bytes, the file has {} after its first {}", where, header_bytes,
-          bytes.size() - prefix, prefix);
+  require(start.size() >= prefix, "{}: {} bytes, too short for its header", where, start.size());
+  std::uint32_t bytes = 0;
+  std::memcpy(&bytes, start.data() + 8, major == 1 ? 2 : 4);
+  require(bytes <= (1u << 20), "{}: the header claims {} bytes, allowed are 1 MiB", where, bytes);
+  return static_cast<std::int64_t>(prefix + bytes);
+}
 
+NpyHeader parse_npy_header(Bytes header, std::int64_t num_bytes, const std::string& where) {
+  const std::int64_t header_bytes = npy_header_bytes(header, where);
+  require(header_bytes <= num_bytes && header_bytes <= static_cast<std::int64_t>(header.size()),
+          "{}: the header claims {} bytes, the file has {}: an incomplete copy?", where,
+          header_bytes, num_bytes);
+  const std::size_t prefix = header[6] == std::byte{1} ? 10 : 12;
   std::string description;
   bool fortran = false;
-  NpyFile array;
-  HeaderReader(as_text(bytes.subspan(prefix, header_bytes)), where)
-      .read(description, fortran, array.shape);
+  NpyHeader found{.header_bytes = header_bytes};
+  HeaderReader(as_text(header.subspan(prefix, static_cast<std::size_t>(header_bytes) - prefix)),
+               where)
+      .read(description, fortran, found.shape);
   const auto* known = std::find_if(std::begin(kDescriptions), std::end(kDescriptions),
                                    [&](const auto& entry) { return entry.first == description; });
-  require(known != std::end(kDescriptions),
-          "{}: type '{}' is not read: objects, text, structures and big-endian numbers are refused",
-          where, escape_for_terminal(description));
-  array.dtype = known->second;
-  require(!fortran || array.shape.size() < 2,
-          "{}: stored column by column; save it with numpy.ascontiguousarray first", where);
-  array.bytes = bytes.subspan(prefix + header_bytes);
-  const auto needed = num_bytes(array.dtype, array.shape);
-  require(needed && static_cast<std::uint64_t>(*needed) == array.bytes.size(),
+  require(known != std::end(kDescriptions), "{}: type '{}' is not read: {}", where,
+          escape_for_terminal(description), reason_against(description));
+  found.dtype = known->second;
+  const auto needed = num_bytes_of(found);
+  require(needed && *needed == num_bytes - header_bytes,
           "{}: {} bytes of data, but shape {} of {} needs {}: an incomplete copy?", where,
-          array.bytes.size(), shape_text(array.shape), name_of(array.dtype),
+          num_bytes - header_bytes, shape_text(found.shape), name_of(found.dtype),
           needed ? std::to_string(*needed) : "too many");
-  return array;
+  if (fortran && found.shape.size() > 1 && *needed > 0) {
+    std::int64_t stride = 1;
+    for (const std::int64_t size : found.shape) {
+      found.strides.push_back(stride);
+      stride *= size;
+    }
+  }
+  return found;
+}
+
+StoredTensor npy_tensor(std::shared_ptr<const InputFile> file, std::int64_t begin,
+                        std::int64_t num_bytes, std::string name) {
+  StoredTensor tensor{.name = std::move(name), .file = std::move(file)};
+  const std::string where = tensor.name.empty() ? tensor.file->path().string() : tensor.where();
+  const auto start = [&](std::int64_t wanted) {
+    return tensor.file->read_text(begin, std::min(wanted, num_bytes));
+  };
+  const std::string text = start(npy_header_bytes(as_bytes(start(kNpyStartBytes)), where));
+  NpyHeader header = parse_npy_header(as_bytes(text), num_bytes, where);
+  tensor.dtype = header.dtype;
+  tensor.shape = std::move(header.shape);
+  tensor.strides = std::move(header.strides);
+  tensor.offset = begin + header.header_bytes;
+  return tensor;
+}
+
+StoredTensor open_npy(const Path& path) {
+  const auto file = std::make_shared<InputFile>(path);
+  return npy_tensor(file, 0, file->size(), "");
+}
+
+NpyFile parse_npy(Bytes bytes, const std::string& where) {
+  NpyHeader header = parse_npy_header(bytes, static_cast<std::int64_t>(bytes.size()), where);
+  require(header.strides.empty(),
+          "{}: stored column by column; save it with numpy.ascontiguousarray first", where);
+  return {.dtype = header.dtype,
+          .shape = std::move(header.shape),
+          .bytes = bytes.subspan(static_cast<std::size_t>(header.header_bytes))};
 }
 
 NpyFile read_npy(const Path& path) {

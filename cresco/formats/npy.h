@@ -1,8 +1,9 @@
-// NumPy's .npy files: versions 1 to 3 are read, version 1 is written. See docs/formats/npy.md.
+// NumPy's .npy files (versions 1 to 3 are read, version 1 is written) and their headers, which the
+// members of .npz files have as well. See docs/formats/npy.md.
 #pragma once
 
 #include "cresco/base/files.h"
-#include "cresco/formats/dtype.h"
+#include "cresco/formats/stored_tensor.h"
 
 #include <memory>
 #include <span>
@@ -18,6 +19,26 @@ struct NpyFile {
   std::vector<std::int64_t> shape;
   Bytes bytes;
 };
+
+struct NpyHeader {
+  DType dtype = DType::F32;
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> strides;  // in elements; empty unless the array is stored by columns
+  std::int64_t header_bytes = 0;      // the data begins behind them
+};
+
+constexpr std::int64_t kNpyStartBytes = 12;
+// How many bytes to read for parse_npy_header, from a file's first kNpyStartBytes (or all it has).
+std::int64_t npy_header_bytes(Bytes start, const std::string& where);
+// `header` is that many bytes; `num_bytes` is the size of the whole file, which has to be what the
+// header says.
+NpyHeader parse_npy_header(Bytes header, std::int64_t num_bytes, const std::string& where);
+
+// The array in bytes [begin, begin + num_bytes) of a file, or in a whole one; its name is `name`,
+// or empty. Arrays that NumPy stored by columns are read as well.
+StoredTensor npy_tensor(std::shared_ptr<const InputFile> file, std::int64_t begin,
+                        std::int64_t num_bytes, std::string name);
+StoredTensor open_npy(const Path& path);
 
 NpyFile read_npy(const Path& path);
 // The same from bytes in memory; `file` stays empty.

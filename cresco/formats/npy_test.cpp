@@ -42,6 +42,24 @@ TEST(Npy, ReadsBackWhatItWrote) {
   EXPECT_EQ(read_npy(folder / "b").shape.size(), 1u);
 }
 
+TEST(Npy, ReadsInPlaceAndByColumns) {
+  const std::string by_columns = "{'descr': '<u2', 'fortran_order': True, 'shape': (2L, 3L), }";
+  const auto file = std::make_shared<InputFile>("x", "before" + npy_of(by_columns, "aabbccddeeff"));
+  const StoredTensor tensor = npy_tensor(file, 6, file->size() - 6, "a");
+  EXPECT_EQ(tensor.strides, (std::vector<std::int64_t>{1, 2}));
+  std::string rows(12, '\0');
+  read(tensor, std::as_writable_bytes(std::span(rows)));
+  EXPECT_EQ(rows, "aacceebbddff");
+  EXPECT_THROW(npy_tensor(file, 0, file->size(), "a"), Error);
+  EXPECT_THROW(npy_tensor(file, 6, file->size() - 7, "a"), Error);
+
+  const TemporaryFolder folder;
+  const std::int64_t shape[] = {2};
+  write_npy<std::uint16_t>(folder / "a", shape, {7, 8});
+  EXPECT_TRUE(open_npy(folder / "a").is_row_major());
+  EXPECT_EQ(open_npy(folder / "a").offset % 64, 0);
+}
+
 TEST(Npy, RefusesDamage) {
   EXPECT_FALSE(
       refused(npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", "abcd")));
