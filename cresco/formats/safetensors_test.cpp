@@ -55,6 +55,43 @@ TEST(Safetensors, ReadsBackWhatItWrote) {
   EXPECT_THROW(file.tensor("c"), Error);
 }
 
+// Sizes of 8 elements each: every type fills whole bytes.
+TEST(Safetensors, ReadsEveryTypeInEveryShape) {
+  const char* names[] = {"BOOL",    "F4",      "F6_E2M3", "F6_E3M2",     "U8",          "I8",
+                         "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16",
+                         "U16",     "F16",     "BF16",    "I32",         "U32",         "F32",
+                         "C64",     "F64",     "I64",     "U64"};
+  EXPECT_EQ(std::size(names), static_cast<std::size_t>(DType::U64) + 1);
+  for (const std::string name : names) {
+    const DType dtype = dtype_named(name).value();
+    EXPECT_EQ(name_of(dtype), name);
+    const auto bytes = static_cast<std::size_t>(bits_of(dtype));
+    const auto entry = [&](const char* shape, std::size_t size) {
+      return fmt::format(R"({{"dtype":"{}","shape":{},"data_offsets":[0,{}]}})", name, shape, size);
+    };
+    EXPECT_EQ(one(entry("[2,4]", bytes), bytes), "no error");
+    EXPECT_EQ(one(entry("[0,9223372036854775807]", 0), 0), "no error");
+    EXPECT_EQ(one(entry("[]", bytes / 8), bytes / 8) == "no error", bytes % 8 == 0) << name;
+    EXPECT_NE(one(entry("[2,4]", bytes + 1), bytes + 1), "no error");
+    const SafetensorsFile file(
+        std::make_shared<InputFile>("x", file_of("{\"a\":" + entry("[2,4]", bytes) + "}", bytes)));
+    std::vector<std::byte> numbers(bytes);
+    read(file.tensor("a"), numbers);
+    EXPECT_EQ(numbers.back(), std::byte{1});
+  }
+}
+
+TEST(Safetensors, NoticesAFileThatChanges) {
+  const TemporaryFolder folder;
+  write_file(folder / "t", file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8));
+  const SafetensorsFile file(folder / "t");
+  std::vector<std::byte> numbers(8);
+  read(file.tensor("a"), numbers);
+  std::filesystem::resize_file(folder / "t", 20);
+  EXPECT_THROW(read(file.tensor("a"), numbers), Error);
+  EXPECT_THROW(file.tensor("a").file->require_unchanged(), Error);
+}
+
 TEST(Safetensors, ReadsTheSmallestFile) { EXPECT_EQ(error_of(file_of("{}      ", 0)), "no error"); }
 
 TEST(Safetensors, RefusesDamage) {
@@ -75,6 +112,9 @@ TEST(Safetensors, RefusesDamage) {
             "no error");
   EXPECT_NE(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1})", 8), "no error");
   EXPECT_NE(one("3", 0), "no error");
+  EXPECT_NE(error_of(file_of("{\"a\xff\":1}", 0)), "no error");  // not UTF-8
+  EXPECT_NE(error_of(file_of("{\"a\":" + good + ",\"a\":" + good + "}", 8)), "no error");  // twice
+  EXPECT_EQ(error_of(file_of(" {\"a\":" + good + "}   ", 8)), "no error");  // padding
   EXPECT_NE(error_of("short"), "no error");
   EXPECT_NE(error_of(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8)), "no error");
   EXPECT_NE(error_of(file_of("{", 0)), "no error");
