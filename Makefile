@@ -54,9 +54,7 @@ bench:
 
 asan:
 	@tools/setup test
-	@cmake --preset asan >/dev/null
-	cmake --build build-asan -j $(JOBS)
-	ctest --test-dir build-asan --output-on-failure --parallel $(JOBS)
+	tests/sanitized
 
 fuzz:
 	@tools/setup test

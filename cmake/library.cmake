@@ -20,6 +20,10 @@ function(cresco_library name)
     if(arg_TORCH)
       target_precompile_headers(${name}_test REUSE_FROM cresco_torch_pch)
     endif()
+    if(CRESCO_SANITIZE)
+      # The sources are what is looked at; most of the time goes into compiling their tests.
+      target_compile_options(${name}_test PRIVATE -O0 -g0)
+    endif()
     add_test(NAME ${name} COMMAND ${name}_test)
     if(arg_TORCH)
       # Tensors of a few hundred numbers gain nothing from threads, and lose much on a busy machine.

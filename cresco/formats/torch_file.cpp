@@ -250,7 +250,8 @@ const PickleValue* TorchFile::find_value(std::string_view path) const {
   std::vector<std::pair<const PickleValue*, std::size_t>> open{{&root(), 0}};
   std::set<std::pair<const PickleValue*, std::size_t>> seen;
   while (!open.empty()) {
-    const auto [value, at] = open.back();
+    const PickleValue* value = open.back().first;
+    const std::size_t at = open.back().second;
     open.pop_back();
     if (at == path.size() + (path.empty() ? 0 : 1)) return value;
     if (!seen.insert({value, at}).second) continue;
