@@ -23,8 +23,8 @@ enum class TorchRoot { Dictionary, Tensor, Model };
 class TorchWriter {
  public:
   // Names, types and shapes; `bytes` of the views is not used. TorchRoot::Tensor takes exactly one.
-  // `beside` is what TorchRoot::Model keeps beside them: numbers, words, flags and objects of these.
-  // Error for names that stand twice and for types that PyTorch does not have.
+  // `beside` is what TorchRoot::Model keeps beside them: numbers, words, flags and objects of
+  // these. Error for names that stand twice and for types that PyTorch does not have.
   TorchWriter(const Path& path, std::vector<TensorView> tensors,
               TorchRoot root = TorchRoot::Dictionary, const Json& beside = Json::object());
   const std::vector<TensorView>& tensors() const { return tensors_; }

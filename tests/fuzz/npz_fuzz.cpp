@@ -1,4 +1,5 @@
-// Any bytes as a .npz, or as the .npy in one: every array is read, or an Error. The first byte chooses.
+// Any bytes as a .npz, or as the .npy in one: every array is read, or an Error. The first byte
+// chooses.
 #include "cresco/base/require.h"
 #include "cresco/formats/npz.h"
 #include "cresco/formats/zip_of.h"
