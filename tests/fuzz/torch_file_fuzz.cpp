@@ -18,6 +18,8 @@ void read_all(std::string bytes) {
     read(tensor, numbers);
     if (!file.find_value(tensor.name)) std::abort();
   }
+  file.tensors_at("module");
+  file.tensor("object");
 }
 
 }  // namespace
