@@ -5,6 +5,8 @@
 #include "cresco/base/strings.h"
 #include "cresco/base/threads.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -59,12 +61,16 @@ void gather(const StoredTensor& t, std::int64_t piece_bytes,
   }
 }
 
-// Copying from the page cache and faulting fresh pages in is bound by a core, not by memory: large
-// reads are shared over threads.
-void read_in_parallel(const InputFile& file, std::int64_t offset, std::span<std::byte> out) {
-  constexpr std::size_t kPiece = 16 << 20;
+// Most of the time of a large read goes into faulting in the pages that it fills: large pages make
+// that 512 times rarer where the system gives them, and threads share the rest.
+void read_large(const InputFile& file, std::int64_t offset, std::span<std::byte> out) {
+  constexpr std::size_t kPiece = 16 << 20, kPage = 4096;
+  if (out.size() < kPiece) return file.read(offset, out);
+  const auto address = reinterpret_cast<std::uintptr_t>(out.data());
+  const std::uintptr_t first = (address + kPage - 1) / kPage * kPage;
+  const std::uintptr_t last = (address + out.size()) / kPage * kPage;
+  ::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // only advice
   const std::size_t pieces = (out.size() + kPiece - 1) / kPiece;
-  if (pieces < 4) return file.read(offset, out);
   parallel_for(static_cast<std::int64_t>(pieces), [&](std::int64_t i) {
     const std::size_t begin = static_cast<std::size_t>(i) * kPiece;
     file.read(offset + static_cast<std::int64_t>(begin),
@@ -78,7 +84,7 @@ void read(const StoredTensor& tensor, std::span<std::byte> out) {
   require(static_cast<std::int64_t>(out.size()) == tensor.num_bytes(),
           "{}: has {} bytes, room was made for {}", tensor.where(), tensor.num_bytes(), out.size());
   if (out.empty()) return;
-  if (tensor.is_row_major()) return read_in_parallel(*tensor.file, tensor.offset, out);
+  if (tensor.is_row_major()) return read_large(*tensor.file, tensor.offset, out);
   gather(tensor, 1 << 20, [&](Bytes piece) {
     std::copy(piece.begin(), piece.end(), out.begin());
     out = out.subspan(piece.size());
