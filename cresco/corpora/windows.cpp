@@ -5,7 +5,6 @@
 #include "cresco/base/strings.h"
 
 #include <algorithm>
-#include <ranges>
 
 namespace cresco::corpora {
 
@@ -58,14 +57,28 @@ void TokenStream::read(std::int64_t position, std::span<std::int32_t> out) const
                 });
 }
 
+namespace {
+
+// The document that token `position` is of; documents before it may be empty.
+std::int64_t document_at(const formats::TokenFile& file, std::int64_t position) {
+  std::int64_t low = 0, high = file.num_sequences();
+  while (low < high) {
+    const std::int64_t middle = (low + high) / 2;
+    if (file.begin(middle + 1) > position)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
+}  // namespace
+
 std::vector<DocumentPiece> TokenStream::pieces(std::int64_t position, std::int64_t count) const {
   std::vector<DocumentPiece> pieces;
   std::int64_t done = 0;
   for_stretches(position, count, [&](std::int64_t begin, std::int64_t here) {
-    // The last document that begins at or before it: those before may be empty.
-    const auto all = std::views::iota(std::int64_t{0}, file_->num_sequences());
-    const std::int64_t document = *std::ranges::upper_bound(
-        all, begin, {}, [&](std::int64_t i) { return file_->begin(i + 1); });
+    const std::int64_t document = document_at(*file_, begin);
     pieces.push_back({done, document, begin - file_->begin(document), here});
     done += here;
   });

@@ -85,8 +85,8 @@ struct Difference {
     const at::Tensor a = read.to(at::kDouble), b = written.to(at::kDouble);
     const at::Tensor apart = (a - b).abs();
     require((a.isfinite() == b.isfinite()).all().item<bool>(),
-            "{}: holds numbers up to {} that {} cannot hold", where,
-            a.abs().max().item<double>(), c10::toString(written.scalar_type()));
+            "{}: holds numbers up to {} that {} cannot hold", where, a.abs().max().item<double>(),
+            c10::toString(written.scalar_type()));
     squared += apart.square().nansum().item<double>();
     squared_size += a.square().nansum().item<double>();
     if (apart.numel() > 0) largest = std::max(largest, apart.max().item<double>());
@@ -94,9 +94,8 @@ struct Difference {
   }
 
   ConvertedStep result(std::int64_t step, const Path& out) const {
-    return {step,    out,
-            num_tensors, num_equal,
-            largest, squared_size > 0 ? std::sqrt(squared / squared_size) : 0};
+    return {step,      out,     num_tensors,
+            num_equal, largest, squared_size > 0 ? std::sqrt(squared / squared_size) : 0};
   }
 };
 
@@ -114,9 +113,10 @@ ConvertedStep compare(const std::vector<Item>& items, const Snapshot& written, s
 Json model_config(const Snapshot& snapshot, const ConvertConfig& config) {
   Json json = snapshot.config();
   if (!config.model_config.empty()) json = read_json_file(config.model_config);
-  require(json.is_object(),
-          "{}: comes without a config.json, and a model's folder needs one: give --model-config FILE",
-          snapshot.where());
+  require(
+      json.is_object(),
+      "{}: comes without a config.json, and a model's folder needs one: give --model-config FILE",
+      snapshot.where());
   const families::Family& family = families::family_of(json, snapshot.where());
   for (const families::TensorSpec& spec : family.tensors(json, snapshot.where())) {
     const auto& stored = snapshot.tensor(spec.name);
@@ -191,8 +191,7 @@ ConvertedStep convert_to_matrix_file(const Snapshot& snapshot, const ConvertConf
 
 std::vector<ConvertedStep> convert_to_stack(const Trajectory& trajectory,
                                             const ConvertConfig& config, const Path& out,
-                                            Progress& progress,
-                                            const std::string& resume_command) {
+                                            Progress& progress, const std::string& resume_command) {
   const ExtractConfig wanted{.matrix = config.matrix, .steps = config.steps, .dtype = config.dtype};
   const Extracted made = extract(trajectory, wanted, out, progress, resume_command);
   require_usage(made.matrices.size() == 1 && made.matrices[0].out == out,
@@ -251,7 +250,8 @@ std::vector<Item> gpt2_items(const Snapshot& snapshot, const families::Gpt2Confi
 
 void require_gpt2(const Snapshot& snapshot, const std::string& to) {
   require(snapshot.family() && snapshot.family()->model_type() == "gpt2",
-          "{}: is not a GPT-2 model: {} is a layout of GPT-2's weights alone", snapshot.where(), to);
+          "{}: is not a GPT-2 model: {} is a layout of GPT-2's weights alone", snapshot.where(),
+          to);
 }
 
 void write_nanogpt(const Path& out, const families::Gpt2Config& c, std::int64_t step,
@@ -262,9 +262,9 @@ void write_nanogpt(const Path& out, const families::Gpt2Config& c, std::int64_t 
     head.name = "lm_head.weight";
     items.push_back(std::move(head));
   }
-  const Json model_args{{"n_layer", c.n_layer},         {"n_head", c.n_head},
-                        {"n_embd", c.n_embd},           {"block_size", c.n_positions},
-                        {"bias", c.bias},               {"vocab_size", c.vocab_size},
+  const Json model_args{{"n_layer", c.n_layer}, {"n_head", c.n_head},
+                        {"n_embd", c.n_embd},   {"block_size", c.n_positions},
+                        {"bias", c.bias},       {"vocab_size", c.vocab_size},
                         {"dropout", 0.0}};
   formats::TorchWriter writer(out, views_of(items), formats::TorchRoot::Model,
                               {{"model_args", model_args}, {"iter_num", step}});
@@ -292,8 +292,8 @@ std::vector<std::string> require_representable(const families::Gpt2Config& c, co
                                                const std::string& where) {
   std::vector<std::string> notes;
   if (to == "hf_model") return notes;
-  require(c.inner_size() == 4 * c.n_embd, "{}: n_inner is {}, {} computes with 4 n_embd = {}", where,
-          c.inner_size(), to, 4 * c.n_embd);
+  require(c.inner_size() == 4 * c.n_embd, "{}: n_inner is {}, {} computes with 4 n_embd = {}",
+          where, c.inner_size(), to, 4 * c.n_embd);
   require(std::abs(c.layer_norm_epsilon - 1e-5) < 1e-12,
           "{}: layer_norm_epsilon is {}, {} computes with 1e-5", where, c.layer_norm_epsilon, to);
   require(c.tie_word_embeddings, "{}: its readout is not its embedding, {} ties them", where, to);
@@ -301,10 +301,10 @@ std::vector<std::string> require_representable(const families::Gpt2Config& c, co
           "{}: its attention is scaled otherwise than {}'s", where, to);
   const bool is_erf = c.activation_function == "gelu", wants_erf = to == "nanogpt";
   if (is_erf != wants_erf)
-    notes.push_back(
-        fmt::format("{} computes the {} form of GELU, this model the {} form: activations differ by "
-                    "up to 5e-4",
-                    to, wants_erf ? "erf" : "tanh", is_erf ? "erf" : "tanh"));
+    notes.push_back(fmt::format(
+        "{} computes the {} form of GELU, this model the {} form: activations differ by "
+        "up to 5e-4",
+        to, wants_erf ? "erf" : "tanh", is_erf ? "erf" : "tanh"));
   return notes;
 }
 
@@ -352,10 +352,11 @@ void check_convert(const Trajectory& trajectory, const ConvertConfig& config) {
             "{}: layout {} holds single matrices; a model's folder needs all its tensors and a "
             "config.json",
             where, from);
-    require(is_one_of(from, {"run", "hf_cache", "recipe_control"}),
-            "{}: layout {} is not converted to hf_steps; a run, a hub cache and recipe-control arms "
-            "are",
-            where, from);
+    require(
+        is_one_of(from, {"run", "hf_cache", "recipe_control"}),
+        "{}: layout {} is not converted to hf_steps; a run, a hub cache and recipe-control arms "
+        "are",
+        where, from);
   } else if (config.to == "wu_pt") {
     require_usage(is_one_of(config.matrix, {"W_U", "W_E"}),
                   "--matrix '{}': files of layout wu_pt hold W_U or W_E", config.matrix);
@@ -385,8 +386,7 @@ Converted convert(const Trajectory& trajectory, const ConvertConfig& config, con
     }
     const Snapshot snapshot = trajectory.open(step);
     if (config.to == "hf_steps")
-      made.steps.push_back(
-          convert_to_folder(snapshot, config, out / fmt::format("step{}", step)));
+      made.steps.push_back(convert_to_folder(snapshot, config, out / fmt::format("step{}", step)));
     else if (config.to == "wu_pt")
       made.steps.push_back(convert_to_matrix_file(snapshot, config, trajectory.model(), out));
     else

@@ -1,5 +1,5 @@
-// Trajectories and models in other layouts. What is written is read again and compared with where it
-// came from, number by number.
+// Trajectories and models in other layouts. What is written is read again and compared with where
+// it came from, number by number.
 #pragma once
 
 #include "cresco/base/progress.h"
@@ -14,9 +14,10 @@ struct ConvertConfig {
   std::string to, matrix = "W_U", steps = "all", dtype, model_config;
 
   void fields(FieldVisitor& v) {
-    v.field("to", to,
-            "hf_steps (from a run, a hub cache, recipe-control arms) | wu_pt | stack (one matrix, from "
-            "anything) | hf_model | nanogpt | llmc (a GPT-2)");
+    v.field(
+        "to", to,
+        "hf_steps (from a run, a hub cache, recipe-control arms) | wu_pt | stack (one matrix, from "
+        "anything) | hf_model | nanogpt | llmc (a GPT-2)");
     v.field("matrix", matrix, "of wu_pt and stack: W_U or W_E; of stack any that extract knows");
     v.field("steps", steps, "list, range or preset");
     v.field("dtype", dtype, "fp32 | bf16 | fp16; empty is the type of the files");
@@ -41,9 +42,9 @@ struct Converted {
 };
 
 // `out` is a folder for hf_steps, wu_pt and hf_model, else a file. Error when a conversion is none
-// of those above, naming what the source lacks; when a number does not survive (another value in the
-// same type, infinity in a smaller one). Steps that stand in `out` already are compared, not written
-// again: a call that was stopped goes on.
+// of those above, naming what the source lacks; when a number does not survive (another value in
+// the same type, infinity in a smaller one). Steps that stand in `out` already are compared, not
+// written again: a call that was stopped goes on.
 Converted convert(const Trajectory& trajectory, const ConvertConfig& config, const Path& out,
                   Progress& progress, const std::string& resume_command);
 

@@ -16,17 +16,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const Json kNeox = {{"model_type", "gpt_neox"},
-                    {"vocab_size", 7},
-                    {"hidden_size", 8},
-                    {"num_hidden_layers", 2},
-                    {"num_attention_heads", 2},
-                    {"intermediate_size", 12},
-                    {"rotary_pct", 0.5},
-                    {"torch_dtype", "float32"}};
-const Json kGpt2 = {{"model_type", "gpt2"}, {"vocab_size", 7},  {"n_embd", 8},
-                    {"n_layer", 2},         {"n_head", 2},      {"n_positions", 5},
-                    {"n_inner", nullptr},   {"torch_dtype", "float32"}};
+const Json kNeox = {{"model_type", "gpt_neox"}, {"vocab_size", 7},
+                    {"hidden_size", 8},         {"num_hidden_layers", 2},
+                    {"num_attention_heads", 2}, {"intermediate_size", 12},
+                    {"rotary_pct", 0.5},        {"torch_dtype", "float32"}};
+const Json kGpt2 = {
+    {"model_type", "gpt2"}, {"vocab_size", 7},  {"n_embd", 8},        {"n_layer", 2},
+    {"n_head", 2},          {"n_positions", 5}, {"n_inner", nullptr}, {"torch_dtype", "float32"}};
 
 std::vector<tensor::NamedTensor> random_weights(const Json& config, std::uint64_t seed) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
@@ -80,7 +76,8 @@ TEST(Convert, ARunToFoldersOfSteps) {
   EXPECT_GT(rounded.steps[0].relative_difference, 1e-5);
   EXPECT_LT(rounded.steps[0].relative_difference, 1.0 / 2048);
   EXPECT_EQ(Trajectory(folder / "h").open(0).config()["torch_dtype"], "float16");
-  EXPECT_SAYS(run(folder / "out", {.to = "hf_steps"}, folder / "x"), "is of layout hf_steps already");
+  EXPECT_SAYS(run(folder / "out", {.to = "hf_steps"}, folder / "x"),
+              "is of layout hf_steps already");
 }
 
 // A call that was stopped goes on, and what stands there is compared again.
@@ -167,7 +164,8 @@ TEST(Convert, Gpt2BetweenThreePrograms) {
   run(folder / "model.bin", {.to = "hf_model"}, folder / "back");
   const Snapshot back = open_snapshot(folder / "back");
   EXPECT_FALSE(back.config().contains("conv1d"));
-  for (const auto& [name, weight] : weights) EXPECT_TRUE(at::equal(back.read(name), weight)) << name;
+  for (const auto& [name, weight] : weights)
+    EXPECT_TRUE(at::equal(back.read(name), weight)) << name;
 
   EXPECT_SAYS(run(folder / "hf", {.to = "llmc", .dtype = "fp16"}, folder / "x.bin"),
               "hold fp32 or bf16");

@@ -1,5 +1,6 @@
 #include "cresco/trajectories/layouts.h"
 
+#include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
 #include "cresco/families/neox.h"
@@ -108,23 +109,47 @@ TEST(Layouts, FoldersOfOlmosBranches) {
   EXPECT_NE(trajectory.notes()[0].find("stage2-ingredient1-"), std::string::npos);
 }
 
-TEST(Layouts, SafetensorsShards) {
+// Two shards of a model, and the index that says which tensor lies where.
+void write_shards(const Path& folder, const std::function<void(Json&)>& change = {}) {
+  fs::create_directories(folder);
+  write_file(folder / "config.json", families::neox_to_json(tiny(), "float32", 0).dump());
+  auto weights = weights_of(1);
+  const auto middle = weights.begin() + static_cast<std::ptrdiff_t>(weights.size() / 2);
+  Json map;
+  for (auto entry = weights.begin(); entry != weights.end(); ++entry)
+    map[entry->first] = entry < middle ? "m-1.safetensors" : "m-2.safetensors";
+  if (change) change(map);
+  tensor::write_tensors(folder / "m-1.safetensors", {weights.begin(), middle});
+  std::vector<tensor::NamedTensor> rest(middle, weights.end());
+  // A mask that no index names, and another shard's tensor with other numbers.
+  rest.emplace_back("gpt_neox.layers.0.attention.masked_bias", at::ones({1}));
+  rest.emplace_back(weights[0].first, at::full_like(weights[0].second, 9));
+  tensor::write_tensors(folder / "m-2.safetensors", rest);
+  write_file(folder / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+}
+
+TEST(Layouts, Shards) {
   const TemporaryFolder folder;
-  write_model(folder / "step3", 1);
-  const Path step = folder / "step3";
-  fs::rename(step / "model.safetensors", step / "model-00001-of-00001.safetensors");
-  std::string map;
-  for (const auto& spec : families::neox_tensors(tiny()))
-    map += fmt::format(R"({}"{}": "model-00001-of-00001.safetensors")", map.empty() ? "" : ", ",
-                       spec.name);
-  write_file(step / "model.safetensors.index.json", R"({"weight_map": {)" + map + "}}");
-  EXPECT_EQ(Trajectory(folder.path()).open(3).tensors().size(),
-            families::neox_tensors(tiny()).size());
-  fs::rename(step / "model-00001-of-00001.safetensors", folder / "outside.safetensors");
-  EXPECT_SAYS(Trajectory(folder.path()).open(3), "model-00001-of-00001.safetensors");
-  write_file(step / "model.safetensors.index.json",
-             R"({"weight_map": {"embed_out.weight": "../outside.safetensors"}})");
-  EXPECT_NE(error_of([&] { Trajectory(folder.path()).open(3); }), "no error");
+  write_shards(folder / "step3");
+  const Snapshot snapshot = Trajectory(folder.path()).open(3);
+  EXPECT_EQ(snapshot.tensors().size(), families::neox_tensors(tiny()).size());
+  EXPECT_EQ(snapshot.read("gpt_neox.embed_in.weight").flatten()[0].item<float>(), 1);
+  EXPECT_EQ(snapshot.files().size(), 4u);
+
+  const auto opening = [&](const std::function<void(Json&)>& change) {
+    write_shards(folder / "step3", change);
+    return error_of([&] { Trajectory(folder.path()).open(3); });
+  };
+  EXPECT_NE(opening([](Json& map) {
+              map["embed_out.weight"] = "m-1.safetensors";
+            }).find("should hold tensor 'embed_out.weight', but does not"),
+            std::string::npos);
+  EXPECT_NE(opening([](Json& map) { map["more"] = "m-3.safetensors"; }).find("is not there"),
+            std::string::npos);
+  EXPECT_NE(
+      opening([](Json& map) { map["more"] = "../m.safetensors"; }).find("no name in the folder"),
+      std::string::npos);
+  EXPECT_NE(opening([](Json& map) { map["more"] = "config.json"; }), "no error");
 }
 
 TEST(Layouts, PytorchFilesInFolders) {

@@ -8,6 +8,7 @@
 #include "cresco/families/pythia.h"
 #include "cresco/formats/llmc.h"
 #include "cresco/formats/safetensors.h"
+#include "cresco/formats/shard_index.h"
 #include "cresco/formats/torch_file.h"
 #include "cresco/trajectories/layouts.h"
 #include "cresco/trajectories/stack.h"
@@ -23,6 +24,8 @@ namespace {
 namespace fs = std::filesystem;
 using formats::StoredTensor;
 
+constexpr std::int64_t kLargestIndex = 64 << 20;
+
 bool is_within(const Path& path, const Path& folder) {
   return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first ==
          folder.end();
@@ -31,37 +34,6 @@ bool is_within(const Path& path, const Path& folder) {
 bool is_in_hub_cache(const Path& path) {
   return std::any_of(path.begin(), path.end(),
                      [](const Path& part) { return part.string().starts_with("models--"); });
-}
-
-// The shards that an index names.
-std::set<std::string> shard_names(const Path& index) {
-  const Json json = read_json_file(index);
-  require(json.contains("weight_map") && json["weight_map"].is_object(), "{}: has no weight_map",
-          index.string());
-  std::set<std::string> names;
-  for (const auto& [tensor, file] : json["weight_map"].items()) {
-    require(file.is_string(), "{}: the file of '{}' is not a name", index.string(),
-            escape_for_terminal(tensor));
-    const std::string name = file.get<std::string>();
-    require(!name.empty() && name.find('/') == std::string::npos && name != "..",
-            "{}: '{}' leads out of the folder", index.string(), escape_for_terminal(name));
-    names.insert(name);
-  }
-  return names;
-}
-
-// The weight files of a folder, in Hugging Face's order of search.
-std::vector<Path> weight_files(const Path& folder) {
-  for (const char* stem : {"model.safetensors", "pytorch_model.bin"}) {
-    if (fs::exists(folder / stem)) return {folder / stem};
-    const Path index = folder / (std::string(stem) + ".index.json");
-    if (!fs::exists(index)) continue;
-    std::vector<Path> files;
-    for (const std::string& name : shard_names(index)) files.push_back(folder / name);
-    return files;
-  }
-  fail("{}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards",
-       folder.string());
 }
 
 // What one file of weights holds.
@@ -160,6 +132,48 @@ void add_weights(const Path& file, const Path& root, SnapshotContents& contents)
     contents.foreign_objects.push_back(std::move(name));
 }
 
+// The shards of an index. A tensor belongs to the file that the index names; tensors that it does
+// not name (buffers) stay.
+void add_shards(const Path& index_path, const Path& root, SnapshotContents& contents) {
+  const std::string where = index_path.string();
+  const auto index =
+      formats::parse_shard_index(read_file(follow_link(index_path, root), kLargestIndex), where);
+  contents.files.push_back(index_path);
+  std::set<std::string> found;
+  for (const std::string& name : index.files) {
+    const Path file = index_path.parent_path() / name;
+    require(fs::exists(file), "{}: names '{}', which is not there", where,
+            escape_for_terminal(name));
+    const std::size_t first = contents.tensors.size();
+    add_weights(file, root, contents);
+    const auto begin = contents.tensors.begin() + static_cast<std::ptrdiff_t>(first);
+    contents.tensors.erase(std::remove_if(begin, contents.tensors.end(),
+                                          [&](const StoredTensor& tensor) {
+                                            const auto entry = index.file_of.find(tensor.name);
+                                            return entry != index.file_of.end() &&
+                                                   entry->second != name;
+                                          }),
+                           contents.tensors.end());
+    for (std::size_t i = first; i < contents.tensors.size(); ++i)
+      found.insert(contents.tensors[i].name);
+  }
+  for (const auto& [tensor, file] : index.file_of)
+    require(found.contains(tensor), "{}: '{}' should hold tensor '{}', but does not", where,
+            escape_for_terminal(file), escape_for_terminal(tensor));
+}
+
+// The weights of a model's folder, in Hugging Face's order of search.
+void add_folder_weights(const Path& folder, const Path& root, SnapshotContents& contents) {
+  for (const std::string name : {"model.safetensors", "pytorch_model.bin"}) {
+    if (fs::exists(fs::symlink_status(folder / name)))
+      return add_weights(folder / name, root, contents);
+    if (const Path index = folder / (name + ".index.json"); fs::exists(fs::symlink_status(index)))
+      return add_shards(index, root, contents);
+  }
+  fail("{}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards",
+       folder.string());
+}
+
 // W_U or W_E, by the name in a matrix file, or for a bare tensor by the file's name.
 std::string matrix_name(const std::string& tensor, const Path& file) {
   if (tensor == "W_U" || tensor == "w_u") return "W_U";
@@ -202,7 +216,7 @@ Snapshot open_model_folder(const Path& folder, std::int64_t step, const Path& ro
   SnapshotContents contents{.step = step, .place = folder};
   contents.config = read_json_file(follow_link(config, root));
   contents.files.push_back(config);
-  for (const Path& file : weight_files(folder)) add_weights(file, root, contents);
+  add_folder_weights(folder, root, contents);
   return Snapshot(std::move(contents));
 }
 
