@@ -50,8 +50,8 @@ std::vector<Verb> verbs() {
            {"trajectory"}, verbs::run_score),
       verb("spectra", "singular values of a matrix over training", {"input"}, verbs::run_spectra),
       verb("logits", "a snapshot's logits for given ids", {"snapshot"}, verbs::run_logits),
-      verb("bench extract", "how fast one tensor is read, beside a plain read of its bytes", {"file"},
-           verbs::run_bench_extract),
+      verb("bench extract", "how fast one tensor is read, beside a plain read of its bytes",
+           {"file"}, verbs::run_bench_extract),
       verb("report", "folders of tables to one page", {"dirs"}, verbs::run_report),
   };
 }
