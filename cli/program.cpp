@@ -173,8 +173,9 @@ class CommandLine {
            app_.get_subcommands([&](const CLI::App* a) { return a->get_name() == outer; }))
         parent = app;
       if (!parent) {
-        parent = app_.add_subcommand(
-            outer, outer == "tokenizer" ? "byte-level BPE and tokenizer.json" : "");
+        parent = app_.add_subcommand(outer, outer == "tokenizer"
+                                                ? "byte-level BPE and tokenizer.json"
+                                                : "what this machine does, beside its own limits");
         parent->require_subcommand(1);
       }
     }
@@ -230,7 +231,7 @@ std::string parse_message(const CommandLine& line, const CLI::ParseError& e,
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 int fail_with(int code, const std::string& message) {
-  std::fputs(fmt::format("cresco: {}\n", first_line(message)).c_str(), stderr);
+  std::fputs(fmt::format("cresco: {}\n", escape_for_terminal(message)).c_str(), stderr);
   return code;
 }
 
@@ -264,7 +265,9 @@ int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
   } catch (const Interrupted& e) {
     return fail_with(130, e.what());
   } catch (const c10::Error& e) {
-    return fail_with(1, e.what_without_backtrace());
+    return fail_with(1, first_line(e.what_without_backtrace()));
+  } catch (const std::filesystem::filesystem_error& e) {
+    return fail_with(1, fmt::format("{}: {}", e.path1().string(), e.code().message()));
   } catch (const std::bad_alloc&) {
     return fail_with(1, "out of memory");
   } catch (const std::exception& e) {

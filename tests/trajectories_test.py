@@ -1,7 +1,9 @@
 """Trajectories as a user meets them: shown, extracted, scored and converted, by processes that may be killed."""
 import hashlib
 import json
+import math
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -39,6 +41,10 @@ def write_sparse(folder, steps, rows, width):
         with (path / "model.safetensors").open("wb") as file:
             file.write(struct.pack("<Q", len(header)) + header)
             file.truncate(8 + len(header) + size)
+
+
+def contents(folder):
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def peak_bytes(*arguments):
@@ -164,6 +170,73 @@ class Trajectories(ProgramTest):
                           says="holds single matrices")
         self.assert_fails(2, "convert", self.run_folder, "--to", "gguf", "--out", self.folder / "x",
                           says="not one of")
+
+    def test_an_output_never_replaces_what_it_is_made_from(self):
+        source, copy = self.folder / "run", self.folder / "source.safetensors"
+        shutil.copytree(self.run_folder, source)
+        run("extract", source, "--steps", "40", "--out", copy)
+        before = contents(self.folder)
+        ids = self.folder / "none.npy"
+        for arguments in (("score", source, "--corpus", self.corpus, "--out", source),
+                          ("convert", source, "--to", "hf_steps", "--out", source),
+                          ("convert", source, "--to", "wu_pt", "--out", source / "snapshots"),
+                          ("convert", copy, "--to", "wu_pt", "--out", copy),
+                          ("extract", source, "--out", "/dev/null")):
+            done = run(*arguments, "--overwrite", check=False)
+            self.assertIn(done.returncode, (1, 2), arguments)
+        self.assertEqual(contents(self.folder), before)
+        self.assert_fails(1, "score", source, "--ids", ids, says="none.npy")
+
+    def test_files_named_from_where_one_stands(self):
+        where = self.run_folder / "snapshots/step40"
+        out = self.folder / "s.safetensors"
+        run("extract", "model.safetensors", "--out", out, cwd=where)
+        self.assertEqual(tensor_bytes(out, "step_40"), tensor_bytes(where / "model.safetensors", "embed_out.weight"))
+        self.assertEqual(run_json("show", ".", cwd=where)["kind"], "snapshot")
+
+    def test_scores_go_on_from_their_first_snapshot(self):
+        out = self.folder / "scores"
+        arguments = ("score", self.run_folder, "--corpus", self.corpus, "--steps", "0,4", "--out", out)
+        self.kill_when(arguments, (out / "settings.json").exists)
+        self.assertEqual(len(run_json(*arguments)["snapshots"]), 2)
+
+    def test_a_conversion_is_gone_on_with_by_the_same_settings_alone(self):
+        out = self.folder / "steps"
+        run("convert", self.run_folder, "--to", "hf_steps", "--steps", "0", "--dtype", "fp16", "--out", out)
+        self.assert_fails(1, "convert", self.run_folder, "--to", "hf_steps", "--out", out,
+                          says=["dtype", "--overwrite"])
+        run("convert", self.run_folder, "--to", "hf_steps", "--dtype", "fp16", "--out", out)
+        self.assertEqual(run_json("show", out)["dtypes"], {"F16": list(range(0, 41, 4))})
+
+    def test_a_state_dict_without_a_config(self):
+        """The shapes of a Pythia size say which it is; those of a deeper model are no smaller one's."""
+        def write(path, layers, width):
+            tensors = {"gpt_neox.embed_in.weight": [50304, width], "embed_out.weight": [50304, width],
+                       "gpt_neox.final_layer_norm.weight": [width], "gpt_neox.final_layer_norm.bias": [width]}
+            for layer in range(layers):
+                at = f"gpt_neox.layers.{layer}."
+                for name, rows, columns in (("attention.query_key_value", 3, 1), ("attention.dense", 1, 1),
+                                            ("mlp.dense_h_to_4h", 4, 1), ("mlp.dense_4h_to_h", 1, 4)):
+                    tensors[f"{at}{name}.weight"] = [rows * width, columns * width]
+                    tensors[f"{at}{name}.bias"] = [rows * width]
+                for norm in ("input_layernorm", "post_attention_layernorm"):
+                    tensors[f"{at}{norm}.weight"] = tensors[f"{at}{norm}.bias"] = [width]
+            header, end = {}, 0
+            for name, shape in tensors.items():
+                size = 2 * math.prod(shape)
+                header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [end, end + size]}
+                end += size
+            text = json.dumps(header).encode()
+            with path.open("wb") as file:
+                file.write(struct.pack("<Q", len(text)) + text)
+                file.truncate(8 + len(text) + end)
+        dry = ("--out", self.folder / "x.safetensors", "--dry-run")
+        write(self.folder / "b.safetensors", 24, 2048)  # 1.4b: 1b's width, and 8 layers more
+        done = run("extract", self.folder / "b.safetensors", "--matrix", "W_QK.15.15", *dry)
+        self.assertIn(b"(2048, 2048)", done.stdout)  # 1b has 8 heads a layer, 1.4b 16
+        write(self.folder / "c.safetensors", 17, 2048)
+        self.assert_fails(1, "extract", self.folder / "c.safetensors", "--matrix", "W_QK.0.0", *dry,
+                          says="no config of a known family")
 
     def test_bench_extract_reports_its_limit(self):
         file = self.run_folder / "snapshots/step40/model.safetensors"

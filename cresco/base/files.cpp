@@ -41,6 +41,15 @@ std::string cause(int error) {
   }
 }
 
+// `done` is the outcome of a system call: its cause is read here, after the call, and not among the
+// arguments, whose order is anybody's guess.
+void require_done(bool done, const Path& path, const char* what) {
+  if (!done) [[unlikely]] {
+    const std::string why = cause(errno);
+    fail("{}: {}{}", path.string(), what, why);
+  }
+}
+
 class Descriptor {
  public:
   explicit Descriptor(int value) : value_(value) {}
@@ -54,9 +63,9 @@ class Descriptor {
 };
 
 std::int64_t open_size(const Descriptor& file, const Path& path) {
-  require(file.get() >= 0, "{}: {}", path.string(), cause(errno));
+  require_done(file.get() >= 0, path, "");
   struct stat status {};
-  require(::fstat(file.get(), &status) == 0, "{}: {}", path.string(), cause(errno));
+  require_done(::fstat(file.get(), &status) == 0, path, "");
   require(!S_ISDIR(status.st_mode), "{}: is a folder, expected a file", path.string());
   return S_ISREG(status.st_mode) ? status.st_size : -1;
 }
@@ -78,7 +87,7 @@ void remove_abandoned(const Path& path) {
     if (!name.starts_with(prefix)) continue;
     const int writer = std::atoi(name.c_str() + prefix.size());
     if (writer > 0 && ::kill(writer, 0) != 0 && errno == ESRCH)
-      std::filesystem::remove(entry.path(), error);
+      std::filesystem::remove_all(entry.path(), error);
   }
 }
 
@@ -89,8 +98,7 @@ void sync_folder(const Path& path) {
 }
 
 void rename_over(const Path& from, const Path& to) {
-  require(::rename(from.c_str(), to.c_str()) == 0, "{}: cannot be put in place: {}", to.string(),
-          cause(errno));
+  require_done(::rename(from.c_str(), to.c_str()) == 0, to, "cannot be put in place: ");
   sync_folder(to);
 }
 
@@ -100,7 +108,7 @@ void write_all(int descriptor, std::string_view text, const Path& path) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    require(written >= 0, "{}: cannot be written: {}", path.string(), cause(errno));
+    require_done(written >= 0, path, "cannot be written: ");
     text.remove_prefix(static_cast<std::size_t>(written));
   }
 }
@@ -125,7 +133,8 @@ std::string read_file(const Path& path, std::int64_t limit_bytes) {
 }
 
 MappedFile::MappedFile(const Path& path) : path_(path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // O_NONBLOCK: opening a pipe that nobody writes to must not wait.
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   const std::int64_t size = open_size(file, path);
   require(size >= 0, "{}: is not a regular file", path.string());
   size_ = static_cast<std::size_t>(size);
@@ -142,7 +151,7 @@ MappedFile::~MappedFile() {
 AtomicFile::AtomicFile(const Path& path) : path_(path), temporary_(temporary_beside(path)) {
   remove_abandoned(path);
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  require(descriptor_ >= 0, "{}: cannot be written: {}", path_.string(), cause(errno));
+  require_done(descriptor_ >= 0, path_, "cannot be written: ");
 }
 
 AtomicFile::~AtomicFile() {
@@ -170,9 +179,8 @@ void AtomicFile::flush_buffer() {
 
 void AtomicFile::commit() {
   flush_buffer();
-  require(::fsync(descriptor_) == 0, "{}: cannot be flushed: {}", path_.string(), cause(errno));
-  require(::close(std::exchange(descriptor_, -1)) == 0, "{}: cannot be closed: {}", path_.string(),
-          cause(errno));
+  require_done(::fsync(descriptor_) == 0, path_, "cannot be flushed: ");
+  require_done(::close(std::exchange(descriptor_, -1)) == 0, path_, "cannot be closed: ");
   rename_over(temporary_, path_);
 }
 
@@ -183,6 +191,7 @@ void write_file(const Path& path, std::string_view text) {
 }
 
 AtomicFolder::AtomicFolder(const Path& path) : path_(path), temporary_(temporary_beside(path)) {
+  remove_abandoned(path);
   std::error_code error;
   std::filesystem::create_directories(temporary_, error);
   require(!error, "{}: cannot be made: {}", path_.string(), error.message());
@@ -225,10 +234,9 @@ OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
 
 void OutputFile::resize(std::int64_t num_bytes) {
   struct stat status {};
-  require(::fstat(descriptor_, &status) == 0, "{}: {}", path_.string(), cause(errno));
+  require_done(::fstat(descriptor_, &status) == 0, path_, "");
   if (status.st_size > num_bytes)
-    require(::ftruncate(descriptor_, num_bytes) == 0, "{}: cannot be cut: {}", path_.string(),
-            cause(errno));
+    require_done(::ftruncate(descriptor_, num_bytes) == 0, path_, "cannot be cut: ");
   if (num_bytes == 0) return;
   // Room is taken now rather than found missing after hours.
   const int error = ::posix_fallocate(descriptor_, 0, num_bytes);
@@ -247,20 +255,19 @@ void OutputFile::write_at(std::int64_t offset, Bytes bytes) {
 }
 
 void OutputFile::flush_to_disk() {
-  require(::fsync(descriptor_) == 0, "{}: cannot be flushed: {}", path_.string(), cause(errno));
+  require_done(::fsync(descriptor_) == 0, path_, "cannot be flushed: ");
 }
 
 void OutputFile::commit_as(const Path& path) {
   flush_to_disk();
-  require(::close(std::exchange(descriptor_, -1)) == 0, "{}: cannot be closed: {}", path_.string(),
-          cause(errno));
+  require_done(::close(std::exchange(descriptor_, -1)) == 0, path_, "cannot be closed: ");
   rename_over(path_, path);
 }
 
 void remove_folder(const Path& path) {
   const Path temporary = temporary_beside(path);
   if (::rename(path.c_str(), temporary.c_str()) != 0) {
-    require(errno == ENOENT, "{}: cannot be removed: {}", path.string(), cause(errno));
+    require_done(errno == ENOENT, path, "cannot be removed: ");
     return;
   }
   std::error_code ignored;  // what stays has a temporary's name
@@ -277,7 +284,7 @@ void remove_temporaries(const Path& folder) {
 FolderLock::FolderLock(const Path& folder) {
   const Path path = folder / kLockName;
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  require(descriptor_ >= 0, "{}: cannot be locked: {}", folder.string(), cause(errno));
+  require_done(descriptor_ >= 0, folder, "cannot be locked: ");
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
     char holder[32] = {};
     const ssize_t got = ::pread(descriptor_, holder, sizeof holder - 1, 0);
@@ -293,6 +300,20 @@ FolderLock::FolderLock(const Path& folder) {
 
 FolderLock::~FolderLock() {
   if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+OutputLock::OutputLock(const Path& output) : path_(output.string() + ".lock") {
+  descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  require_done(descriptor_ >= 0, output, "cannot be locked: ");
+  const bool is_ours = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+  if (!is_ours) ::close(std::exchange(descriptor_, -1));
+  require(is_ours, "{}: another process is writing it", output.string());
+}
+
+OutputLock::~OutputLock() {
+  if (descriptor_ < 0) return;
+  ::unlink(path_.c_str());
+  ::close(descriptor_);
 }
 
 namespace {
@@ -348,6 +369,8 @@ void make_output_file(const Path& path, bool overwrite) {
   std::error_code error;
   if (std::filesystem::exists(path, error)) {
     require(!std::filesystem::is_directory(path), "{}: is a folder, expected a file name",
+            path.string());
+    require(std::filesystem::is_regular_file(path), "{}: is a device or the like, no file",
             path.string());
     require(overwrite, "{}: exists already; --overwrite replaces it", path.string());
   }

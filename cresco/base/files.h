@@ -129,6 +129,19 @@ class FolderLock {
   int descriptor_ = -1;
 };
 
+// The same for one output file: held through <output>.lock, which goes with it.
+class OutputLock {
+ public:
+  explicit OutputLock(const Path& output);
+  ~OutputLock();
+  OutputLock(const OutputLock&) = delete;
+  OutputLock& operator=(const OutputLock&) = delete;
+
+ private:
+  Path path_;
+  int descriptor_ = -1;
+};
+
 // Makes the output folder of a verb. When it exists and holds anything but a lock: with `overwrite`
 // its contents are removed, otherwise an Error. Removed is only what this program made (a manifest
 // or its like says so), and never a folder that holds one of the verb's `inputs`.

@@ -34,6 +34,8 @@ Json parse_json(std::string_view text, const std::string& where) {
 }
 
 Json read_json_file(const Path& path, std::int64_t limit_bytes) {
+  require(std::filesystem::is_regular_file(path) || !std::filesystem::exists(path),
+          "{}: is not a regular file", path.string());
   return parse_json(read_file(path, limit_bytes), path.string());
 }
 

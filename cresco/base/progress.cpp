@@ -95,7 +95,7 @@ void TextProgress::end() { clear_line(); }
 
 void TextProgress::note(std::string_view text) {
   clear_line();
-  if (!quiet_) put(std::string(text) + "\n");
+  if (!quiet_) put(escape_for_terminal(text) + "\n");
   std::fflush(out_);
 }
 

@@ -12,7 +12,7 @@
 namespace cresco::evals {
 namespace {
 
-// Positions whose logits stand in memory together.
+// Numbers that stand in memory as logits: this many over the vocabulary's size is positions.
 constexpr std::int64_t kLogits = std::int64_t{1} << 25;
 
 at::Tensor read_windows(const ScoreWindows& windows, std::int64_t first, std::int64_t count,

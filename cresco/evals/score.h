@@ -26,7 +26,7 @@ struct Score {
   double perplexity() const;    // exp(loss)
 };
 
-// `batch` windows go through the model at a time; logits are made for some thousand positions at a
+// `batch` windows go through the model at a time; logits are made for some hundred positions at a
 // time, so that (tokens, vocabulary) never stands in memory. Log-softmax in float32, over all rows
 // of the vocabulary, padding included; sums in double. Error with window and position for an id
 // outside the vocabulary, and for a loss that is not finite. `done` is called after each batch with

@@ -56,8 +56,8 @@ Gpt2Config gpt2_from_json(const Json& config, const std::string& where);
 // A config.json for weights in other programs' files; `where` names the file in errors.
 // nanoGPT: the `model_args` of a checkpoint. Its GELU is the erf form, as in its newest version.
 Json gpt2_config_from_nanogpt(const Json& model_args, const std::string& where);
-// llm.c: the numbers of the header; the vocabulary is the number of rows of the embedding, padding
-// included. Its GELU is the tanh form.
+// llm.c: the numbers of the header; the vocabulary is its own, without the padded rows of the
+// embedding. Its GELU is the tanh form.
 Json gpt2_config_from_llmc(std::int64_t max_seq_len, std::int64_t vocab_size, std::int64_t layers,
                            std::int64_t heads, std::int64_t channels);
 

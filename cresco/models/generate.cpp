@@ -32,6 +32,9 @@ std::vector<std::int32_t> generate(const LanguageModel& model,
                                    const GenerateConfig& config, std::uint64_t seed,
                                    std::optional<std::int64_t> stop) {
   require_usage(!prompt.empty(), "the prompt holds no tokens");
+  require_usage(config.temperature == 0 || (config.temperature >= 1e-6 && config.temperature < 1e9),
+                "--temperature {}: expected 0 (the likeliest token) or 1e-6 to 1e9",
+                config.temperature);
   require_usage(config.temperature >= 0 && config.top_k >= 0 && config.max_new_tokens >= 0,
                 "temperature, top_k and max_new_tokens cannot be negative");
   const torch::autograd::AutoGradMode no_grad(false);
@@ -45,6 +48,9 @@ std::vector<std::int32_t> generate(const LanguageModel& model,
         at::tensor(at::ArrayRef<std::int64_t>(ids).slice(first), at::kLong).unsqueeze(0).to(device);
     const at::Tensor logits_V =
         model.readout(model.hidden(input_NT).slice(1, -1)).flatten().to(at::kCPU);
+    require(logits_V.isfinite().all().item<bool>(),
+            "after {} tokens the model's logits are not finite numbers: damaged weights?",
+            ids.size());
     const std::int64_t next =
         config.temperature == 0
             ? logits_V.argmax().item<std::int64_t>()

@@ -8,6 +8,8 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
+
 namespace cresco::models {
 namespace {
 
@@ -57,6 +59,32 @@ std::vector<tensor::NamedTensor> read_weights(const trajectories::Snapshot& snap
   return weights;
 }
 
+// "h.12.attn" -> "h.#.attn"
+std::string without_numbers(const std::string& name) {
+  std::string text;
+  for (const char c : name) {
+    const bool is_digit = c >= '0' && c <= '9';
+    if (!is_digit)
+      text += c;
+    else if (text.empty() || text.back() != '#')
+      text += '#';
+  }
+  return text;
+}
+
+// Error for layers that the config does not count: a model cut short would give numbers too.
+void require_all_layers(const trajectories::Snapshot& snapshot,
+                        const std::vector<families::TensorSpec>& specs) {
+  std::set<std::string> known, kinds;
+  for (const families::TensorSpec& spec : specs) {
+    known.insert(spec.name);
+    kinds.insert(without_numbers(spec.name));
+  }
+  for (const auto& tensor : snapshot.tensors())
+    require(known.contains(tensor.name) || !kinds.contains(without_numbers(tensor.name)),
+            "{}: is of a layer that config.json does not count", tensor.where());
+}
+
 }  // namespace
 
 std::unique_ptr<LanguageModel> load_model(const trajectories::Snapshot& snapshot,
@@ -65,8 +93,9 @@ std::unique_ptr<LanguageModel> load_model(const trajectories::Snapshot& snapshot
   const std::string where = snapshot.where() + "/config.json";
   const families::Family& family = families::family_of(config, where);
   const std::string type = family.model_type();
-  auto weights = read_weights(snapshot, family.tensors(config, where),
-                              tie_of(family, config, where), dtype, device);
+  const auto specs = family.tensors(config, where);
+  require_all_layers(snapshot, specs);
+  auto weights = read_weights(snapshot, specs, tie_of(family, config, where), dtype, device);
   if (type == "olmo2")
     return std::make_unique<Olmo2>(families::olmo2_from_json(config, where), std::move(weights));
   if (type == "gpt2")

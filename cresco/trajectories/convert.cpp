@@ -85,7 +85,8 @@ struct Difference {
     const at::Tensor a = read.to(at::kDouble), b = written.to(at::kDouble);
     const at::Tensor apart = (a - b).abs();
     require((a.isfinite() == b.isfinite()).all().item<bool>(),
-            "{}: holds numbers up to {} that {} cannot hold", where, a.abs().max().item<double>(),
+            "{}: holds numbers up to {} that {} cannot hold", where,
+            a.numel() == 0 ? 0 : a.abs().max().item<double>(),
             c10::toString(written.scalar_type()));
     squared += apart.square().nansum().item<double>();
     squared_size += a.square().nansum().item<double>();
@@ -101,9 +102,16 @@ struct Difference {
 
 ConvertedStep compare(const std::vector<Item>& items, const Snapshot& written, std::int64_t step) {
   Difference difference;
-  for (const Item& item : items)
+  for (const Item& item : items) {
+    const DType stands_there = written.tensor(item.name).dtype;
+    require(stands_there == item.dtype,
+            "{}: '{}' stands there as {}, {} is to be written: the output of another conversion? "
+            "--overwrite replaces it",
+            written.where(), item.name, formats::name_of(stands_there),
+            formats::name_of(item.dtype));
     difference.add(item.read(), written.read(item.name),
                    fmt::format("{}: '{}'", written.where(), item.name));
+  }
   return difference.result(step, written.place());
 }
 
@@ -117,8 +125,11 @@ Json model_config(const Snapshot& snapshot, const ConvertConfig& config) {
       json.is_object(),
       "{}: comes without a config.json, and a model's folder needs one: give --model-config FILE",
       snapshot.where());
-  const families::Family& family = families::family_of(json, snapshot.where());
-  for (const families::TensorSpec& spec : family.tensors(json, snapshot.where())) {
+  // Families that we know no more of are copied as they are.
+  const families::Family* family = families::find_family(json);
+  for (const families::TensorSpec& spec :
+       family ? family->tensors(json, snapshot.where()) : std::vector<families::TensorSpec>()) {
+    if (!snapshot.has(spec.name) && family->is_tied(json, snapshot.where())) continue;
     const auto& stored = snapshot.tensor(spec.name);
     require(stored.shape == spec.shape, "{}: has shape {}, by its config {}", stored.where(),
             formats::shape_text(stored.shape), formats::shape_text(spec.shape));
@@ -141,23 +152,51 @@ std::vector<Item> stored_items(const Snapshot& snapshot, const ConvertConfig& co
   return items;
 }
 
-void write_model_folder(const Path& folder, const Json& config, const std::vector<Item>& items) {
+// What is written appears under its name once it has been read again and compared.
+ConvertedStep write_model_folder(const Path& folder, const Json& config,
+                                 const std::vector<Item>& items, std::int64_t step) {
+  if (folder.has_parent_path()) fs::create_directories(folder.parent_path());
   AtomicFolder made(folder);
   formats::SafetensorsWriter writer(made.folder() / "model.safetensors", views_of(items),
                                     {{"format", "pt"}});
   write_items(writer, items);
   write_json_file(made.folder() / "config.json", config);
+  ConvertedStep compared =
+      compare(items, open_model_folder(made.folder(), step, made.folder()), step);
   made.commit();
+  compared.out = folder;
+  return compared;
+}
+
+// The same for a file: `write` fills <file>.part, `open` reads it again.
+template <class Write, class Open>
+ConvertedStep write_checked(const Path& file, const std::vector<Item>& items, std::int64_t step,
+                            const Write& write, const Open& open) {
+  if (file.has_parent_path()) fs::create_directories(file.parent_path());
+  const Path part = file.string() + ".part";
+  try {
+    write(part);
+    ConvertedStep compared = compare(items, open(part), step);
+    fs::rename(part, file);
+    compared.out = file;
+    return compared;
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(part, ignored);
+    throw;
+  }
 }
 
 ConvertedStep convert_to_folder(const Snapshot& snapshot, const ConvertConfig& config,
                                 const Path& folder) {
   const std::vector<Item> items = stored_items(snapshot, config);
-  if (!fs::exists(folder)) {
-    fs::create_directories(folder.parent_path());
-    write_model_folder(folder, model_config(snapshot, config), items);
-  }
-  return compare(items, open_model_folder(folder, snapshot.step(), folder), snapshot.step());
+  const Json json = model_config(snapshot, config);
+  if (!fs::exists(folder)) return write_model_folder(folder, json, items, snapshot.step());
+  const Snapshot written = open_model_folder(folder, snapshot.step(), folder);
+  const std::string changed = first_difference(json, written.config());
+  require(changed.empty(), "{}: stands there with another config: {}; --overwrite replaces it",
+          folder.string(), changed);
+  return compare(items, written, snapshot.step());
 }
 
 // --- one matrix -------------------------------------------------------------------------------
@@ -181,12 +220,17 @@ ConvertedStep convert_to_matrix_file(const Snapshot& snapshot, const ConvertConf
   const Path file = folder / fmt::format("{}_step{}_{}.pt", slug_of(model), snapshot.step(),
                                          config.matrix == "W_E" ? "we" : "wu");
   const std::vector<Item> items{matrix_item(snapshot, config)};
-  if (!fs::exists(file)) {
-    fs::create_directories(folder);
-    formats::TorchWriter writer(file, views_of(items));
-    write_items(writer, items);
-  }
-  return compare(items, open_matrix_files({file}, snapshot.step(), folder), snapshot.step());
+  const auto open = [&](const Path& path) {
+    return open_matrix_files({path}, snapshot.step(), folder);
+  };
+  if (fs::exists(file)) return compare(items, open(file), snapshot.step());
+  return write_checked(
+      file, items, snapshot.step(),
+      [&](const Path& path) {
+        formats::TorchWriter writer(path, views_of(items));
+        write_items(writer, items);
+      },
+      open);
 }
 
 std::vector<ConvertedStep> convert_to_stack(const Trajectory& trajectory,
@@ -194,8 +238,6 @@ std::vector<ConvertedStep> convert_to_stack(const Trajectory& trajectory,
                                             Progress& progress, const std::string& resume_command) {
   const ExtractConfig wanted{.matrix = config.matrix, .steps = config.steps, .dtype = config.dtype};
   const Extracted made = extract(trajectory, wanted, out, progress, resume_command);
-  require_usage(made.matrices.size() == 1 && made.matrices[0].out == out,
-                "--matrix '{}' is a pattern: cresco extract writes many stacks", config.matrix);
   const Stack stack(out);
   std::vector<ConvertedStep> steps;
   for (std::size_t k = 0; k < made.steps.size(); ++k) {
@@ -229,14 +271,19 @@ std::vector<Item> gpt2_items(const Snapshot& snapshot, const families::Gpt2Confi
   for (const families::TensorSpec& spec : families::gpt2_tensors(target)) {
     Item item{spec.name, spec.shape, {}, {}};
     if (!source.bias && spec.name.ends_with(".bias")) {
-      const auto& other = snapshot.tensor("transformer.wte.weight");
+      const auto& other = snapshot.tensor(snapshot.resolve("W_E"));
       item.dtype = written_type(config, other.dtype);
       item.read = [type = tensor::scalar_type(other.dtype), shape = spec.shape] {
         return at::zeros(shape, type);
       };
     } else {
-      const auto& stored = snapshot.tensor(spec.name);
+      const bool is_embedding = spec.name == "transformer.wte.weight";
+      const auto& stored = snapshot.tensor(is_embedding ? snapshot.resolve("W_E") : spec.name);
       const bool turn = source.conv1d != target.conv1d && is_linear(spec.name);
+      std::vector<std::int64_t> shape = spec.shape;
+      if (turn) std::reverse(shape.begin(), shape.end());
+      require(stored.shape == shape, "{}: has shape {}, its config asks for {}", stored.where(),
+              formats::shape_text(stored.shape), formats::shape_text(shape));
       item.dtype = written_type(config, stored.dtype);
       item.read = [&stored, turn] {
         const at::Tensor tensor = tensor::to_tensor(stored);
@@ -317,21 +364,22 @@ ConvertedStep convert_gpt2(const Snapshot& snapshot, const ConvertConfig& config
   target.conv1d = config.to == "hf_model";
   if (config.to != "nanogpt") target.bias = true;
   const std::vector<Item> items = gpt2_items(snapshot, source, target, config);
-  if (!fs::exists(out)) {
-    if (out.has_parent_path()) fs::create_directories(out.parent_path());
-    if (config.to == "nanogpt") {
-      write_nanogpt(out, target, snapshot.step(), items);
-    } else if (config.to == "llmc") {
-      write_llmc(out, target, items);
-    } else {
-      Json json = snapshot.config();
-      json.erase("conv1d");
-      json.erase("bias");
-      json["architectures"] = {"GPT2LMHeadModel"};
-      write_model_folder(out, json, items);
-    }
+  if (config.to == "hf_model") {
+    Json json = snapshot.config();
+    json.erase("conv1d");
+    json.erase("bias");
+    json["architectures"] = {"GPT2LMHeadModel"};
+    return write_model_folder(out, json, items, snapshot.step());
   }
-  return compare(items, open_snapshot(out), snapshot.step());
+  return write_checked(
+      out, items, snapshot.step(),
+      [&](const Path& path) {
+        if (config.to == "nanogpt")
+          write_nanogpt(path, target, snapshot.step(), items);
+        else
+          write_llmc(path, target, items);
+      },
+      open_snapshot);
 }
 
 bool is_one_of(const std::string& text, std::initializer_list<const char*> words) {
@@ -360,7 +408,10 @@ void check_convert(const Trajectory& trajectory, const ConvertConfig& config) {
   } else if (config.to == "wu_pt") {
     require_usage(is_one_of(config.matrix, {"W_U", "W_E"}),
                   "--matrix '{}': files of layout wu_pt hold W_U or W_E", config.matrix);
-  } else if (config.to != "stack") {
+  } else if (config.to == "stack") {
+    require_usage(config.matrix.find_first_of("*?[") == std::string::npos,
+                  "--matrix '{}' is a pattern: cresco extract writes many stacks", config.matrix);
+  } else {
     const auto steps = choose_steps(config.steps, trajectory.steps(), where);
     require(steps.size() == 1, "{}: {} steps, {} holds one model: choose one by --steps", where,
             steps.size(), config.to);

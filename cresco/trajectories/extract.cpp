@@ -46,14 +46,30 @@ Path beside(const Path& out, const std::string& suffix) {
   return path.string() + suffix + extension;
 }
 
+// A tensor's name may hold anything; a file's name of ours does not.
+std::string file_name(const std::string& matrix) {
+  std::string name = matrix;
+  for (char& c : name) {
+    const bool is_plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+                          (c >= 'a' && c <= 'z') || c == '.' || c == '-' || c == '_';
+    if (!is_plain) c = '_';
+  }
+  require(name.size() <= 200, "'{}...' is too long for the name of a file",
+          escape_for_terminal(matrix.substr(0, 60)));
+  return name;
+}
+
 std::vector<Job> jobs_at(const Snapshot& snapshot, const ExtractConfig& config, const Path& out) {
   std::vector<std::pair<std::string, Path>> wanted;
   if (is_pattern(config.matrix)) {
     require_usage(!config.fold_ln, "--fold-ln is of W_U alone, not of a pattern");
     for (const std::string& name : matching_matrices(snapshot, config.matrix)) {
-      std::string file = name;
-      std::replace(file.begin(), file.end(), '/', '_');
-      wanted.emplace_back(name, out / (file + ".safetensors"));
+      const Path file = out / (file_name(name) + ".safetensors");
+      for (const auto& [other, taken] : wanted)
+        require(taken != file, "{}: '{}' and '{}' would both be written to {}: choose one",
+                snapshot.where(), escape_for_terminal(other), escape_for_terminal(name),
+                file.string());
+      wanted.emplace_back(name, file);
     }
   } else {
     wanted.emplace_back(config.matrix, out);
@@ -77,10 +93,11 @@ std::vector<Job> jobs_at(const Snapshot& snapshot, const ExtractConfig& config, 
   return jobs;
 }
 
+// Types may differ from step to step when one to write is given.
 void require_same(const Job& job, const MatrixReader& reader, const Snapshot& snapshot,
-                  std::int64_t first_step) {
+                  const ExtractConfig& config, std::int64_t first_step) {
   const std::vector<std::int64_t> shape{reader.rows(), reader.width()};
-  require(shape == job.made.shape && reader.dtype() == job.stored,
+  require(shape == job.made.shape && (reader.dtype() == job.stored || !config.dtype.empty()),
           "{}: '{}' is {} of {}, at step {} it was {} of {}", snapshot.where(), job.made.matrix,
           formats::shape_text(shape), formats::name_of(reader.dtype()), first_step,
           formats::shape_text(job.made.shape), formats::name_of(job.stored));
@@ -94,7 +111,7 @@ Plan make_plan(const Trajectory& trajectory, const ExtractConfig& config, const 
     const Snapshot snapshot = trajectory.open(step);
     if (plan.jobs.empty()) plan.jobs = jobs_at(snapshot, config, out);
     for (const Job& job : plan.jobs)
-      require_same(job, MatrixReader(snapshot, job.made.matrix, config.fold_ln), snapshot,
+      require_same(job, MatrixReader(snapshot, job.made.matrix, config.fold_ln), snapshot, config,
                    plan.steps[0]);
     plan.source.push_back(snapshot.identity());
   }
@@ -116,17 +133,17 @@ Extracted plan_extract(const Trajectory& trajectory, const ExtractConfig& config
 Extracted extract(const Trajectory& trajectory, const ExtractConfig& config, const Path& out,
                   Progress& progress, const std::string& resume_command) {
   Plan plan = make_plan(trajectory, config, out);
+  if (const Path folder = plan.jobs[0].made.out.parent_path(); !folder.empty())
+    std::filesystem::create_directories(folder);
+  const OutputLock lock(plan.jobs[0].made.out);
   std::deque<StackWriter> writers;
-  for (const Job& job : plan.jobs) {
-    if (const Path folder = job.made.out.parent_path(); !folder.empty())
-      std::filesystem::create_directories(folder);
+  for (const Job& job : plan.jobs)
     writers.emplace_back(job.made.out,
                          StackInfo{.model = trajectory.model(),
                                    .matrix = job.made.matrix,
                                    .steps = plan.steps,
                                    .note = job.note},
                          job.written, job.made.shape[0], job.made.shape[1], plan.source);
-  }
   progress.begin("extract", static_cast<std::int64_t>(plan.steps.size()), "snapshot");
   for (std::size_t k = 0; k < plan.steps.size(); ++k) {
     const std::int64_t step = plan.steps[k];
@@ -141,7 +158,7 @@ Extracted extract(const Trajectory& trajectory, const ExtractConfig& config, con
       if (!snapshot) snapshot = trajectory.open(step);
       const Job& job = plan.jobs[i];
       const MatrixReader reader(*snapshot, job.made.matrix, config.fold_ln);
-      require_same(job, reader, *snapshot, plan.steps[0]);
+      require_same(job, reader, *snapshot, config, plan.steps[0]);
       writers[i].begin(step);
       writers[i].end(reader.read(job.written, [&](Bytes piece) { writers[i].write(piece); }));
     }

@@ -145,6 +145,12 @@ TEST(Extract, SharesKeyHeadsAmongQueryHeads) {
   const at::Tensor expected =
       q.slice(0, 6, 8).t().to(at::kDouble).mm(k.slice(0, 2, 4).to(at::kDouble));
   EXPECT_TRUE(at::allclose(matrix_of(folder / "qk.safetensors"), expected.to(at::kFloat)));
+  run(folder.path(), {"W_OV.0.3"}, folder / "ov.safetensors");
+  const at::Tensor o = weight(folder.path(), "model.layers.0.self_attn.o_proj.weight"),
+                   v = weight(folder.path(), "model.layers.0.self_attn.v_proj.weight");
+  EXPECT_TRUE(at::allclose(
+      matrix_of(folder / "ov.safetensors"),
+      o.slice(1, 6, 8).to(at::kDouble).mm(v.slice(0, 2, 4).to(at::kDouble)).to(at::kFloat)));
   // A norm without a bias leaves nothing to write beside the folded readout.
   EXPECT_EQ(run(folder.path(), {"W_U", "all", "", true}, folder / "u.safetensors").matrices.size(),
             1u);
@@ -177,6 +183,36 @@ TEST(Extract, WritesAStackForEachMatrixOfAPattern) {
   EXPECT_EQ(
       run(folder.path(), {"gpt_neox.layers.*.mlp.*.bias"}, folder / "by_name").matrices.size(), 4u);
   EXPECT_THROW(run(folder.path(), {"W_none.*"}, folder / "none"), Error);
+}
+
+// What is computed keeps saying how, also when it is cut out of its own stack.
+TEST(Extract, ReadsItsOwnStacks) {
+  const TemporaryFolder folder;
+  write_steps(folder.path(), kNeox, {1, 2});
+  run(folder.path(), {"W_QK.0.0"}, folder / "qk.safetensors");
+  run(folder / "qk.safetensors", {"W_QK.0.0", "2"}, folder / "one.safetensors");
+  const Stack cut(folder / "one.safetensors");
+  EXPECT_TRUE(at::equal(cut.at(0), matrix_of(folder / "qk.safetensors")));
+  EXPECT_EQ(cut.info().note, Stack(folder / "qk.safetensors").info().note);
+}
+
+TEST(Extract, RefusesTensorsThatTheirConfigDoesNotAskFor) {
+  const TemporaryFolder folder;
+  write_steps(folder.path(), kNeox, {1});
+  Json other = kNeox;
+  other["num_attention_heads"] = 1;
+  other["hidden_size"] = 4;
+  write_file(folder / "step1/config.json", other.dump());
+  for (const char* matrix : {"W_OV.0.0", "W_QK.0.0", "W_in.1", "W_U"})
+    EXPECT_THROW(run(folder.path(), {matrix}, folder / "x.safetensors"), Error) << matrix;
+}
+
+TEST(Extract, RefusesNumbersThatASmallerTypeCannotHold) {
+  const TemporaryFolder folder;
+  write_stack(folder / "s.safetensors", {"m", "W_U", {1}, ""}, {at::full({2, 2}, 1e6f)});
+  EXPECT_THROW(run(folder / "s.safetensors", {"W_U", "all", "fp16"}, folder / "h.safetensors"),
+               Error);
+  EXPECT_FALSE(std::filesystem::exists(folder / "h.safetensors"));
 }
 
 TEST(Extract, RefusesStepsOfAnotherShape) {

@@ -46,6 +46,12 @@ std::optional<Path> first_existing(const std::vector<Path>& paths) {
   return std::nullopt;
 }
 
+// Without a slash at its end.
+Path without_slash(const Path& path) {
+  const Path normal = path.lexically_normal();
+  return normal.filename().empty() && normal.has_relative_path() ? normal.parent_path() : normal;
+}
+
 // Snapshots by series: one training is one series.
 using Series = std::map<std::string, std::vector<SnapshotPlace>>;
 
@@ -132,8 +138,9 @@ std::optional<MatrixFile> parse_matrix_file(const std::string& name) {
 
 std::optional<Layout> recognise_matrix_files(const Path& path) {
   // <folder>/<slug> chooses one model of a folder that holds several.
-  const bool is_slug = !fs::exists(path) && fs::is_directory(path.parent_path());
-  const Path root = is_slug ? path.parent_path() : path;
+  const Path parent_folder = path.has_parent_path() ? path.parent_path() : Path(".");
+  const bool is_slug = !fs::exists(path) && fs::is_directory(parent_folder);
+  const Path root = is_slug ? parent_folder : path;
   const std::string wanted = is_slug ? path.filename().string() : "";
   // The canonical place comes first: a step that stands there too is read from there.
   std::vector<Path> folders;
@@ -152,7 +159,7 @@ std::optional<Layout> recognise_matrix_files(const Path& path) {
   std::vector<std::string> slugs;
   for (const auto& [slug, steps] : models) slugs.push_back(slug);
   require(slugs.size() == 1, "{}: holds matrices of {} models; give {}/<one of {}>", root.string(),
-          slugs.size(), root.string(), join(slugs, ", "));
+          slugs.size(), root.string(), escape_for_terminal(join(slugs, ", ")));
   Layout layout{.name = "wu_pt", .model = slugs[0], .path = path};
   for (const auto& [step, files] : models.begin()->second) {
     SnapshotPlace place{step, {}, fmt::format("step{}", step)};
@@ -187,9 +194,12 @@ std::vector<std::string> refs_of(const Path& cache) {
   std::vector<std::string> refs;
   std::error_code error;
   fs::recursive_directory_iterator entry(cache / "refs", error), end;
-  for (; !error && entry != end && entry.depth() < 8; entry.increment(error))
-    if (entry->is_regular_file(error))
+  for (; !error && entry != end; entry.increment(error)) {
+    if (entry.depth() >= 8) entry.disable_recursion_pending();
+    std::error_code unreadable;
+    if (entry->is_regular_file(unreadable) && !entry->is_symlink(unreadable))
       refs.push_back(entry->path().lexically_relative(cache / "refs").string());
+  }
   std::sort(refs.begin(), refs.end());
   return refs;
 }
@@ -203,11 +213,23 @@ Layout cache_layout(const Path& path, const Path& cache) {
     if (const auto folder = cached_snapshot(cache, ref))
       series[revision->series].push_back({revision->step, {*folder}, ref});
     else
-      layout.notes.push_back(fmt::format("refs/{}: its snapshot is not in the cache", ref));
+      layout.notes.push_back(fmt::format("refs/{}: names no snapshot that is in the cache", ref));
   }
-  require(!series.empty(), "{}: none of its refs names a step whose snapshot is there",
-          cache.string());
-  choose_series(std::move(series), layout);
+  const auto main = cached_snapshot(cache, "main");
+  if (main) layout.tokenizer = first_existing({*main / "tokenizer.json"});
+  if (!series.empty()) {
+    choose_series(std::move(series), layout);
+    return layout;
+  }
+  // A model without steps: its main branch, or the one commit that was fetched.
+  const auto commits = names_in(cache / "snapshots");
+  require(
+      main || commits.size() == 1,
+      "{}: none of its refs names a step or main with a snapshot that is there, and it holds {} "
+      "snapshots",
+      cache.string(), commits.size());
+  const Path only = main ? *main : cache / "snapshots" / commits[0];
+  layout.places = {{0, {only}, main ? "main" : commits[0]}};
   return layout;
 }
 
@@ -233,7 +255,7 @@ std::optional<Layout> recognise_cache(const Path& path) {
   Layout layout{.name = "hf_cache", .path = path};
   Series series = step_folders(path, [&](const Path& step) -> std::optional<Path> {
     const auto caches = caches_in(step);
-    if (caches.empty()) return std::nullopt;
+    if (caches.empty()) return is_model_folder(step) ? std::optional(step) : std::nullopt;
     require(caches.size() == 1, "{}: caches {} models, expected one", step.string(), caches.size());
     const std::string id = hub_id(caches[0]);
     require(layout.model.empty() || layout.model == id, "{}: caches {}, other steps {}",
@@ -252,10 +274,18 @@ std::optional<Layout> recognise_cache(const Path& path) {
 
 // --- 2. step<N>/ folders in Hugging Face's layout; 6. a stack; one model ------------------------
 
+// Every step<N>/ is one, so that one without a model is missed when it is opened; but one of them
+// has to hold a model.
 std::optional<Layout> recognise_step_folders(const Path& path) {
   Series series = step_folders(path, [](const Path& p) { return p; });
-  if (series.empty()) return std::nullopt;
+  const auto holds_model = [](const auto& one) {
+    return std::any_of(one.second.begin(), one.second.end(),
+                       [](const SnapshotPlace& p) { return is_model_folder(p.paths.front()); });
+  };
+  if (!std::any_of(series.begin(), series.end(), holds_model)) return std::nullopt;
   Layout layout{.name = "hf_steps", .model = name_of(path), .path = path};
+  if (is_model_folder(path))
+    layout.notes.push_back("the model beside the step folders is none of the steps");
   choose_series(std::move(series), layout);
   return layout;
 }
@@ -273,14 +303,33 @@ std::optional<Layout> recognise_stack(const Path& path) {
   return layout;
 }
 
+// models--org--name/snapshots/<commit>: the model's name, and the step of the ref that names it.
+void name_by_cache(const Path& path, Layout& layout) {
+  std::error_code error;
+  const Path folder = fs::weakly_canonical(path, error);
+  const Path cache = folder.parent_path().parent_path();
+  if (folder.parent_path().filename() != "snapshots" || !is_cache(cache)) return;
+  layout.model = hub_id(cache);
+  for (const std::string& ref : refs_of(cache))
+    if (const auto revision = parse_revision(ref);
+        revision && cached_snapshot(cache, ref) == folder)
+      layout.places[0].step = revision->step, layout.places[0].revision = ref;
+}
+
 // A model alone is a trajectory of one step.
 std::optional<Layout> recognise_model(const Path& path) {
-  if (!is_model_folder(path) && !fs::is_regular_file(path)) return std::nullopt;
-  const Snapshot snapshot = open_snapshot(path);
-  return Layout{.name = "hf_model",
-                .model = name_of(path),
-                .path = path,
-                .places = {{snapshot.step(), {path}, ""}}};
+  const bool is_file = fs::is_regular_file(path);
+  if (!is_file && !is_model_folder(path)) return std::nullopt;
+  Layout layout{.name = "hf_model", .model = name_of(path), .path = path};
+  layout.places = {{0, {path}, ""}};
+  if (is_file) {
+    layout.places[0].step = open_weights_file(path, step_of_file(path), path).step();
+    layout.tokenizer = first_existing({fs::absolute(path).parent_path() / "tokenizer.json"});
+  } else {
+    layout.places[0].step = step_of_name(path).value_or(0);
+    name_by_cache(path, layout);
+  }
+  return layout;
 }
 
 }  // namespace
@@ -291,6 +340,8 @@ std::optional<Revision> parse_revision(const std::string& name) {
   if (at == std::string::npos) return std::nullopt;
   const std::string series = at == 0 ? "" : name.substr(0, at + 1);
   if (at != 0 && !series.starts_with("stage")) return std::nullopt;
+  if (series.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos)
+    return std::nullopt;
   std::string digits = name.substr(series.size() + 4);
   if (const std::size_t tokens = digits.find("-tokens");
       tokens != std::string::npos && digits.ends_with('B') &&
@@ -302,11 +353,11 @@ std::optional<Revision> parse_revision(const std::string& name) {
 
 std::optional<Path> cached_snapshot(const Path& cache, const std::string& revision) {
   const Path ref = cache / "refs" / revision;
-  if (!fs::is_regular_file(ref)) return std::nullopt;
+  if (!fs::is_regular_file(ref) || fs::is_symlink(ref)) return std::nullopt;
+  if (fs::file_size(ref) > 4096) return std::nullopt;
   const std::string commit(trim(read_file(ref, 4096)));
-  require(commit.size() == 40 && commit.find_first_not_of("0123456789abcdef") == std::string::npos,
-          "{}: holds '{}', expected the 40 digits of a commit", ref.string(),
-          escape_for_terminal(commit));
+  if (commit.size() != 40 || commit.find_first_not_of("0123456789abcdef") != std::string::npos)
+    return std::nullopt;
   const Path folder = cache / "snapshots" / commit;
   return fs::is_directory(folder) ? std::optional(folder) : std::nullopt;
 }
@@ -316,22 +367,30 @@ Snapshot Layout::open(const SnapshotPlace& place) const {
   if (name == "stack") return open_stack_step(first, place.step);
   if (name == "wu_pt") return open_matrix_files(place.paths, place.step, path);
   if (name == "recipe_control") return open_weights_file(first, place.step, path);
-  if (name == "hf_model") return open_snapshot(first);
+  if (name == "hf_model" && !fs::is_directory(first))
+    return open_weights_file(first, place.step, path);
   return open_model_folder(first, place.step, path);
 }
 
-Layout recognise(const Path& path) {
+std::optional<Layout> find_layout(const Path& given) {
+  const Path path = without_slash(given);
   constexpr std::optional<Layout> (*kLayouts[])(const Path&) = {
-      recognise_run,   recognise_stack,        recognise_model,       recognise_recipe_control,
-      recognise_cache, recognise_matrix_files, recognise_step_folders};
+      recognise_run,          recognise_stack, recognise_recipe_control, recognise_cache,
+      recognise_step_folders, recognise_model, recognise_matrix_files};
   for (const auto& layout_at : kLayouts) {
     auto layout = layout_at(path);
     if (!layout) continue;
     if (!layout->tokenizer && layout->name != "wu_pt")
       layout->tokenizer = first_existing(
           {path / "tokenizer.json", layout->places.back().paths.front() / "tokenizer.json"});
-    return std::move(*layout);
+    if (layout->tokenizer) layout->tokenizer = follow_link(*layout->tokenizer, path);
+    return layout;
   }
+  return std::nullopt;
+}
+
+Layout recognise(const Path& path) {
+  if (auto layout = find_layout(path)) return std::move(*layout);
   require(fs::exists(path), "{}: no such file or folder", path.string());
   fail(
       "{}: is no trajectory: a run, step<N>/ folders of models, a hub cache with refs/step<N>, "

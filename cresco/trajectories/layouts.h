@@ -28,6 +28,8 @@ struct Layout {
   Snapshot open(const SnapshotPlace& place) const;
 };
 
+// Nothing when no layout fits; Error when one does and something is wrong with it.
+std::optional<Layout> find_layout(const Path& path);
 // Error that says what was looked for when no layout fits.
 Layout recognise(const Path& path);
 
@@ -41,7 +43,7 @@ struct Revision {
 std::optional<Revision> parse_revision(const std::string& name);
 
 // The commit folder that a revision of a hub cache (models--org--name) stands for; nothing when the
-// ref or its snapshot is not there.
+// ref is not there, names no commit, or its snapshot was not fetched.
 std::optional<Path> cached_snapshot(const Path& cache, const std::string& revision);
 
 }  // namespace cresco::trajectories

@@ -200,8 +200,18 @@ TEST(Layouts, AHubCache) {
   EXPECT_EQ(open_snapshot(cache).read("embed_out.weight").flatten()[0].item<float>(), 2);
   fs::create_directories(folder / "models--a--b/snapshots");
   EXPECT_SAYS(Trajectory(folder.path()), "caches 2 models");
+  // By its commit: the ref says which step that is.
+  const Trajectory commit(cache / "snapshots" / std::string(40, 'b'));
+  EXPECT_EQ(commit.model(), "EleutherAI/pythia-tiny");
+  EXPECT_EQ(commit.steps(), (Steps{3000}));
+  // A ref that is no commit is left out.
   write_file(cache / "refs/step0", "../../../etc");
-  EXPECT_SAYS(Trajectory{cache}, "expected the 40 digits of a commit");
+  EXPECT_EQ(Trajectory(cache).steps(), (Steps{3000}));
+  EXPECT_EQ(Trajectory(cache).notes().size(), 2u);
+  // Without steps it is its main branch.
+  fs::remove(cache / "refs/step0");
+  fs::remove(cache / "refs/step3000");
+  EXPECT_EQ(first_of(Trajectory(cache), 0), 2);
 }
 
 TEST(Layouts, ACacheForEachStep) {
@@ -282,6 +292,25 @@ TEST(Layouts, AStack) {
   EXPECT_EQ(trajectory.steps(), (Steps{3, 20}));
   EXPECT_EQ(first_of(trajectory, 20, "W_E"), 2);
   EXPECT_NE(error_of([&] { first_of(trajectory, 20, "W_U"); }), "no error");
+}
+
+TEST(Layouts, LinksOfTokenizersAreFollowedNoFurther) {
+  const TemporaryFolder folder;
+  write_model(folder / "steps/step1", 1);
+  write_file(folder / "secret", "of somebody");
+  fs::create_symlink(folder / "secret", folder / "steps/tokenizer.json");
+  EXPECT_SAYS(Trajectory(folder / "steps"), "leads out of");
+}
+
+TEST(Layouts, StepsWinOverAModelBesideThem) {
+  const TemporaryFolder folder;
+  write_model(folder / "m", 1);
+  write_model(folder / "m/step4", 2);
+  const Trajectory trajectory(folder / "m/");  // with a slash at its end
+  EXPECT_EQ(trajectory.layout(), "hf_steps");
+  EXPECT_EQ(trajectory.model(), "m");
+  EXPECT_EQ(trajectory.steps(), (Steps{4}));
+  EXPECT_EQ(trajectory.notes().size(), 1u);
 }
 
 TEST(Layouts, SaysWhatWasLookedFor) {

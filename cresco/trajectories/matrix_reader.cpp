@@ -68,14 +68,17 @@ struct HeadName {
 std::optional<HeadName> parse_head(const std::string& name) {
   const auto words = split(name, '.');
   if (words.size() != 3 || (words[0] != "W_QK" && words[0] != "W_OV")) return std::nullopt;
-  return HeadName{words[0], parse_int(words[1], "'" + name + "'"),
-                  parse_int(words[2], "'" + name + "'")};
+  const std::string what = fmt::format("'{}' (a layer and a head: W_QK.3.5)", name);
+  return HeadName{words[0], parse_int(words[1], what), parse_int(words[2], what)};
 }
 
 }  // namespace
 
 std::vector<StoredTensor> stored_rows(const Snapshot& snapshot, const families::MatrixPart& part) {
-  StoredTensor whole = snapshot.tensor(part.tensor);
+  // Of a tied model a file may hold either of the two embeddings.
+  const bool is_embedding = part.name == "W_U" || part.name == "W_E";
+  StoredTensor whole = snapshot.tensor(is_embedding ? snapshot.resolve(part.name) : part.tensor);
+  snapshot.require_shape(whole);
   require(whole.shape.size() <= 2 && !whole.shape.empty(),
           "{}: has shape {}, expected a matrix or a vector", whole.where(),
           formats::shape_text(whole.shape));
@@ -100,8 +103,9 @@ std::vector<StoredTensor> stored_rows(const Snapshot& snapshot, const families::
   return rows;
 }
 
-MatrixReader::MatrixReader(const Snapshot& snapshot, const std::string& name, bool fold_ln) {
-  if (parse_head(name))
+MatrixReader::MatrixReader(const Snapshot& snapshot, const std::string& name, bool fold_ln)
+    : where_(fmt::format("{}: '{}'", snapshot.where(), escape_for_terminal(name))) {
+  if (!snapshot.has(name) && parse_head(name))
     use_head(snapshot, name);
   else if (fold_ln)
     use_folded(snapshot, name == "b_U");
@@ -112,11 +116,16 @@ MatrixReader::MatrixReader(const Snapshot& snapshot, const std::string& name, bo
 }
 
 void MatrixReader::use_stored(const Snapshot& snapshot, const std::string& name) {
-  const auto parts = snapshot.has(name) ? std::vector<families::MatrixPart>() : snapshot.matrices();
-  if (const auto* part = find_part(parts, name))
+  const auto& parts = snapshot.matrices();
+  const auto* part = snapshot.has(name) ? nullptr : find_part(parts, name);
+  const bool is_mathematical = name.starts_with("W_") || name.starts_with("b_");
+  if (part)
     parts_ = stored_rows(snapshot, *part);
+  else if (is_mathematical && !parts.empty() && !snapshot.has(name))
+    part_named(parts, name, snapshot.where());  // fails and names what is near
   else
     parts_ = {snapshot.tensor(snapshot.resolve(name))};
+  note_ = snapshot.note();
   const std::size_t rank = parts_[0].shape.size();
   require(rank == 1 || rank == 2, "{}: has shape {}, a stack holds matrices and vectors",
           parts_[0].where(), formats::shape_text(parts_[0].shape));
@@ -128,7 +137,7 @@ void MatrixReader::use_stored(const Snapshot& snapshot, const std::string& name)
 }
 
 void MatrixReader::use_folded(const Snapshot& snapshot, bool is_bias) {
-  const auto parts = snapshot.matrices();
+  const auto& parts = snapshot.matrices();
   require(!parts.empty(),
           "{}: has no config of a known family: which norm stands before the readout is not known",
           snapshot.where());
@@ -153,7 +162,7 @@ void MatrixReader::use_folded(const Snapshot& snapshot, bool is_bias) {
 void MatrixReader::use_head(const Snapshot& snapshot, const std::string& name) {
   const HeadName wanted = *parse_head(name);
   const families::Family* family = snapshot.family();
-  const auto parts = snapshot.matrices();
+  const auto& parts = snapshot.matrices();
   require(family && !parts.empty(),
           "{}: has no config of a known family: where its heads lie is not known",
           snapshot.where());
@@ -212,6 +221,9 @@ std::string MatrixReader::read(formats::DType dtype,
   const at::ScalarType type = tensor::scalar_type(dtype);
   const auto give = [&](const at::Tensor& rows) {
     const at::Tensor out = rows.to(type).contiguous();
+    require(out.isfinite().equal(rows.isfinite()),
+            "{}: holds numbers up to {:.6g}, which {} cannot hold", where_,
+            rows.abs().max().item<double>(), formats::name_of(dtype));
     piece(tensor::view_of("", out).bytes);
   };
   if (whole_) {
@@ -255,7 +267,8 @@ std::vector<std::string> matching_matrices(const Snapshot& snapshot, const std::
   if (!found.empty()) return found;
   for (const StoredTensor& tensor : snapshot.tensors())
     if (tensor.shape.size() == 1 || tensor.shape.size() == 2) match(tensor.name);
-  require(!found.empty(), "{}: no matrix and no tensor matches '{}'", snapshot.where(), pattern);
+  require(!found.empty(), "{}: no matrix and no tensor matches '{}'", snapshot.where(),
+          escape_for_terminal(pattern));
   return found;
 }
 

@@ -32,6 +32,7 @@ class MatrixReader {
   void use_folded(const Snapshot& snapshot, bool is_bias);
   void use_stored(const Snapshot& snapshot, const std::string& name);
 
+  std::string where_;  // for messages
   std::int64_t rows_ = 0, width_ = 0;
   formats::DType dtype_ = formats::DType::F32;
   std::string note_;

@@ -105,10 +105,13 @@ Container open_container(const Path& path) {
 Json config_by_shapes(const std::vector<StoredTensor>& tensors) {
   std::map<std::string, std::vector<std::int64_t>> shapes;
   for (const StoredTensor& tensor : tensors)
-    shapes[families::neox_canonical_name(tensor.name)] = tensor.shape;
+    if (const std::string name = families::neox_canonical_name(tensor.name); !name.empty())
+      shapes[name] = tensor.shape;
   for (const families::PythiaModel& model : families::pythia_models()) {
     const families::NeoxConfig config = model.config();
     const auto specs = families::neox_tensors(config);
+    // A deeper model of the same width has all of them too, and more.
+    if (shapes.size() != specs.size()) continue;
     if (std::all_of(specs.begin(), specs.end(), [&](const families::TensorSpec& spec) {
           const auto found = shapes.find(spec.name);
           return found != shapes.end() && found->second == spec.shape;
@@ -182,19 +185,6 @@ std::string matrix_name(const std::string& tensor, const Path& file) {
   return tensor;
 }
 
-// The step of a folder named after one.
-std::optional<std::int64_t> step_of_name(const Path& path) {
-  const Path normal = path.lexically_normal();
-  const Path name = normal.filename().empty() ? normal.parent_path().filename() : normal.filename();
-  const auto revision = parse_revision(name.string());
-  return revision ? std::optional(revision->step) : std::nullopt;
-}
-
-// Of a file in such a folder; negative when the container should say it.
-std::int64_t step_of_file(const Path& file) {
-  return step_of_name(file.parent_path()).value_or(-1);
-}
-
 }  // namespace
 
 Path follow_link(const Path& file, const Path& root) {
@@ -202,11 +192,28 @@ Path follow_link(const Path& file, const Path& root) {
   const Path target = fs::canonical(file, error);
   require(!error, "{}: {}", file.string(),
           fs::is_symlink(file) ? "is a link to a file that is not there" : error.message());
-  if (is_within(target, fs::canonical(fs::is_directory(root) ? root : root.parent_path())) ||
-      is_in_hub_cache(target))
-    return target;
+  const Path folder = fs::is_directory(root) ? root : fs::absolute(root).parent_path();
+  require(fs::is_regular_file(target), "{}: is not a regular file", file.string());
+  if (is_within(target, fs::canonical(folder)) || is_in_hub_cache(target)) return target;
   fail("{}: is a link that leads out of {}, to {}: open that folder itself, or copy the file",
        file.string(), root.string(), target.string());
+}
+
+std::optional<std::int64_t> step_of_name(const Path& path) {
+  const Path normal = path.lexically_normal();
+  const Path name = normal.filename().empty() ? normal.parent_path().filename() : normal.filename();
+  const auto revision = parse_revision(name.string());
+  return revision ? std::optional(revision->step) : std::nullopt;
+}
+
+std::int64_t step_of_file(const Path& file) {
+  return step_of_name(fs::absolute(file).parent_path()).value_or(-1);
+}
+
+bool holds_weights(const Path& path) {
+  const InputFile file(path);
+  return formats::looks_like_torch(file) || formats::looks_like_llmc(file) ||
+         path.extension() == ".safetensors";
 }
 
 bool is_model_folder(const Path& folder) { return fs::is_regular_file(folder / "config.json"); }
@@ -236,7 +243,7 @@ Snapshot open_matrix_files(const std::vector<Path>& files, std::int64_t step, co
   SnapshotContents contents{.step = step, .place = files.front()};
   for (const Path& file : files) {
     const std::size_t first = contents.tensors.size();
-    add_weights(file, fs::is_directory(root) ? root : root.parent_path(), contents);
+    add_weights(file, fs::is_directory(root) ? root : fs::absolute(root).parent_path(), contents);
     for (std::size_t i = first; i < contents.tensors.size(); ++i)
       contents.tensors[i].name = matrix_name(contents.tensors[i].name, file);
   }
@@ -247,15 +254,19 @@ Snapshot open_stack_step(const Path& file, std::int64_t step) {
   const Stack stack(file);
   StoredTensor matrix = stack.stored(stack.indices({step})[0]);
   matrix.name = stack.info().matrix;
-  return Snapshot({.step = step, .place = file, .files = {file}, .tensors = {std::move(matrix)}});
+  return Snapshot({.step = step,
+                   .place = file,
+                   .files = {file},
+                   .tensors = {std::move(matrix)},
+                   .note = stack.info().note});
 }
 
 Snapshot open_snapshot(const Path& path) {
-  if (!fs::is_directory(path)) return open_weights_file(path, step_of_file(path), path);
-  const std::int64_t step = step_of_name(path).value_or(0);
-  if (const auto cached = cached_snapshot(path, "main"))
-    return open_model_folder(*cached, step, path);
-  return open_model_folder(path, step, path);
+  if (const auto cached = cached_snapshot(path, "main")) return open_model_folder(*cached, 0, path);
+  const Layout layout = recognise(path);
+  require(layout.places.size() == 1, "{}: holds {} snapshots, one is wanted: give its own folder",
+          path.string(), layout.places.size());
+  return layout.open(layout.places[0]);
 }
 
 }  // namespace cresco::trajectories

@@ -6,6 +6,8 @@
 
 #include "cresco/trajectories/snapshot.h"
 
+#include <optional>
+
 namespace cresco::trajectories {
 
 // A folder with config.json and, in Hugging Face's order of search, model.safetensors, its shards,
@@ -24,12 +26,20 @@ Snapshot open_matrix_files(const std::vector<Path>& files, std::int64_t step, co
 // One step of a stack file: one matrix under the stack's name for it.
 Snapshot open_stack_step(const Path& file, std::int64_t step);
 
-// Whatever `path` is of these: a model's folder, a hub cache of one model (its `main`), or a file.
-// The step is that of the folder's name, step<N>, or 0.
+// The one snapshot at `path`: a file, a model's folder, a hub cache's `main`, or whatever holds no
+// more than one.
 Snapshot open_snapshot(const Path& path);
+
+// The step of a folder named after one; of a file in such a folder, negative when the container
+// should say it.
+std::optional<std::int64_t> step_of_name(const Path& path);
+std::int64_t step_of_file(const Path& file);
 
 // Whether a folder holds a model in Hugging Face's layout.
 bool is_model_folder(const Path& folder);
+
+// Whether a file begins as one of these containers does: PyTorch's, llm.c's, safetensors.
+bool holds_weights(const Path& file);
 
 // The file that a link leads to, after the check above.
 Path follow_link(const Path& file, const Path& root);

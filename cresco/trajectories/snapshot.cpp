@@ -17,7 +17,7 @@ using formats::StoredTensor;
 // A file of weights without a config: its tensors' names say whose they are.
 const families::Family* family_by_names(const std::vector<StoredTensor>& tensors) {
   const std::pair<const char*, const char*> signs[] = {
-      {"attention.query_key_value.weight", "gpt_neox"},
+      {".attention.query_key_value.weight", "gpt_neox"},
       {"post_feedforward_layernorm.weight", "olmo2"},
       {"attn.c_attn.weight", "gpt2"}};
   for (const auto& [sign, model_type] : signs)
@@ -30,6 +30,13 @@ const families::Family* family_by_names(const std::vector<StoredTensor>& tensors
 constexpr const char* kReadouts[] = {"lm_head.weight", "embed_out.weight"};
 constexpr const char* kInputEmbeddings[] = {"model.embed_tokens.weight", "gpt_neox.embed_in.weight",
                                             "transformer.wte.weight", "wte.weight"};
+
+// Of a family that we know no more of: tied unless its config says otherwise, which only matters
+// where a file holds one of the two alone.
+bool may_be_tied(const Json& config) {
+  return config.is_object() &&
+         (!config.contains("tie_word_embeddings") || config["tie_word_embeddings"] != Json(false));
+}
 
 }  // namespace
 
@@ -66,9 +73,8 @@ std::string Snapshot::resolve(const std::string& matrix) const {
     for (const families::MatrixPart& part : matrices())
       if (part.name == matrix && has(part.tensor)) return part.tensor;
   // Of a tied model a file may hold either of the two.
-  const bool is_tied = family_ && config().is_object()
-                           ? family_->is_tied(config(), where())
-                           : config().is_object() && config().value("tie_word_embeddings", false);
+  const bool is_tied =
+      family_ && config().is_object() ? family_->is_tied(config(), where()) : may_be_tied(config());
   std::vector<const char*> names;
   if (is_readout || is_tied) names.insert(names.end(), std::begin(kReadouts), std::end(kReadouts));
   if (!is_readout || is_tied)
@@ -79,14 +85,34 @@ std::string Snapshot::resolve(const std::string& matrix) const {
        fmt::join(names, ", "));
 }
 
-std::vector<families::MatrixPart> Snapshot::matrices() const {
-  if (!family_ || !config().is_object()) return {};
-  return family_->matrices(config(), where());
+const std::vector<families::MatrixPart>& Snapshot::matrices() const {
+  if (!matrices_)
+    matrices_ = family_ && config().is_object() ? family_->matrices(config(), where())
+                                                : std::vector<families::MatrixPart>();
+  return *matrices_;
+}
+
+void Snapshot::require_shape(const StoredTensor& tensor) const {
+  if (!shapes_) {
+    shapes_.emplace();
+    if (family_ && config().is_object())
+      for (families::TensorSpec& spec : family_->tensors(config(), where()))
+        shapes_->emplace(spec.name, std::move(spec.shape));
+  }
+  const auto expected = shapes_->find(tensor.name);
+  require(expected == shapes_->end() || expected->second == tensor.shape,
+          "{}: has shape {}, its config asks for {}", tensor.where(),
+          formats::shape_text(tensor.shape),
+          expected == shapes_->end() ? "" : formats::shape_text(expected->second));
 }
 
 Json file_identity(const Path& file) {
-  return {file.string(), std::filesystem::file_size(file),
-          std::filesystem::last_write_time(file).time_since_epoch().count()};
+  std::error_code error;
+  const auto size = std::filesystem::file_size(file, error);
+  require(!error, "{}: {}", file.string(), error.message());
+  const auto time = std::filesystem::last_write_time(file, error);
+  require(!error, "{}: {}", file.string(), error.message());
+  return {file.string(), size, time.time_since_epoch().count()};
 }
 
 Json Snapshot::identity() const {

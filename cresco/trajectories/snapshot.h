@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct SnapshotContents {
   std::vector<formats::StoredTensor> tensors;  // under the names the files give them
   // Names of foreign objects in a pickle, which stay closed.
   std::vector<std::string> foreign_objects;
+  std::string note;  // of a stack's matrix that was computed: how
 };
 
 class Snapshot {
@@ -37,6 +39,7 @@ class Snapshot {
   std::vector<Path> files() const { return contents_.files; }
   const std::vector<formats::StoredTensor>& tensors() const { return contents_.tensors; }
   const std::vector<std::string>& foreign_objects() const { return contents_.foreign_objects; }
+  const std::string& note() const { return contents_.note; }
 
   // By the config's model_type, else by the tensors' names; null when neither says.
   const families::Family* family() const { return family_; }
@@ -50,10 +53,12 @@ class Snapshot {
   std::string resolve(const std::string& matrix) const;
   // Every matrix and vector by its mathematical name (families/family.h); empty when the family or
   // the config is not known.
-  std::vector<families::MatrixPart> matrices() const;
+  const std::vector<families::MatrixPart>& matrices() const;
 
   // Names, sizes and times of its files: as long as these are the same, so are the weights.
   Json identity() const;
+  // Error when the family and the config are known and ask for another shape of this tensor.
+  void require_shape(const formats::StoredTensor& tensor) const;
   // Error when a file was written to since it was opened.
   void require_unchanged() const;
 
@@ -61,6 +66,9 @@ class Snapshot {
   SnapshotContents contents_;
   const families::Family* family_ = nullptr;
   std::map<std::string, std::size_t> index_;  // by name, into the tensors
+  // Once they were asked for.
+  mutable std::optional<std::vector<families::MatrixPart>> matrices_;
+  mutable std::optional<std::map<std::string, std::vector<std::int64_t>>> shapes_;
 };
 
 // [name, size, time] of a file, for results that are gone on with as long as it is the same.

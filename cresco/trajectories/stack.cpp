@@ -60,8 +60,12 @@ Stack::Stack(const Path& path) : file_(path) {
   rows_ = first.shape[0];
   width_ = first.shape[1];
   dtype_ = first.dtype;
+  std::map<std::string_view, const formats::StoredTensor*> by_name;
+  for (const formats::StoredTensor& tensor : file_.tensors()) by_name[tensor.name] = &tensor;
   for (const std::int64_t step : info_.steps) {
-    const formats::StoredTensor& tensor = file_.tensor(tensor_name(step));
+    const auto found = by_name.find(tensor_name(step));
+    require(found != by_name.end(), "{}: has no tensor '{}'", where, tensor_name(step));
+    const formats::StoredTensor& tensor = *found->second;
     require(tensor.shape == first.shape && tensor.dtype == first.dtype,
             "{}: tensor '{}' is {} of {}, but '{}' is {} of {}", where, tensor.name,
             formats::shape_text(tensor.shape), formats::name_of(tensor.dtype), first.name,
@@ -107,6 +111,7 @@ StackWriter::StackWriter(const Path& path, const StackInfo& info, formats::DType
                {"model", info.model},
                {"matrix", info.matrix},
                {"steps", info.steps},
+               {"note", info.note},
                {"dtype", formats::name_of(dtype)},
                {"shape", {rows, width}}}) {
   const formats::SafetensorsLayout whole = layout();
@@ -116,16 +121,32 @@ StackWriter::StackWriter(const Path& path, const StackInfo& info, formats::DType
   std::error_code error;
   if (std::filesystem::exists(journal_) &&
       static_cast<std::int64_t>(std::filesystem::file_size(part_, error)) == whole.file_bytes) {
-    const Json journal = read_json_file(journal_);
-    const bool is_same = journal.contains("source") && journal["source"] == source_;
-    const Json done = is_same ? journal.value("done", Json::object()) : Json::object();
-    for (const auto& [step, hash] : done.items())
-      hashes_[parse_int(step, journal_.string())] = hash.get<std::string>();
+    hashes_ = steps_of_journal();
   }
   // A journal must never speak of bytes that are gone.
   if (hashes_.empty()) std::filesystem::remove(journal_);
-  file_ = OutputFile(part_, /*keep=*/!hashes_.empty());
-  file_.resize(whole.file_bytes);
+  OutputFile(part_, /*keep=*/!hashes_.empty()).resize(whole.file_bytes);
+}
+
+// The whole steps by the journal of a writer that was stopped; none when it is of another
+// extraction, or damaged.
+std::map<std::int64_t, std::string> StackWriter::steps_of_journal() const {
+  std::map<std::int64_t, std::string> hashes;
+  try {
+    const Json journal = read_json_file(journal_);
+    if (!journal.is_object() || !journal.contains("source") || journal["source"] != source_ ||
+        !journal.contains("done") || !journal["done"].is_object())
+      return {};
+    for (const auto& [step, hash] : journal["done"].items()) {
+      const std::int64_t number = parse_int(step, "step");
+      if (!offset_of_.contains(number) || !hash.is_string() || hash.get<std::string>().size() != 64)
+        return {};
+      hashes[number] = hash.get<std::string>();
+    }
+  } catch (const Error&) {
+    return {};
+  }
+  return hashes;
 }
 
 formats::SafetensorsLayout StackWriter::layout() const {
@@ -150,6 +171,8 @@ void StackWriter::write_journal() const {
 void StackWriter::begin(std::int64_t step) {
   require(offset_of_.contains(step), "{}: step {} is none of its steps {}", path_.string(), step,
           list_steps(info_.steps));
+  // Open only while a matrix is written: a pattern may stand for a thousand stacks.
+  file_ = OutputFile(part_, /*keep=*/true);
   step_ = step;
   at_ = offset_of_.at(step);
   end_ = at_ + *formats::num_bytes(dtype_, std::vector{rows_, width_});
@@ -167,6 +190,7 @@ void StackWriter::write(Bytes piece) {
 void StackWriter::end(const std::string& source_sha256) {
   require(at_ == end_, "{}: step {} lacks {} bytes", path_.string(), step_, end_ - at_);
   file_.flush_to_disk();
+  file_ = OutputFile();
   hashes_[step_] = source_sha256;
   write_journal();
 }
@@ -182,8 +206,9 @@ void StackWriter::write(std::int64_t step, const at::Tensor& matrix_VD) {
 void StackWriter::commit() {
   require(hashes_.size() == info_.steps.size(), "{}: {} of {} steps were written", path_.string(),
           hashes_.size(), info_.steps.size());
-  file_.write_at(0, as_bytes(layout().header));
-  file_.commit_as(path_);
+  OutputFile file(part_, /*keep=*/true);
+  file.write_at(0, as_bytes(layout().header));
+  file.commit_as(path_);
   std::filesystem::remove(journal_);
 }
 

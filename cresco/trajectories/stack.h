@@ -81,6 +81,7 @@ class StackWriter {
  private:
   formats::SafetensorsLayout layout() const;
   void write_journal() const;
+  std::map<std::int64_t, std::string> steps_of_journal() const;
 
   Path path_, part_, journal_;
   StackInfo info_;

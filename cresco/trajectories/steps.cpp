@@ -4,6 +4,7 @@
 #include "cresco/base/strings.h"
 
 #include <algorithm>
+#include <cctype>
 #include <optional>
 #include <set>
 
@@ -43,6 +44,11 @@ Steps pythia(std::int64_t last) {
 
 // Steps are words of a command or a recipe.
 std::int64_t parse_step(const std::string& text, const std::string& what) {
+  const std::vector<std::string> presets{"all",       "log2",     "pythia",   "pythia-32",
+                                         "pythia-16", "olmo2-32", "heldout-8"};
+  const bool is_word = !text.empty() && std::isalpha(static_cast<unsigned char>(text[0]));
+  require_usage(!is_word, "{}: '{}' is no preset and no step{}", what, escape_for_terminal(text),
+                did_you_mean(text, presets));
   return as_usage([&] { return parse_int(text, what); });
 }
 
@@ -58,7 +64,7 @@ bool parse_range(const std::string& part, const std::string& what, const Take& t
                 part);
   require_usage((last - first) / stride < 10'000'000, "{}: the range '{}' has too many steps", what,
                 part);
-  for (std::int64_t step = first; step <= last; step += stride) take(step);
+  for (std::int64_t i = 0; i <= (last - first) / stride; ++i) take(first + i * stride);
   return true;
 }
 

@@ -17,7 +17,8 @@ std::vector<std::int64_t> snapshot_schedule(const std::string& text, std::int64_
 
 // Which of the `available` steps are meant: a list, a range, or a preset (all, log2, pythia,
 // pythia-32, pythia-16, olmo2-32, heldout-8). A step of a list that is missing is an Error that
-// names what there is; a range and `log2` take those of their steps that exist.
+// names what there is, as is one of a range or a preset; `log2` takes those of its steps that
+// exist.
 std::vector<std::int64_t> choose_steps(const std::string& text,
                                        const std::vector<std::int64_t>& available,
                                        const std::string& where);

@@ -4,7 +4,8 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/corpora/tokenize.h"
-#include "cresco/trajectories/steps.h"
+
+#include <algorithm>
 
 namespace cresco::verbs {
 namespace {
@@ -35,20 +36,54 @@ Json as_json(const Converted& made) {
   return steps;
 }
 
-// A folder of ours that a stopped call left is gone on with; anything else has to be free.
+bool is_within(const Path& path, const Path& folder) {
+  std::error_code error;
+  const Path inner = std::filesystem::weakly_canonical(path, error);
+  const Path outer = std::filesystem::weakly_canonical(folder, error);
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+// What decides what stands in an output folder: one that says the same is gone on with.
+Json folder_settings(const ConvertVerbConfig& config) {
+  return {{"trajectory", std::filesystem::weakly_canonical(config.trajectory).string()},
+          {"to", config.convert.to},
+          {"dtype", config.convert.dtype},
+          {"model_config", config.convert.model_config}};
+}
+
+// An output never stands in what it is made from, nor holds it. A folder that a stopped call of the
+// same settings left is gone on with; any other has to be free.
 void make_output(const ConvertVerbConfig& config, const VerbContext& context) {
   const Path out = context.options.out;
+  require_usage(!is_within(out, config.trajectory) && !is_within(config.trajectory, out),
+                "--out {}: is what is to be read, or lies in it, or holds it", out.string());
   const std::string& to = config.convert.to;
-  if (to == "hf_steps" || to == "wu_pt" || to == "hf_model") {
-    if (context.options.overwrite || (to == "hf_model" && std::filesystem::exists(out)))
-      make_output_folder(out, context.options.overwrite, {config.trajectory});
-    if (to == "hf_model") std::filesystem::remove(out);  // it appears whole
-    return;
+  if (to == "hf_steps" || to == "wu_pt") {
+    const Path settings = out / "settings.json";
+    if (!context.options.overwrite && std::filesystem::exists(settings)) {
+      const std::string changed =
+          first_difference(read_json_file(settings), folder_settings(config));
+      require(changed.empty(), "{}: holds another conversion: {}; --overwrite replaces it",
+              out.string(), changed);
+      return;
+    }
+    make_output_folder(out, context.options.overwrite);
+    write_json_file(settings, folder_settings(config));
+  } else if (to == "hf_model") {
+    make_output_folder(out, context.options.overwrite);
+    std::filesystem::remove(out);  // it appears whole
+  } else {
+    make_output_file(out, context.options.overwrite);
+    if (!context.options.overwrite) return;
+    for (const char* suffix : {"", ".part", ".part.json"})
+      std::filesystem::remove(out.string() + suffix);
   }
-  make_output_file(out, context.options.overwrite);
-  if (!context.options.overwrite) return;
-  for (const char* suffix : {"", ".part", ".part.json"})
-    std::filesystem::remove(out.string() + suffix);
+}
+
+// Where the files of an output stand.
+Path output_folder(const ConvertVerbConfig& config, const Path& out) {
+  const std::string& to = config.convert.to;
+  return to == "hf_steps" || to == "wu_pt" || to == "hf_model" ? out : out.parent_path();
 }
 
 }  // namespace
@@ -63,15 +98,24 @@ Outcome run_convert(const ConvertVerbConfig& config, VerbContext& context) {
   const Path out = context.options.out;
   require_usage(!out.empty(), "--out is needed: where to write");
   make_output(config, context);
+  const bool appears_whole = config.convert.to == "hf_model";
+  const auto put_tokenizer = [&] {
+    if (trajectory.tokenizer())
+      corpora::put_tokenizer(*trajectory.tokenizer(),
+                             output_folder(config, out) / "tokenizer.json");
+  };
+  if (!appears_whole) put_tokenizer();  // before the work: another one there is in the way
   watch_for_interrupts();
   const Converted made = trajectories::convert(trajectory, config.convert, out, context.progress,
                                                context.resume_command());
-  const bool is_folder = std::filesystem::is_directory(out);
-  const Path folder = is_folder ? out : out.parent_path();
-  if (trajectory.tokenizer())
-    corpora::put_tokenizer(*trajectory.tokenizer(), folder / "tokenizer.json");
+  if (appears_whole) put_tokenizer();
   artifacts::Manifest manifest = manifest_of("convert", config, context);
-  manifest.facts = {{"layout", trajectory.layout()}, {"compared", as_json(made)}};
+  Json sources = Json::object();
+  for (const ConvertedStep& step : made.steps)
+    sources[std::to_string(step.step)] = trajectory.open(step.step).identity();
+  manifest.facts = {{"layout", trajectory.layout()},
+                    {"files", sources},  // name, bytes, time
+                    {"compared", as_json(made)}};
   artifacts::write_manifest(out, manifest);
   return {.summary = {{"from", made.from},
                       {"to", config.convert.to},

@@ -44,13 +44,14 @@ Outcome run_extract(const ExtractVerbConfig& config, VerbContext& context) {
     return {.text = fmt::format("a trajectory of layout {}\n{}", trajectory.layout(),
                                 as_text(plan, "would write "))};
   make_outputs(plan, context.options);
+  // Before the work: another tokenizer in that folder is in the way.
+  if (trajectory.tokenizer())
+    corpora::put_tokenizer(*trajectory.tokenizer(),
+                           plan.matrices[0].out.parent_path() / "tokenizer.json");
   for (const std::string& note : trajectory.notes()) context.progress.note(note);
   watch_for_interrupts();
   const Extracted made = trajectories::extract(trajectory, config.extract, out, context.progress,
                                                context.resume_command());
-  const Path folder = made.matrices[0].out.parent_path();
-  if (trajectory.tokenizer())
-    corpora::put_tokenizer(*trajectory.tokenizer(), folder / "tokenizer.json");
   for (const ExtractedMatrix& matrix : made.matrices) {
     artifacts::Manifest manifest = manifest_of("extract", config, context);
     manifest.facts = {{"layout", trajectory.layout()},

@@ -71,7 +71,9 @@ class Scores {
   }
 
   void open_for_writing() {
-    if (!folder_.empty()) write_json_file(settings_file(), settings_);
+    if (folder_.empty()) return;
+    rewrite();  // first: it is the sign of a folder to go on with
+    write_json_file(settings_file(), settings_);
   }
 
   const Json* find(std::int64_t step, const Json& files) const {
@@ -101,20 +103,37 @@ class Scores {
 };
 
 // An output folder that holds scores is gone on with; any other has to be free.
-void make_score_folder(const VerbContext& context) {
+void make_score_folder(const VerbContext& context, const std::vector<Path>& inputs) {
   const Path out = context.options.out;
   if (!context.options.overwrite && std::filesystem::exists(out / "scores.jsonl")) return;
-  make_output_folder(out, context.options.overwrite);
+  make_output_folder(out, context.options.overwrite, inputs);
 }
+
+// exp(loss) may be infinite, which JSON writes as null.
+double perplexity_of(const Json& line) { return std::exp(line["loss"].get<double>()); }
 
 artifacts::Table table_of(const Json& snapshots) {
   artifacts::Table table({"step", "loss", "perplexity", "bits_per_byte", "num_tokens"});
   for (const Json& line : snapshots) {
     const double bits = line.value("bits_per_byte", std::nan(""));
-    table.add(line["step"].get<std::int64_t>(), line["loss"].get<double>(),
-              line["perplexity"].get<double>(), bits, line["num_tokens"].get<std::int64_t>());
+    table.add(line["step"].get<std::int64_t>(), line["loss"].get<double>(), perplexity_of(line),
+              bits, line["num_tokens"].get<std::int64_t>());
   }
   return table;
+}
+
+std::string as_text(const Json& snapshots) {
+  std::string text = fmt::format("{:>10}  {:>9}  {:>12}  {:>13}  {:>10}\n", "step", "loss",
+                                 "perplexity", "bits per byte", "tokens");
+  for (const Json& line : snapshots) {
+    const std::string bits = line.contains("bits_per_byte")
+                                 ? fmt::format("{:.5f}", line["bits_per_byte"].get<double>())
+                                 : "";
+    text += fmt::format("{:>10}  {:>9.5f}  {:>12.6g}  {:>13}  {:>10}\n",
+                        line["step"].get<std::int64_t>(), line["loss"].get<double>(),
+                        perplexity_of(line), bits, line["num_tokens"].get<std::int64_t>());
+  }
+  return text;
 }
 
 }  // namespace
@@ -122,6 +141,8 @@ artifacts::Table table_of(const Json& snapshots) {
 Outcome run_score(const ScoreConfig& config, VerbContext& context) {
   require_usage(config.corpus.empty() != config.ids.empty(),
                 "one of --corpus and --ids is needed: the text to score");
+  require_usage(config.ids.empty() || config.context == 0,
+                "--context is of a corpus: the windows of --ids are its rows");
   require_usage(config.batch > 0 && config.context >= 0 && config.windows >= 0,
                 "--batch {}, --context {}, --windows {}: expected positive numbers", config.batch,
                 config.context, config.windows);
@@ -144,10 +165,13 @@ Outcome run_score(const ScoreConfig& config, VerbContext& context) {
     return {.text = fmt::format("would score {} snapshots of a trajectory of layout {}: {}\n",
                                 steps.size(), trajectory.layout(), list_steps(steps))};
   const bool writes = !context.options.out.empty();
-  if (writes) make_score_folder(context);
+  std::vector<Path> inputs_and_models = manifest.inputs;
+  inputs_and_models.emplace_back(config.trajectory);
+  if (writes) make_score_folder(context, inputs_and_models);
   // What a result depends on beside the snapshot's own files; --steps is not of it.
   Json settings = manifest.settings;
   settings.erase("steps");
+  settings.erase("trajectory");  // its files are known by themselves
   Json inputs = Json::array();
   for (const Path& file : manifest.inputs) inputs.push_back(trajectories::file_identity(file));
   Scores scores(context.options.out,
@@ -155,7 +179,7 @@ Outcome run_score(const ScoreConfig& config, VerbContext& context) {
   scores.open_for_writing();
 
   watch_for_interrupts();
-  Json snapshots = Json::array();
+  Json snapshots = Json::array(), sources = Json::object();
   for (std::size_t k = 0; k < steps.size(); ++k) {
     const trajectories::Snapshot snapshot = trajectory.open(steps[k]);
     const Json files = snapshot.identity();
@@ -182,15 +206,16 @@ Outcome run_score(const ScoreConfig& config, VerbContext& context) {
       scores.add(line_of(steps[k], score, text_bytes), files);
       known = scores.find(steps[k], files);
     }
+    sources[std::to_string(steps[k])] = files;
     Json line = *known;
     line.erase("files");
     snapshots.push_back(std::move(line));
   }
 
-  const artifacts::Table table = table_of(snapshots);
-  Outcome outcome{.summary = {{"snapshots", snapshots}}, .text = to_csv(table)};
+  Outcome outcome{.summary = {{"snapshots", snapshots}}, .text = as_text(snapshots)};
   if (!writes) return outcome;
-  write_csv(Path(context.options.out) / "scores.csv", table);
+  write_csv(Path(context.options.out) / "scores.csv", table_of(snapshots));
+  manifest.facts = {{"layout", trajectory.layout()}, {"files", sources}};  // name, bytes, time
   artifacts::write_manifest(context.options.out, manifest);
   return outcome;
 }

@@ -9,6 +9,7 @@
 #include "cresco/families/pythia.h"
 #include "cresco/formats/megatron.h"
 #include "cresco/formats/npy.h"
+#include "cresco/formats/npz.h"
 #include "cresco/formats/safetensors.h"
 #include "cresco/text/tokenizer.h"
 #include "cresco/trajectories/stack.h"
@@ -42,6 +43,10 @@ std::string as_text(const Json& summary) {
                             formats::shape_text(t["shape"].get<std::vector<std::int64_t>>()));
     } else if (key == "steps") {
       text += fmt::format("steps: {}\n", list_steps(value.get<std::vector<std::int64_t>>()));
+    } else if (key == "dtypes") {
+      for (const auto& [name, steps] : value.items())
+        text += fmt::format("dtype {}: {} snapshots, steps {}\n", name, steps.size(),
+                            list_steps(steps.get<std::vector<std::int64_t>>()));
     } else if (value.is_string()) {
       text += fmt::format("{}: {}\n", key, escape_for_terminal(value.get<std::string>()));
     } else if (value.is_object() && !value.empty()) {
@@ -68,11 +73,11 @@ void add_provenance(const Path& path, Json& summary) {
 
 Json show_snapshot(const Path& path) {
   const trajectories::Snapshot snapshot = trajectories::open_snapshot(path);
-  return {{"kind", "snapshot"},
-          {"layout", "hf_model"},
-          {"steps", {snapshot.step()}},
-          {"config", snapshot.config()},
-          {"tensors", tensors_json(snapshot.tensors())}};
+  Json out{{"kind", "snapshot"}, {"layout", "hf_model"}, {"steps", {snapshot.step()}}};
+  if (!snapshot.config().is_null()) out["config"] = snapshot.config();
+  if (!snapshot.foreign_objects().empty()) out["closed_objects"] = snapshot.foreign_objects();
+  out["tensors"] = tensors_json(snapshot.tensors());
+  return out;
 }
 
 // "F16", or "F16 and U8" where a snapshot holds several.
@@ -200,16 +205,29 @@ Json show_array(const Path& path) {
              {{"dtype", formats::name_of(array.dtype)}, {"shape", array.shape}}}}}};
 }
 
+Json show_arrays(const Path& path) {
+  const formats::NpzFile file(path);
+  Json tensors = Json::object();
+  for (const formats::NpzArray& array : file.arrays())
+    tensors[array.name] = {{"dtype", formats::name_of(array.header.dtype)},
+                           {"shape", array.header.shape}};
+  return {{"kind", "tensors"}, {"tensors", tensors}};
+}
+
 Json show_folder(const Path& path) {
-  if (std::filesystem::exists(path / "recipe.yaml")) return show_trajectory(path);
-  if (std::filesystem::exists(path / "config.json")) return show_snapshot(path);
-  for (const auto& entry : std::filesystem::directory_iterator(path))
-    if (is_dictionary(entry.path())) return show_dictionary(path);
+  if (const auto layout = trajectories::find_layout(path))
+    return layout->name == "hf_model" ? show_snapshot(path) : show_trajectory(path);
+  std::optional<Path> index;
+  bool has_tables = false;
   for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    if (is_dictionary(entry.path())) return show_dictionary(path);
     const Path extension = entry.path().extension();
-    if (extension == ".csv" || extension == ".npy") return show_tables(path);
+    has_tables = has_tables || extension == ".csv" || extension == ".npy";
+    if (extension == ".idx") index = entry.path();
   }
-  return show_trajectory(path);
+  if (has_tables) return show_tables(path);
+  if (index) return show_corpus(*index);
+  return show_trajectory(path);  // which says what was looked for
 }
 
 Json show_any(const Path& path) {
@@ -218,9 +236,17 @@ Json show_any(const Path& path) {
   if (is_dictionary(path)) return show_dictionary(path);
   if (extension == ".safetensors") return show_tensors(path);
   if (extension == ".npy") return show_array(path);
+  if (extension == ".npz") return show_arrays(path);
   if (extension == ".json") return show_tokenizer(path);
-  if (extension == ".bin" || extension == ".idx" || std::filesystem::exists(path.string() + ".bin"))
+  const bool is_file = std::filesystem::is_regular_file(path);
+  const bool has_index = std::filesystem::exists(Path(path).replace_extension(".idx"));
+  if (extension == ".idx" || (extension == ".bin" && has_index) ||
+      std::filesystem::exists(path.string() + ".bin"))
     return show_corpus(path);
+  if (is_file && trajectories::holds_weights(path)) return show_snapshot(path);
+  if (extension == ".bin") return show_corpus(path);
+  if (!is_file && trajectories::find_layout(path))
+    return show_trajectory(path);  // <folder>/<model>
   require(std::filesystem::exists(path), "{}: no such file or folder{}", path.string(),
           did_you_mean(path.string(), families::pythia_names()));
   fail(
