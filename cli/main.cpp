@@ -7,6 +7,7 @@
 #include "cresco/verbs/extract.h"
 #include "cresco/verbs/generate.h"
 #include "cresco/verbs/lifecycle.h"
+#include "cresco/verbs/lint.h"
 #include "cresco/verbs/logits.h"
 #include "cresco/verbs/pretrain.h"
 #include "cresco/verbs/report.h"
@@ -34,6 +35,8 @@ std::vector<Verb> verbs() {
            verbs::run_tokenizer_show),
       verb("tokenize", "text files to a corpus of tokens", {"files"}, verbs::run_tokenize),
       pretrain,
+      verb("lint", "what is wrong with a trajectory, and how it stands to another",
+           {"trajectories"}, verbs::run_lint),
       verb("show", "what is in a file or folder: tensors, steps, settings, provenance", {"path"},
            verbs::run_show),
       verb("batch", "exactly what a training step saw", {"run?"}, verbs::run_batch),
