@@ -150,7 +150,12 @@ class CopiesCheck {
               mixed[pair].push_back(name);
       }
     }
-    for (const auto& [pair, names] : mixed) report_mixed(pair, names);
+    // Where a tensor alone does not tell which of the two is wrong, the others may.
+    for (const auto& [pair, names] : mixed) {
+      const auto turned = mixed.find({pair.second, pair.first});
+      if (turned == mixed.end() || 5 * names.size() >= 4 * turned->second.size())
+        report_mixed(pair, names);
+    }
     for (const auto& [group, names] : unchanged) {
       bool by_rounding = true;
       for (const std::string& name : names)

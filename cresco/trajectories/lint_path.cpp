@@ -23,6 +23,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <mutex>
 #include <numeric>
 
 namespace cresco::trajectories {
@@ -33,9 +34,10 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // How docs/lint_power.md found them: no clean trajectory comes near, the defects lie beyond.
 constexpr double kFarWeight = 0.08, kExcessOfOtherRun = 0.7;  // together: another run
 constexpr double kFarWeightAtEnd = 0.2, kExcessAtEnd = 0.5;
-constexpr double kLevelOfNoise = 1.4, kExcessOfNoise = 0.9;  // together: off the path
-constexpr double kExcessAlone = 4;
-constexpr double kSwapGain = 1.3;  // shorter by this factor with two snapshots exchanged
+constexpr double kLevelOfNoise = 1.6, kExcessOfNoise = 0.9;  // together: off the path
+constexpr double kExcessAtEndAlone = 4;
+constexpr double kForward = -0.4, kForwardAtEnd = 0.4;  // below: two neighbours are exchanged
+constexpr double kSwapGain = 1.3;  // shorter by this factor with two others exchanged
 constexpr double kScaled = 0.03;   // least common change of the logarithms of all norms
 
 double median(std::vector<double> values) {
@@ -111,7 +113,18 @@ struct Misfit {
   double log_level = kNaN, far_weight = kNaN;
 };
 
-using Places = std::vector<std::size_t>;  // of snapshots, in the order of the path
+// Snapshots along the path, and the steps that stand at their places.
+struct Order {
+  std::vector<std::size_t> at;
+  std::vector<std::int64_t> steps;
+
+  std::size_t size() const { return at.size(); }
+  std::size_t operator[](std::size_t place) const { return at[place]; }
+  void erase(std::size_t place) {
+    at.erase(at.begin() + static_cast<std::ptrdiff_t>(place));
+    steps.erase(steps.begin() + static_cast<std::ptrdiff_t>(place));
+  }
+};
 
 class WeightPath {
  public:
@@ -144,7 +157,7 @@ class WeightPath {
   }
 
   // Of the snapshot at order[p], between its neighbours there.
-  Misfit misfit(const TensorPath& tensor, const Places& order, std::size_t p) const {
+  Misfit misfit(const TensorPath& tensor, const Order& order, std::size_t p) const {
     std::vector<std::size_t> near{order[p - 1], order[p + 1]};
     if (p >= 2) near.push_back(order[p - 2]);
     if (p + 2 < order.size()) near.push_back(order[p + 2]);
@@ -157,17 +170,18 @@ class WeightPath {
       if (i >= 2) far += fit.weights[i];
     }
     if (rounding > 0.3 * fit.squared) return {};  // what is left is how the numbers were stored
-    const double whole = static_cast<double>(step(near[1]) - step(near[0]));
-    const double share =
-        std::clamp(static_cast<double>(step(order[p]) - step(near[0])) / whole, 0.05, 0.95);
+    const auto steps_from = [&](std::size_t place) {
+      return static_cast<double>(order.steps[place] - order.steps[p - 1]);
+    };
+    const double share = std::clamp(steps_from(p) / steps_from(p + 1), 0.05, 0.95);
     return {std::log((fit.squared - rounding) / (between * share * (1 - share))), far};
   }
 
   // log of how much higher the level of order[p] is than those around it.
-  double excess(const TensorPath& tensor, const Places& order, std::size_t p) const {
+  double excess(const TensorPath& tensor, const Order& order, std::size_t p) const {
     const double own = misfit(tensor, order, p).log_level;
-    Places rest = order;
-    rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(p));
+    Order rest = order;
+    rest.erase(p);
     // rest[p - 1] and rest[p] are the neighbours; up to three on each side that have two of theirs.
     std::vector<double> before, after;
     for (std::size_t q = p; q-- > 1 && before.size() < 3;)
@@ -189,17 +203,17 @@ class WeightPath {
 
   // The same for the last snapshot, which has neighbours on one side only: how far it lies from
   // the best combination of the three before it, by the length of the interval before.
-  Misfit end_misfit(const TensorPath& tensor, const Places& order, std::size_t p) const {
+  Misfit end_misfit(const TensorPath& tensor, const Order& order, std::size_t p) const {
     const std::vector<std::size_t> near{order[p - 1], order[p - 2], order[p - 3]};
     const double before = tensor.distances.at(near[0], near[1]);
     const Fit fit = best_combination(tensor.distances, order[p], near);
     if (!(before > 0) || fit.weights.empty()) return {};
-    const double pace = static_cast<double>(step(near[0]) - step(near[1])) /
-                        static_cast<double>(step(order[p]) - step(near[0]));
+    const double pace = static_cast<double>(order.steps[p - 1] - order.steps[p - 2]) /
+                        static_cast<double>(order.steps[p] - order.steps[p - 1]);
     return {std::log(std::max(fit.squared, 1e-12 * before) / before * pace),
             fit.weights[1] + fit.weights[2]};
   }
-  double end_excess(const TensorPath& tensor, const Places& order) const {
+  double end_excess(const TensorPath& tensor, const Order& order) const {
     const std::size_t last = order.size() - 1;
     std::vector<double> before;
     for (std::size_t p = last - 3; p < last; ++p)
@@ -216,7 +230,7 @@ class WeightPath {
 // --- another initialisation ---------------------------------------------------------------------
 
 // Snapshots that do not correlate with the larger part of the others; they leave the order.
-void find_other_initialisations(const WeightPath& path, Places& order, Findings& findings) {
+void find_other_initialisations(const WeightPath& path, Order& order, Findings& findings) {
   const std::size_t n = path.size();
   if (n < 3) return;
   std::vector<std::size_t> component(n);
@@ -247,91 +261,55 @@ void find_other_initialisations(const WeightPath& path, Places& order, Findings&
                      "correlate with {:.2f} from one to the next: a model with another "
                      "initialisation",
                      size[largest], median(neighbours))});
-    std::erase(order, i);
-  }
-}
-
-// --- exchanged snapshots --------------------------------------------------------------------------
-
-// Sum of the squared intervals that touch places p and q of an order.
-double touching(const SquaredDistances& d, const Places& order, std::size_t p, std::size_t q) {
-  double sum = 0;
-  std::array<std::size_t, 4> edges{p, p + 1, q, q + 1};  // interval e lies before place e
-  for (std::size_t e = 0; e < 4; ++e)
-    if (edges[e] > 0 && edges[e] < order.size() && (e != 2 || edges[2] != edges[1]))
-      sum += d.at(order[edges[e] - 1], order[edges[e]]);
-  return sum;
-}
-
-void find_swaps(const WeightPath& path, Places& order, Findings& findings) {
-  // Each round exchanges the two whose exchange makes the path shortest.
-  for (std::size_t round = 0; round < order.size() / 2; ++round) {
-    const std::size_t n = order.size();
-    std::vector<double> best(n, 0);
-    std::vector<std::size_t> partner(n, 0);
-    parallel_for(static_cast<std::int64_t>(n), [&](std::int64_t row) {
-      const auto p = static_cast<std::size_t>(row);
-      Places swapped = order;
-      for (std::size_t q = p + 1; q < n; ++q) {
-        std::swap(swapped[p], swapped[q]);
-        const double gain = path.median_over_tensors([&](const TensorPath& tensor) {
-          return touching(tensor.distances, order, p, q) /
-                 touching(tensor.distances, swapped, p, q);
-        });
-        std::swap(swapped[p], swapped[q]);
-        if (gain > best[p]) best[p] = gain, partner[p] = q;
-      }
-    });
-    const auto p = static_cast<std::size_t>(std::max_element(best.begin(), best.end()) - best.begin());
-    if (!(best[p] > kSwapGain) || n < 4) return;
-    const std::size_t q = partner[p];
-    const auto name = [&](std::size_t at, std::size_t other) {
-      findings.push_back(
-          {"swapped-snapshots", Level::Error, path.step(order[at]), "",
-           fmt::format("seems to be step {} and that one this: exchanged, the path through their "
-                       "neighbours is {:.2f} times shorter",
-                       path.step(order[other]), best[p])});
-    };
-    name(p, q);
-    name(q, p);
-    // Neither is judged further.
-    Places kept;
-    for (std::size_t i = 0; i < n; ++i)
-      if (i != p && i != q) kept.push_back(order[i]);
-    order = kept;
+    order.erase(static_cast<std::size_t>(std::find(order.at.begin(), order.at.end(), i) -
+                                         order.at.begin()));
   }
 }
 
 // --- scaled snapshots -----------------------------------------------------------------------------
 
-void find_scaled(const WeightPath& path, Places& order, Findings& findings) {
-  const Places all = order;
-  for (std::size_t p = 0; p < all.size() && all.size() >= 3; ++p) {
-    std::vector<double> changes;
-    for (const std::string& name : path.names()) {
-      const auto log_norm = [&](std::size_t q) {
-        return 0.5 * std::log(path.snapshot(all[q]).tensors.at(name).sum_squares);
-      };
-      const double here = log_norm(p);
-      const double before = p > 0 ? log_norm(p - 1) : log_norm(p + 1);
-      const double after = p + 1 < all.size() ? log_norm(p + 1) : before;
-      // The neighbour that it is closer to: what is left is more than both intervals can explain.
-      const double change = std::abs(here - before) < std::abs(here - after) ? here - before
-                                                                              : here - after;
-      if (std::isfinite(change)) changes.push_back(change);
-    }
-    const double common = median(changes);
-    if (changes.size() < 8 || !(std::abs(common) > kScaled)) continue;
-    const auto alike = std::count_if(changes.begin(), changes.end(), [&](double change) {
-      return std::abs(change - common) < 0.3 * std::abs(common);
-    });
-    if (static_cast<double>(alike) < 0.75 * static_cast<double>(path.names().size())) continue;
-    findings.push_back(
-        {"scaled-snapshot", Level::Error, path.step(all[p]), "",
-         fmt::format("{} of {} tensors are {:.3g} times as large as at the nearer of the steps "
-                     "beside it: multiplied by a number?",
-                     alike, path.names().size(), std::exp(common))});
-    std::erase(order, all[p]);
+// The factor by which all norms differ from those between the two steps beside it (at an end, those
+// of the one), if they do.
+std::optional<double> factor_of(const WeightPath& path, const Order& order, std::size_t p,
+                                double share) {
+  std::vector<double> changes;
+  for (const std::string& name : path.names()) {
+    const auto log_norm = [&](std::size_t q) {
+      return 0.5 * std::log(path.snapshot(order[q]).tensors.at(name).sum_squares);
+    };
+    const double before = log_norm(p > 0 ? p - 1 : p + 1);
+    const double after = log_norm(p + 1 < order.size() ? p + 1 : p - 1);
+    const double change = log_norm(p) - (1 - share) * before - share * after;
+    if (std::isfinite(change)) changes.push_back(change);
+  }
+  const double common = median(changes);
+  const auto alike = std::count_if(changes.begin(), changes.end(), [&](double change) {
+    return std::abs(change - common) < 0.3 * std::abs(common);
+  });
+  const bool is_scaled = changes.size() >= 8 && std::abs(common) > kScaled &&
+                         static_cast<double>(alike) > 0.75 * static_cast<double>(changes.size());
+  return is_scaled ? std::optional(std::exp(common)) : std::nullopt;
+}
+
+void find_scaled(const WeightPath& path, Order& order, Findings& findings) {
+  // The largest change first: beside a scaled snapshot, its neighbours seem scaled the other way.
+  while (order.size() >= 3) {
+    double largest = 0, factor = 1;
+    std::size_t place = 0;
+    for (std::size_t p = 0; p < order.size(); ++p)
+      for (const double share : {0.0, 0.5, 1.0}) {
+        const auto found = factor_of(path, order, p, share);
+        // An end next to a scaled snapshot shows the whole change as well: it has to be larger.
+        const bool is_end = p == 0 || p + 1 == order.size();
+        const double size = found ? std::abs(std::log(*found)) * (is_end ? 0.9 : 1) : 0;
+        if (size > largest) largest = size, factor = *found, place = p;
+      }
+    if (largest == 0) return;
+    findings.push_back({"scaled-snapshot", Level::Error, order.steps[place], "",
+                        fmt::format("all its tensors are {:.3g} times as large as the steps beside "
+                                    "it let expect: multiplied by a number?",
+                                    factor)});
+    order.erase(place);
   }
 }
 
@@ -343,8 +321,10 @@ struct Outlier {
   bool is_other_run = false, is_last = false;
 };
 
-std::optional<Outlier> judge(const WeightPath& path, const Places& order, std::size_t p) {
+std::optional<Outlier> judge(const WeightPath& path, const Order& order, std::size_t p) {
   Outlier found{.place = p, .is_last = p + 1 == order.size()};
+  // The first has nothing before it; an end needs others to be compared with.
+  if (p == 0 || order.size() < (found.is_last ? 8u : 6u)) return std::nullopt;
   const auto misfit = [&](const TensorPath& tensor) {
     return found.is_last ? path.end_misfit(tensor, order, p) : path.misfit(tensor, order, p);
   };
@@ -357,34 +337,127 @@ std::optional<Outlier> judge(const WeightPath& path, const Places& order, std::s
       [&](const TensorPath& tensor) { return misfit(tensor).log_level; }));
   if (found.is_last) {
     found.is_other_run = found.excess > kExcessAtEnd && found.far_weight > kFarWeightAtEnd;
-    return found.is_other_run || (found.excess > kExcessAlone && found.far_weight > 0)
-               ? std::optional(found)
-               : std::nullopt;
+    const bool is_far = found.excess > kExcessAtEndAlone && found.far_weight > 0;
+    return found.is_other_run || is_far ? std::optional(found) : std::nullopt;
   }
   found.is_other_run = found.excess > kExcessOfOtherRun && found.far_weight > kFarWeight;
   const bool is_noisy = found.excess > kExcessOfNoise && found.level > kLevelOfNoise;
-  const bool is_far = found.excess > kExcessAlone && found.far_weight > -1;
-  return found.is_other_run || is_noisy || is_far ? std::optional(found) : std::nullopt;
+  return found.is_other_run || is_noisy ? std::optional(found) : std::nullopt;
 }
 
-void find_outliers(const WeightPath& path, Places order, Findings& findings) {
+
+// --- exchanged snapshots --------------------------------------------------------------------------
+
+// How far the interval from p to p + 1 goes the way from what is before to what is after it, by its
+// own length. 1 where all intervals are independent, more on a steady way, 1/2 in a cloud of points
+// around a fixed one; with the two exchanged it is the negative, or at an end 1 minus it.
+double forward(const SquaredDistances& d, const Order& order, std::size_t p) {
+  const std::size_t i = order[p], j = order[p + 1];
+  const std::size_t before = p > 0 ? order[p - 1] : i;
+  const std::size_t after = p + 2 < order.size() ? order[p + 2] : j;
+  return (d.at(i, after) - d.at(j, after) - d.at(i, before) + d.at(j, before)) / (2 * d.at(i, j));
+}
+
+// Sum of the squared intervals that touch places p and q of an order.
+double touching(const SquaredDistances& d, const Order& order, std::size_t p, std::size_t q) {
+  double sum = 0;
+  const std::array<std::size_t, 4> edges{p, p + 1, q, q + 1};  // interval e lies before place e
+  for (std::size_t e = 0; e < 4; ++e)
+    if (edges[e] > 0 && edges[e] < order.size() && (e != 2 || edges[2] != edges[1]))
+      sum += d.at(order[edges[e] - 1], order[edges[e]]);
+  return sum;
+}
+
+struct Swap {
+  std::size_t p = 0, q = 0;
+  double gain = 0;  // how many times shorter the path is with the two exchanged
+};
+
+// The neighbours that go back the most.
+std::optional<Swap> swapped_neighbours(const WeightPath& path, const Order& order) {
+  double least = 0;
+  std::optional<Swap> found;
+  for (std::size_t p = 0; p + 1 < order.size(); ++p) {
+    const bool is_end = p == 0 || p + 2 == order.size();
+    const double value = path.median_over_tensors(
+        [&](const TensorPath& tensor) { return forward(tensor.distances, order, p); });
+    const double below = value - (is_end ? kForwardAtEnd : kForward);
+    if (below < least) least = below, found = Swap{p, p + 1, 0};
+  }
+  return found;
+}
+
+// Two that are not neighbours, the exchange of which makes the path shortest and leaves both with
+// nothing to say against them.
+std::optional<Swap> swapped_others(const WeightPath& path, const Order& order) {
+  std::vector<Swap> candidates;
+  std::mutex mutex;
+  parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t row) {
+    const auto p = static_cast<std::size_t>(row);
+    Order swapped = order;
+    for (std::size_t q = p + 2; q < order.size(); ++q) {
+      std::swap(swapped.at[p], swapped.at[q]);
+      const double gain = path.median_over_tensors([&](const TensorPath& tensor) {
+        return touching(tensor.distances, order, p, q) /
+               touching(tensor.distances, swapped, p, q);
+      });
+      std::swap(swapped.at[p], swapped.at[q]);
+      const std::lock_guard lock(mutex);
+      if (gain > kSwapGain) candidates.push_back({p, q, gain});
+    }
+  });
+  std::sort(candidates.begin(), candidates.end(), [](const Swap& a, const Swap& b) {
+    return a.gain != b.gain ? a.gain > b.gain : std::pair(a.p, a.q) < std::pair(b.p, b.q);
+  });
+  if (candidates.size() > 20) candidates.resize(20);
+  for (const Swap& swap : candidates) {
+    Order swapped = order;
+    std::swap(swapped.at[swap.p], swapped.at[swap.q]);
+    if (!judge(path, swapped, swap.p) && !judge(path, swapped, swap.q)) return swap;
+  }
+  return std::nullopt;
+}
+
+void find_swaps(const WeightPath& path, Order& order, Findings& findings) {
+  while (order.size() >= 4) {
+    auto swap = swapped_others(path, order);
+    if (!swap) swap = swapped_neighbours(path, order);
+    if (!swap) return;
+    const auto say = [&](std::size_t place, std::size_t other) {
+      findings.push_back(
+          {"swapped-snapshots", Level::Error, order.steps[place], "",
+           fmt::format("seems to be exchanged with step {}: {}", order.steps[other],
+                       swap->gain > 0
+                           ? fmt::format("the path through their neighbours is {:.2f} times "
+                                         "shorter the other way (squared)",
+                                         swap->gain)
+                           : std::string("from the one to the other the weights go back"))});
+    };
+    say(swap->p, swap->q);
+    say(swap->q, swap->p);
+    order.erase(swap->q);  // neither is judged further
+    order.erase(swap->p);
+  }
+}
+
+// --- the rest --------------------------------------------------------------------------------
+
+void find_outliers(const WeightPath& path, Order order, Findings& findings) {
   const std::size_t most = order.size() / 3;
   for (std::size_t round = 0; round <= most; ++round) {
     const std::size_t n = order.size();
-    if (n < 6) return;
     std::vector<std::optional<Outlier>> judged(n);
-    parallel_for(static_cast<std::int64_t>(n) - 1, [&](std::int64_t i) {
-      const auto p = static_cast<std::size_t>(i) + 1;
-      if (p + 1 < n || n >= 8) judged[p] = judge(path, order, p);
+    parallel_for(static_cast<std::int64_t>(n), [&](std::int64_t i) {
+      const auto p = static_cast<std::size_t>(i);
+      judged[p] = judge(path, order, p);
     });
     // The worst leaves the path, and the others are judged again without it.
     const Outlier* worst = nullptr;
     for (const auto& outlier : judged)
       if (outlier && (!worst || outlier->excess > worst->excess)) worst = &*outlier;
     if (!worst) return;
-    const std::size_t at = order[worst->place];
     findings.push_back(
-        {worst->is_other_run ? "other-run" : "off-path", Level::Error, path.step(at), "",
+        {worst->is_other_run ? "other-run" : "off-path", Level::Error, order.steps[worst->place], "",
          fmt::format("lies {:.3g} times farther off the path of the steps {} than the steps "
                      "around it do (squared){}",
                      std::exp(worst->excess),
@@ -394,7 +467,7 @@ void find_outliers(const WeightPath& path, Places order, Findings& findings) {
                                        "(weight {:.2f}): of a run with other data?",
                                        worst->far_weight)
                          : std::string(": altered weights, or of another run?"))});
-    order.erase(order.begin() + static_cast<std::ptrdiff_t>(worst->place));
+    order.erase(worst->place);
   }
 }
 
@@ -409,8 +482,11 @@ void check_path(const Digests& digests, const Suspects& suspects, Findings& find
   const auto names = shared_tensors(snapshots);
   if (names.empty()) return;
   const WeightPath path(std::move(snapshots), names);
-  Places order(path.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
+  Order order;
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    order.at.push_back(i);
+    order.steps.push_back(path.step(i));
+  }
   find_other_initialisations(path, order, findings);
   find_scaled(path, order, findings);
   find_swaps(path, order, findings);
