@@ -49,8 +49,7 @@ void check_state(const Path& folder, std::int64_t step, const Digests& digests,
     const float lost = snapshot.dtype == formats::DType::F16 ? 0x1p-24f : 0;
     bool equal = own.sample.size() == snapshot.sample.size();
     for (std::size_t i = 0; equal && i < own.sample.size(); ++i)
-      equal = std::abs(own.sample[i] - snapshot.sample[i]) <=
-              ulp * std::abs(own.sample[i]) + lost;
+      equal = std::abs(own.sample[i] - snapshot.sample[i]) <= ulp * std::abs(own.sample[i]) + lost;
     if (equal) continue;
     ++different;
     if (!first) first = stored;
@@ -173,8 +172,7 @@ std::string findings_text(const Findings& findings) {
   for (const Finding& finding : findings)
     text += fmt::format("{:<8} {:>8}  {:<22} {}{}\n", name_of(finding.level),
                         finding.step ? std::to_string(*finding.step) : "-", finding.code,
-                        finding.tensor.empty() ? ""
-                                               : escape_for_terminal(finding.tensor) + ": ",
+                        finding.tensor.empty() ? "" : escape_for_terminal(finding.tensor) + ": ",
                         escape_for_terminal(finding.message));
   return text;
 }

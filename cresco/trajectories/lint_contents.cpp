@@ -12,10 +12,18 @@ namespace {
 
 // Fields of a config.json that say nothing of what the model computes.
 const std::set<std::string>& fields_without_effect() {
-  static const std::set<std::string> kFields{
-      "transformers_version", "_name_or_path",     "torch_dtype",  "dtype",
-      "use_cache",            "architectures",     "bos_token_id", "eos_token_id",
-      "pad_token_id",         "initializer_range", "auto_map",     "_commit_hash"};
+  static const std::set<std::string> kFields{"transformers_version",
+                                             "_name_or_path",
+                                             "torch_dtype",
+                                             "dtype",
+                                             "use_cache",
+                                             "architectures",
+                                             "bos_token_id",
+                                             "eos_token_id",
+                                             "pad_token_id",
+                                             "initializer_range",
+                                             "auto_map",
+                                             "_commit_hash"};
   return kFields;
 }
 
@@ -42,9 +50,9 @@ std::optional<Value> most_frequent(const Digests& digests, const Of& value_of) {
       ++found->second;
   }
   if (counts.empty()) return std::nullopt;
-  return std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) {
-           return a.second < b.second;
-         })->first;
+  return std::max_element(counts.begin(), counts.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
 }
 
 class ContentsCheck {
@@ -186,8 +194,8 @@ class ContentsCheck {
         missing.push_back(name);
       else if (found->second.shape != usual)
         add("wrong-shape", Level::Error, name,
-            fmt::format("has shape {}, at other steps {}",
-                        formats::shape_text(found->second.shape), formats::shape_text(usual)));
+            fmt::format("has shape {}, at other steps {}", formats::shape_text(found->second.shape),
+                        formats::shape_text(usual)));
     }
     for (const auto& [name, tensor] : here().tensors)
       if (!usual_shapes().contains(name)) surplus.push_back(name);
@@ -217,9 +225,8 @@ class ContentsCheck {
     formats::DType usual{};
     for (const auto& [name, tensor] : here().tensors) {
       const auto& counts = usual_types_->at(name);
-      const auto most = std::max_element(counts.begin(), counts.end(), [](auto& a, auto& b) {
-        return a.second < b.second;
-      });
+      const auto most = std::max_element(counts.begin(), counts.end(),
+                                         [](auto& a, auto& b) { return a.second < b.second; });
       if (counts.at(tensor.dtype) == most->second) continue;
       unusual[tensor.dtype].push_back(name);
       usual = most->first;

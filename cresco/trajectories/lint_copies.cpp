@@ -23,6 +23,9 @@ double ulp_of(formats::DType dtype) {
   }
 }
 
+// Logarithms of squared distances that differ by less do not tell two places apart.
+constexpr double kClear = 0.3;
+
 class CopiesCheck {
  public:
   CopiesCheck(const Digests& digests, Findings& findings, Suspects& suspects)
@@ -83,9 +86,9 @@ class CopiesCheck {
       if (i == genuine) continue;
       add("identical-snapshots", Level::Error, i, "",
           fmt::format("steps {} have the same weights{}", list_steps(steps),
-                      genuine ? fmt::format("; they fit the path at step {}",
-                                            digests_[*genuine].step)
-                              : std::string()));
+                      genuine
+                          ? fmt::format("; they fit the path at step {}", digests_[*genuine].step)
+                          : std::string()));
     }
     if (!genuine) suspects_.erase(group[0]);  // it stands for all of them
   }
@@ -127,16 +130,18 @@ class CopiesCheck {
 
   // --- single tensors of snapshots that differ ---
 
+  using Names = std::vector<std::string>;
+  using Places = std::vector<std::size_t>;  // in distinct_
+
   void tensors() {
     if (distinct_.size() < 2) return;
     std::vector<const SnapshotDigest*> all;
     for (const std::size_t i : distinct_) all.push_back(&digests_[i]);
     names_ = shared_tensors(all);
-    // (wrong snapshot, the other one) -> tensors
-    std::map<std::pair<std::size_t, std::size_t>, std::vector<std::string>> mixed;
-    std::map<std::vector<std::size_t>, std::vector<std::string>> unchanged;
+    std::map<std::pair<std::size_t, std::size_t>, Names> equal;
+    std::map<Places, Names> unchanged;
     for (const std::string& name : names_) {
-      std::map<std::string, std::vector<std::size_t>> groups;  // places in distinct_
+      std::map<std::string, Places> groups;
       for (std::size_t k = 0; k < distinct_.size(); ++k)
         groups[tensor(distinct_[k], name).sha256].push_back(k);
       for (const auto& [hash, group] : groups) {
@@ -146,90 +151,82 @@ class CopiesCheck {
           unchanged[group].push_back(name);
         else if (has_to_move(name, group))
           for (std::size_t k = 1; k < group.size(); ++k)
-            for (const auto& pair : wrong_of(name, group[k - 1], group[k]))
-              mixed[pair].push_back(name);
+            equal[{group[k - 1], group[k]}].push_back(name);
       }
     }
-    // Where a tensor alone does not tell which of the two is wrong, the others may.
-    for (const auto& [pair, names] : mixed) {
-      const auto turned = mixed.find({pair.second, pair.first});
-      if (turned == mixed.end() || 5 * names.size() >= 4 * turned->second.size())
-        report_mixed(pair, names);
-    }
-    for (const auto& [group, names] : unchanged) {
-      bool by_rounding = true;
-      for (const std::string& name : names)
-        by_rounding = by_rounding && !has_to_move(name, group);
-      if (by_rounding && group.size() != distinct_.size()) continue;
-      add("unchanged-tensor", Level::Note, distinct_[group.back()],
-          names.size() == 1 ? names[0] : "",
-          fmt::format("{} of {} tensors do not change from step {} to step {}: frozen? ({}{})",
-                      names.size(), names_.size(), digests_[distinct_[group.front()]].step,
-                      digests_[distinct_[group.back()]].step, names[0],
-                      names.size() > 1 ? ", ..." : ""));
-    }
+    for (const auto& [places, names] : equal) mixed(places.first, places.second, names);
+    for (const auto& [group, names] : unchanged) report_unchanged(group, names);
   }
 
-  double moved(const std::string& name, std::size_t k, std::size_t l) const {
-    return squared_distance(tensor(distinct_[k], name), tensor(distinct_[l], name));
-  }
-  // The same of all other tensors that are not equal there: how much the snapshots moved.
-  double rest_moved(const std::string& name, std::size_t k, std::size_t l) const {
+  double moved(const Names& names, std::size_t k, std::size_t l) const {
     double sum = 0;
-    for (const std::string& other : names_)
-      if (other != name) sum += moved(other, k, l);
+    for (const std::string& name : names)
+      sum += squared_distance(tensor(distinct_[k], name), tensor(distinct_[l], name));
     return sum;
   }
-  // How far this tensor goes when the others go some way: the median over the steps at which it
-  // goes at all, without places `k` and `l`.
-  double usual_share(const std::string& name, std::size_t k, std::size_t l) const {
+  Names all_but(const Names& names) const {
+    Names rest;
+    for (const std::string& name : names_)
+      if (std::find(names.begin(), names.end(), name) == names.end()) rest.push_back(name);
+    return rest;
+  }
+  // How far some tensors go when others go some way: the median over the steps at which those move,
+  // without places `k` and `l`; 0 when there is none.
+  double usual_share(const Names& names, const Names& rest, std::size_t k, std::size_t l) const {
     std::vector<double> shares;
     for (std::size_t m = 0; m + 1 < distinct_.size(); ++m) {
       if (m == k || m == l || m + 1 == k || m + 1 == l) continue;
-      const double rest = rest_moved(name, m, m + 1);
-      if (rest > 0) shares.push_back(moved(name, m, m + 1) / rest);
+      if (const double others = moved(rest, m, m + 1); others > 0)
+        shares.push_back(moved(names, m, m + 1) / others);
     }
     if (shares.empty()) return 0;
-    std::nth_element(shares.begin(), shares.begin() + static_cast<std::ptrdiff_t>(shares.size() / 2),
-                     shares.end());
-    return shares[shares.size() / 2];
+    const auto middle = shares.begin() + static_cast<std::ptrdiff_t>(shares.size() / 2);
+    std::nth_element(shares.begin(), middle, shares.end());
+    return *middle;
   }
 
-  // Whether rounding cannot be why the tensor is equal at two places: as far as the others moved,
-  // this one should have moved by more than half of what separates neighbouring numbers.
-  bool has_to_move(const std::string& name, const std::vector<std::size_t>& group) const {
+  // Whether rounding cannot be why a tensor is equal at some places: as far as the others moved,
+  // or as it moved in between, it should have gone more than half of what separates numbers.
+  bool has_to_move(const std::string& name, const Places& group) const {
     const std::size_t k = group.front(), l = group.back();
     double expected = 0;
-    for (std::size_t m = k + 1; m < l; ++m) expected = std::max(expected, moved(name, k, m));
-    if (expected == 0) expected = usual_share(name, k, l) * rest_moved(name, k, l);
+    for (std::size_t m = k + 1; m < l; ++m) expected = std::max(expected, moved({name}, k, m));
+    if (expected == 0) {
+      const Names rest = all_but({name});
+      expected = usual_share({name}, rest, k, l) * moved(rest, k, l);
+    }
     const TensorDigest& t = tensor(distinct_[k], name);
     const double size = std::max(t.sum_squares, expected);
     return expected > 0 && std::sqrt(expected / size) > 0.5 * ulp_of(t.dtype);
   }
 
-  // Which of two places has the other's tensor: the one where it is too far from the neighbours.
-  // Both, when that does not tell.
-  std::vector<std::pair<std::size_t, std::size_t>> wrong_of(const std::string& name, std::size_t k,
-                                                            std::size_t l) const {
-    const double share = std::max(usual_share(name, k, l), 1e-300);
+  // Of two places with equal tensors the one is wrong where these are too far from the neighbours,
+  // by how far the rest is from them. Both are named when that does not tell.
+  void mixed(std::size_t k, std::size_t l, const Names& names) {
+    const Names rest = all_but(names);
+    const double share = std::max(usual_share(names, rest, k, l), 1e-300);
     const auto misfit = [&](std::size_t place, std::size_t other) {
       double worst = -std::numeric_limits<double>::infinity();
-      for (const std::ptrdiff_t side : {-1, 1}) {
-        const auto next = static_cast<std::ptrdiff_t>(place) + side;
-        if (next < 0 || next >= static_cast<std::ptrdiff_t>(distinct_.size()) ||
-            next == static_cast<std::ptrdiff_t>(other))
-          continue;
-        const auto m = static_cast<std::size_t>(next);
-        worst = std::max(worst, std::log(std::max(moved(name, place, m), 1e-300) /
-                                         (share * rest_moved(name, place, m) + 1e-300)));
-      }
+      for (std::size_t m : {place - 1, place + 1})  // before the first there is none: too large
+        if (m < distinct_.size() && m != other)
+          worst = std::max(worst, std::log((moved(names, place, m) + 1e-300) /
+                                           (share * moved(rest, place, m) + 1e-300)));
       return worst;
     };
     const double at_k = misfit(k, l), at_l = misfit(l, k);
-    const std::size_t i = distinct_[k], j = distinct_[l];
-    if (at_k > at_l + 0.4) return {{i, j}};
-    if (at_l > at_k + 0.4) return {{j, i}};
-    return {{i, j}, {j, i}};
+    if (at_k > at_l - kClear) report_mixed({distinct_[k], distinct_[l]}, names);
+    if (at_l > at_k - kClear) report_mixed({distinct_[l], distinct_[k]}, names);
+  }
+
+  void report_unchanged(const Places& group, const Names& names) {
+    const bool by_rounding = std::none_of(
+        names.begin(), names.end(), [&](const auto& name) { return has_to_move(name, group); });
+    if (by_rounding && group.size() != distinct_.size()) return;
+    add("unchanged-tensor", Level::Note, distinct_[group.back()], names.size() == 1 ? names[0] : "",
+        fmt::format("{} of {} tensors do not change from step {} to step {}: frozen? ({}{})",
+                    names.size(), names_.size(), digests_[distinct_[group.front()]].step,
+                    digests_[distinct_[group.back()]].step, escape_for_terminal(names[0]),
+                    names.size() > 1 ? ", ..." : ""));
   }
 
   void report_mixed(const std::pair<std::size_t, std::size_t>& pair,
@@ -253,7 +250,7 @@ class CopiesCheck {
   Suspects& suspects_;
   std::vector<std::size_t> readable_, distinct_;
   std::map<std::string, std::size_t> kept_;  // by hash: who stands for equal snapshots
-  std::vector<std::string> names_;
+  Names names_;
 };
 
 }  // namespace

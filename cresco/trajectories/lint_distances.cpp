@@ -13,9 +13,9 @@ double squared_distance(const TensorDigest& a, const TensorDigest& b) {
     const double difference = static_cast<double>(a.sample[i]) - static_cast<double>(b.sample[i]);
     sum += difference * difference;
   }
-  return a.sample.empty() ? 0
-                          : sum * static_cast<double>(a.num_elements) /
-                                static_cast<double>(a.sample.size());
+  return a.sample.empty()
+             ? 0
+             : sum * static_cast<double>(a.num_elements) / static_cast<double>(a.sample.size());
 }
 
 std::vector<std::string> shared_tensors(const std::vector<const SnapshotDigest*>& snapshots) {

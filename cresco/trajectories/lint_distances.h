@@ -21,7 +21,8 @@ class SquaredDistances {
   std::vector<double> values_;
 };
 
-// Estimate of |a - b|^2 over one tensor of both: the sample's, times what a number of it stands for.
+// Estimate of |a - b|^2 over one tensor of both: the sample's, times what a number of it stands
+// for.
 double squared_distance(const TensorDigest& a, const TensorDigest& b);
 
 // The tensors that all have in one shape, of a type that can be computed with.

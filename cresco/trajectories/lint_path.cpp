@@ -58,7 +58,7 @@ struct TensorPath {
 // Mean squared rounding error of numbers of a type, relative to their mean square, with digits
 // after the first spread evenly.
 double rounding_of(formats::DType dtype) {
-  const double ulp = dtype == formats::DType::F16 ? 0x1p-10
+  const double ulp = dtype == formats::DType::F16    ? 0x1p-10
                      : dtype == formats::DType::BF16 ? 0x1p-7
                                                      : 0x1p-23;
   return 0.045 * ulp * ulp;
@@ -251,8 +251,8 @@ void find_other_initialisations(const WeightPath& path, Order& order, Findings& 
   if (!(median(neighbours) > 0.3)) return;  // steps so far apart that nothing is left of before
   std::vector<std::size_t> size(n, 0);
   for (std::size_t i = 0; i < n; ++i) ++size[root(i)];
-  const std::size_t largest = static_cast<std::size_t>(
-      std::max_element(size.begin(), size.end()) - size.begin());
+  const std::size_t largest =
+      static_cast<std::size_t>(std::max_element(size.begin(), size.end()) - size.begin());
   for (std::size_t i = 0; i < n; ++i) {
     if (root(i) == largest) continue;
     findings.push_back(
@@ -266,12 +266,17 @@ void find_other_initialisations(const WeightPath& path, Order& order, Findings& 
   }
 }
 
-// --- scaled snapshots -----------------------------------------------------------------------------
+// --- scaled snapshots
+// -----------------------------------------------------------------------------
 
-// The factor by which all norms differ from those between the two steps beside it (at an end, those
-// of the one), if they do.
-std::optional<double> factor_of(const WeightPath& path, const Order& order, std::size_t p,
-                                double share) {
+// By how much the logarithms of the norms differ from those at `share` of the way from the step
+// before to the step after; at an end, from those of the one step beside it.
+struct NormChange {
+  double common = 0;      // the median over the tensors
+  bool is_alike = false;  // three quarters of them change by about that
+};
+
+NormChange norm_change(const WeightPath& path, const Order& order, std::size_t p, double share) {
   std::vector<double> changes;
   for (const std::string& name : path.names()) {
     const auto log_norm = [&](std::size_t q) {
@@ -282,38 +287,50 @@ std::optional<double> factor_of(const WeightPath& path, const Order& order, std:
     const double change = log_norm(p) - (1 - share) * before - share * after;
     if (std::isfinite(change)) changes.push_back(change);
   }
+  if (changes.size() < 8) return {};
   const double common = median(changes);
   const auto alike = std::count_if(changes.begin(), changes.end(), [&](double change) {
-    return std::abs(change - common) < 0.3 * std::abs(common);
+    return std::abs(change - common) < 0.4 * std::abs(common);
   });
-  const bool is_scaled = changes.size() >= 8 && std::abs(common) > kScaled &&
-                         static_cast<double>(alike) > 0.75 * static_cast<double>(changes.size());
-  return is_scaled ? std::optional(std::exp(common)) : std::nullopt;
+  return {common, std::abs(common) > kScaled &&
+                      static_cast<double>(alike) > 0.75 * static_cast<double>(changes.size())};
+}
+
+// The logarithm of the factor, 0 when it is none.
+double scale_of(const WeightPath& path, const Order& order, std::size_t p) {
+  const NormChange from_before = norm_change(path, order, p, 0);
+  if (p == 0 || p + 1 == order.size()) return from_before.is_alike ? from_before.common : 0;
+  // Beside a scaled snapshot a norm changes on that side alone.
+  const NormChange from_after = norm_change(path, order, p, 1);
+  const NormChange from_both = norm_change(path, order, p, 0.5);
+  const double least = std::min(std::abs(from_before.common), std::abs(from_after.common));
+  if (from_before.common * from_after.common <= 0 || least < 0.02) return 0;
+  for (const NormChange& change : {from_both, from_before, from_after})
+    if (change.is_alike) return change.common;
+  return 0;
 }
 
 void find_scaled(const WeightPath& path, Order& order, Findings& findings) {
-  // The largest change first: beside a scaled snapshot, its neighbours seem scaled the other way.
   while (order.size() >= 3) {
-    double largest = 0, factor = 1;
+    double largest = 0;
     std::size_t place = 0;
-    for (std::size_t p = 0; p < order.size(); ++p)
-      for (const double share : {0.0, 0.5, 1.0}) {
-        const auto found = factor_of(path, order, p, share);
-        // An end next to a scaled snapshot shows the whole change as well: it has to be larger.
-        const bool is_end = p == 0 || p + 1 == order.size();
-        const double size = found ? std::abs(std::log(*found)) * (is_end ? 0.9 : 1) : 0;
-        if (size > largest) largest = size, factor = *found, place = p;
-      }
+    for (std::size_t p = 0; p < order.size(); ++p) {
+      // An end beside a scaled snapshot shows the same change: the inner one is meant.
+      const bool is_end = p == 0 || p + 1 == order.size();
+      const double scale = scale_of(path, order, p) * (is_end ? 0.5 : 1);
+      if (std::abs(scale) > std::abs(largest)) largest = scale, place = p;
+    }
     if (largest == 0) return;
     findings.push_back({"scaled-snapshot", Level::Error, order.steps[place], "",
                         fmt::format("all its tensors are {:.3g} times as large as the steps beside "
                                     "it let expect: multiplied by a number?",
-                                    factor)});
+                                    std::exp(scale_of(path, order, place)))});
     order.erase(place);
   }
 }
 
-// --- snapshots beside the path ----------------------------------------------------------------------
+// --- snapshots beside the path
+// ----------------------------------------------------------------------
 
 struct Outlier {
   std::size_t place = 0;
@@ -331,10 +348,10 @@ std::optional<Outlier> judge(const WeightPath& path, const Order& order, std::si
   found.excess = path.median_over_tensors([&](const TensorPath& tensor) {
     return found.is_last ? path.end_excess(tensor, order) : path.excess(tensor, order, p);
   });
-  found.far_weight = path.median_over_tensors(
-      [&](const TensorPath& tensor) { return misfit(tensor).far_weight; });
-  found.level = std::exp(path.median_over_tensors(
-      [&](const TensorPath& tensor) { return misfit(tensor).log_level; }));
+  found.far_weight =
+      path.median_over_tensors([&](const TensorPath& tensor) { return misfit(tensor).far_weight; });
+  found.level = std::exp(
+      path.median_over_tensors([&](const TensorPath& tensor) { return misfit(tensor).log_level; }));
   if (found.is_last) {
     found.is_other_run = found.excess > kExcessAtEnd && found.far_weight > kFarWeightAtEnd;
     const bool is_far = found.excess > kExcessAtEndAlone && found.far_weight > 0;
@@ -345,8 +362,8 @@ std::optional<Outlier> judge(const WeightPath& path, const Order& order, std::si
   return found.is_other_run || is_noisy ? std::optional(found) : std::nullopt;
 }
 
-
-// --- exchanged snapshots --------------------------------------------------------------------------
+// --- exchanged snapshots
+// --------------------------------------------------------------------------
 
 // How far the interval from p to p + 1 goes the way from what is before to what is after it, by its
 // own length. 1 where all intervals are independent, more on a steady way, 1/2 in a cloud of points
@@ -373,24 +390,42 @@ struct Swap {
   double gain = 0;  // how many times shorter the path is with the two exchanged
 };
 
-// The neighbours that go back the most.
-std::optional<Swap> swapped_neighbours(const WeightPath& path, const Order& order) {
-  double least = 0;
+// By how much two neighbours at p go back farther than two in their order ever do; else 0.
+double goes_back(const WeightPath& path, const Order& order, std::size_t p) {
+  const bool is_end = p == 0 || p + 2 == order.size();
+  const double value = path.median_over_tensors(
+      [&](const TensorPath& tensor) { return forward(tensor.distances, order, p); });
+  return std::max(0.0, (is_end ? kForwardAtEnd : kForward) - value);
+}
+
+// Whether nothing speaks against the order any more with the two exchanged.
+bool settles(const WeightPath& path, const Order& order, const Swap& swap) {
+  Order swapped = order;
+  std::swap(swapped.at[swap.p], swapped.at[swap.q]);
+  for (const std::size_t place : {swap.p, swap.q}) {
+    if (judge(path, swapped, place)) return false;
+    for (const std::size_t p : {place - 1, place})  // before 0 is nothing: beyond the end
+      if (p < order.size() && p + 1 < order.size() && goes_back(path, swapped, p) > 0) return false;
+  }
+  return true;
+}
+
+// The two neighbours that go back farthest; `surely`: of those whose exchange settles it.
+std::optional<Swap> swapped_neighbours(const WeightPath& path, const Order& order, bool surely) {
+  double most = 0;
   std::optional<Swap> found;
   for (std::size_t p = 0; p + 1 < order.size(); ++p) {
-    const bool is_end = p == 0 || p + 2 == order.size();
-    const double value = path.median_over_tensors(
-        [&](const TensorPath& tensor) { return forward(tensor.distances, order, p); });
-    const double below = value - (is_end ? kForwardAtEnd : kForward);
-    if (below < least) least = below, found = Swap{p, p + 1, 0};
+    const double back = goes_back(path, order, p);
+    if (back <= most || (surely && !settles(path, order, {p, p + 1, 0}))) continue;
+    most = back;
+    found = Swap{p, p + 1, 0};
   }
   return found;
 }
 
-// Two that are not neighbours, the exchange of which makes the path shortest and leaves both with
-// nothing to say against them.
+// Two that are not neighbours, the exchange of which takes most from the path and settles it.
 std::optional<Swap> swapped_others(const WeightPath& path, const Order& order) {
-  std::vector<Swap> candidates;
+  std::vector<std::pair<double, Swap>> candidates;  // what is gained, as a part of the path
   std::mutex mutex;
   parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t row) {
     const auto p = static_cast<std::size_t>(row);
@@ -398,30 +433,39 @@ std::optional<Swap> swapped_others(const WeightPath& path, const Order& order) {
     for (std::size_t q = p + 2; q < order.size(); ++q) {
       std::swap(swapped.at[p], swapped.at[q]);
       const double gain = path.median_over_tensors([&](const TensorPath& tensor) {
-        return touching(tensor.distances, order, p, q) /
-               touching(tensor.distances, swapped, p, q);
+        return touching(tensor.distances, order, p, q) / touching(tensor.distances, swapped, p, q);
       });
+      if (gain > kSwapGain) {
+        const double part = path.median_over_tensors([&](const TensorPath& tensor) {
+          double whole = 0;
+          for (std::size_t e = 1; e < order.size(); ++e)
+            whole += tensor.distances.at(order[e - 1], order[e]);
+          return (touching(tensor.distances, order, p, q) -
+                  touching(tensor.distances, swapped, p, q)) /
+                 whole;
+        });
+        const std::lock_guard lock(mutex);
+        candidates.push_back({part, {p, q, gain}});
+      }
       std::swap(swapped.at[p], swapped.at[q]);
-      const std::lock_guard lock(mutex);
-      if (gain > kSwapGain) candidates.push_back({p, q, gain});
     }
   });
-  std::sort(candidates.begin(), candidates.end(), [](const Swap& a, const Swap& b) {
-    return a.gain != b.gain ? a.gain > b.gain : std::pair(a.p, a.q) < std::pair(b.p, b.q);
+  std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first
+               ? a.first > b.first
+               : std::pair(a.second.p, a.second.q) < std::pair(b.second.p, b.second.q);
   });
   if (candidates.size() > 20) candidates.resize(20);
-  for (const Swap& swap : candidates) {
-    Order swapped = order;
-    std::swap(swapped.at[swap.p], swapped.at[swap.q]);
-    if (!judge(path, swapped, swap.p) && !judge(path, swapped, swap.q)) return swap;
-  }
+  for (const auto& [part, swap] : candidates)
+    if (settles(path, order, swap)) return swap;
   return std::nullopt;
 }
 
 void find_swaps(const WeightPath& path, Order& order, Findings& findings) {
   while (order.size() >= 4) {
-    auto swap = swapped_others(path, order);
-    if (!swap) swap = swapped_neighbours(path, order);
+    auto swap = swapped_neighbours(path, order, /*surely=*/true);
+    if (!swap) swap = swapped_others(path, order);
+    if (!swap) swap = swapped_neighbours(path, order, /*surely=*/false);
     if (!swap) return;
     const auto say = [&](std::size_t place, std::size_t other) {
       findings.push_back(
@@ -457,11 +501,11 @@ void find_outliers(const WeightPath& path, Order order, Findings& findings) {
       if (outlier && (!worst || outlier->excess > worst->excess)) worst = &*outlier;
     if (!worst) return;
     findings.push_back(
-        {worst->is_other_run ? "other-run" : "off-path", Level::Error, order.steps[worst->place], "",
+        {worst->is_other_run ? "other-run" : "off-path", Level::Error, order.steps[worst->place],
+         "",
          fmt::format("lies {:.3g} times farther off the path of the steps {} than the steps "
                      "around it do (squared){}",
-                     std::exp(worst->excess),
-                     worst->is_last ? "before it" : "beside it",
+                     std::exp(worst->excess), worst->is_last ? "before it" : "beside it",
                      worst->is_other_run
                          ? fmt::format(", and they predict it no better than more distant ones "
                                        "(weight {:.2f}): of a run with other data?",

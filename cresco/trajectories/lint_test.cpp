@@ -33,7 +33,8 @@ families::NeoxConfig tiny() {
 }
 
 // A training as its weights see it: a direction that all runs of one initialisation share and that
-// fades, and noise that is a run's own and stays. `data` chooses the noise, `seed` the weights at step 0.
+// fades, and noise that is a run's own and stays. `data` chooses the noise, `seed` the weights at
+// step 0.
 struct Training {
   Steps steps{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
   at::ScalarType dtype = at::kFloat;
@@ -48,7 +49,7 @@ struct Training {
       ++stream;
       at::manual_seed(seed * 1000 + stream);
       const bool is_matrix = spec.shape.size() == 2;
-      at::Tensor w = is_matrix ? at::randn(spec.shape) * 0.1
+      at::Tensor w = is_matrix                            ? at::randn(spec.shape) * 0.1
                      : spec.name.ends_with("norm.weight") ? at::ones(spec.shape)
                                                           : at::zeros(spec.shape);
       at::manual_seed(seed * 3000 + stream);
@@ -56,7 +57,8 @@ struct Training {
       at::manual_seed(data * 100000 + stream);
       std::size_t next = 0;
       for (std::int64_t step = 0; step <= steps.back(); ++step) {
-        if (next < steps.size() && steps[next] == step) all[next++].emplace_back(spec.name, w.clone());
+        if (next < steps.size() && steps[next] == step)
+          all[next++].emplace_back(spec.name, w.clone());
         const double size = step == spike ? 100 * lr : lr;
         w = w + size * (0.5 * std::exp(-static_cast<double>(step) / 80) * shared +
                         at::randn(spec.shape));
@@ -292,12 +294,12 @@ TEST_F(LintTest, TokenizersOfOtherModels) {
   const auto with_ids = [&](int count) {
     Json vocabulary;
     for (int id = 0; id < count; ++id) vocabulary[fmt::format("t{}", id)] = id;
-    return to_text({{"version", "1.0"},
-                    {"added_tokens", Json::array()},
-                    {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
-                    {"decoder", {{"type", "ByteLevel"}}},
-                    {"model",
-                     {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", Json::array()}}}});
+    return to_text(
+        {{"version", "1.0"},
+         {"added_tokens", Json::array()},
+         {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+         {"decoder", {{"type", "ByteLevel"}}},
+         {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", Json::array()}}}});
   };
   write({.steps = kLinear});
   write_file(folder_ / "tokenizer.json", with_ids(60));

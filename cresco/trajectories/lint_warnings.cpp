@@ -32,8 +32,7 @@ std::string lint_warning(const Trajectory& trajectory, const std::vector<std::in
       continue;
     ++errors;
     wrong.insert(step.get<std::int64_t>());
-    if (finding.value("code", Json()).is_string())
-      codes.insert(finding["code"].get<std::string>());
+    if (finding.value("code", Json()).is_string()) codes.insert(finding["code"].get<std::string>());
   }
   if (errors == 0) return "";
   return fmt::format("warning: lint found {} error{} at steps {} of those used here ({}): {}",

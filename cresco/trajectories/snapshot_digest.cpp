@@ -18,8 +18,8 @@ float from_half(std::uint16_t bits) {
   const std::uint32_t rest = static_cast<std::uint32_t>(bits & 0x7fffu) << 13;
   if (rest >= 0x0f800000u) return std::numeric_limits<float>::infinity();  // or NaN: not finite
   // The exponent's bias is 112 less; numbers below the least normal one come out right as well.
-  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(std::bit_cast<float>(rest) *
-                                                                  0x1p112f));
+  return std::bit_cast<float>(sign |
+                              std::bit_cast<std::uint32_t>(std::bit_cast<float>(rest) * 0x1p112f));
 }
 
 // Sums over numbers that come in pieces, and the sample at its places.

@@ -4,6 +4,7 @@
 #include "cresco/base/strings.h"
 #include "cresco/corpora/tokenize.h"
 #include "cresco/formats/dtype.h"
+#include "cresco/verbs/lint_warning.h"
 
 #include <algorithm>
 
@@ -49,6 +50,7 @@ Outcome run_extract(const ExtractVerbConfig& config, VerbContext& context) {
     corpora::put_tokenizer(*trajectory.tokenizer(),
                            plan.matrices[0].out.parent_path() / "tokenizer.json");
   for (const std::string& note : trajectory.notes()) context.progress.note(note);
+  warn_of_findings(trajectory, plan.steps, context);
   watch_for_interrupts();
   const Extracted made = trajectories::extract(trajectory, config.extract, out, context.progress,
                                                context.resume_command());

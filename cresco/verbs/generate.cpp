@@ -7,6 +7,7 @@
 #include "cresco/text/tokenizer.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
+#include "cresco/verbs/lint_warning.h"
 
 #include <set>
 
@@ -40,6 +41,7 @@ Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
     return {.text = fmt::format("would continue {} prompts at steps {}\n", config.prompt.size(),
                                 list_steps(steps))};
 
+  warn_of_findings(trajectory, steps, context);
   artifacts::Table table({"step", "prompt", "continuation"});
   Outcome outcome;
   outcome.summary["continuations"] = Json::array();

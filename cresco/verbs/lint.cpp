@@ -26,16 +26,15 @@ Outcome run_lint(const LintVerbConfig& config, VerbContext& context) {
   require_usage(config.trajectories.size() <= 2, "lint takes one trajectory or two, {} were given",
                 config.trajectories.size());
   const Trajectory trajectory(config.trajectories[0]);
-  const auto steps = trajectories::choose_steps(config.lint.steps, trajectory.steps(),
-                                                trajectory.path().string());
+  const auto steps =
+      trajectories::choose_steps(config.lint.steps, trajectory.steps(), trajectory.path().string());
   std::optional<Trajectory> other;
   if (config.trajectories.size() == 2) other.emplace(config.trajectories[1]);
   if (context.options.dry_run)
     return {.text = fmt::format("would read {} snapshots of a trajectory of layout {}: {}\n",
                                 steps.size(), trajectory.layout(), list_steps(steps))};
   const Path out = context.options.out;
-  if (!out.empty())
-    make_output_folder(out, context.options.overwrite, {trajectory.path()});
+  if (!out.empty()) make_output_folder(out, context.options.overwrite, {trajectory.path()});
   watch_for_interrupts();
 
   const double started = now_seconds();
@@ -61,13 +60,13 @@ Outcome run_lint(const LintVerbConfig& config, VerbContext& context) {
   summary["bytes_per_second"] = static_cast<double>(num_bytes) / std::max(seconds, 1e-9);
 
   Outcome outcome{.summary = summary, .exit_code = report.ok() ? 0 : 1};
-  outcome.text = trajectories::findings_text(report.findings) +
-                 fmt::format("{} errors, {} warnings, {} notes about {} snapshots ({} at {}/s)\n",
-                             count(report.findings, Level::Error),
-                             count(report.findings, Level::Warning),
-                             count(report.findings, Level::Note), steps.size(),
-                             human_bytes(static_cast<double>(num_bytes)),
-                             human_bytes(summary["bytes_per_second"].get<double>()));
+  outcome.text =
+      trajectories::findings_text(report.findings) +
+      fmt::format("{} errors, {} warnings, {} notes about {} snapshots ({} at {}/s)\n",
+                  count(report.findings, Level::Error), count(report.findings, Level::Warning),
+                  count(report.findings, Level::Note), steps.size(),
+                  human_bytes(static_cast<double>(num_bytes)),
+                  human_bytes(summary["bytes_per_second"].get<double>()));
   if (!out.empty()) {
     summary.erase("bytes_per_second");  // the same trajectory gives the same file
     write_json_file(out / "lint.json", summary);

@@ -10,6 +10,7 @@
 #include "cresco/models/model.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
+#include "cresco/verbs/lint_warning.h"
 
 #include <algorithm>
 #include <cmath>
@@ -179,6 +180,7 @@ Outcome run_score(const ScoreConfig& config, VerbContext& context) {
   scores.open_for_writing();
 
   watch_for_interrupts();
+  warn_of_findings(trajectory, steps, context);
   Json snapshots = Json::array(), sources = Json::object();
   for (std::size_t k = 0; k < steps.size(); ++k) {
     const trajectories::Snapshot snapshot = trajectory.open(steps[k]);

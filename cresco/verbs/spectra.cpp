@@ -8,6 +8,7 @@
 #include "cresco/trajectories/stack.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
+#include "cresco/verbs/lint_warning.h"
 
 #include <ATen/ATen.h>
 
@@ -78,6 +79,8 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
   if (context.options.dry_run)
     return {.text = fmt::format("would decompose {} at steps {}\n", matrices.name,
                                 list_steps(matrices.steps))};
+  if (std::filesystem::is_directory(config.input))
+    warn_of_findings(trajectories::Trajectory(config.input), matrices.steps, context);
   const bool writes = !context.options.out.empty();
   if (writes) make_output_folder(context.options.out, context.options.overwrite, {config.input});
   const at::Device device = tensor::parse_device(context.options.device);

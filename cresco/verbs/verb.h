@@ -18,7 +18,7 @@ namespace cresco::verbs {
 
 // The options that all verbs share, beside --config and --set, which the program handles itself.
 struct CommonOptions {
-  std::string out;
+  std::string out, lint;
   std::int64_t seed = -1;
   std::string device = "cpu";
   std::int64_t threads = 0;
@@ -26,6 +26,10 @@ struct CommonOptions {
 
   void fields(FieldVisitor& v) {
     v.field("out", out, "what to write: a file or a folder, as the verb says");
+    v.field(
+        "lint", lint,
+        "findings of `cresco lint --out` to warn of: its folder or file; empty is the lint.json "
+        "that stands in a trajectory's own folder");
     v.field("seed", seed, "of everything random; -1 is the config's own, else 0");
     v.field("device", device, "cpu or cuda[:i]");
     v.field("threads", threads, "0 is as many as this process may use");
