@@ -35,7 +35,7 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kFarWeight = 0.08, kExcessOfOtherRun = 0.7;  // together: another run
 constexpr double kFarWeightAtEnd = 0.2, kExcessAtEnd = 0.5;
 constexpr double kLevelOfNoise = 1.6, kExcessOfNoise = 0.9;  // together: off the path
-constexpr double kExcessAtEndAlone = 4;
+constexpr double kLevelAlone = 20, kExcessAtEndAlone = 4;
 constexpr double kForward = -0.4, kForwardAtEnd = 0.4;  // below: two neighbours are exchanged
 constexpr double kSwapGain = 1.3;  // shorter by this factor with two others exchanged
 constexpr double kScaled = 0.03;   // least common change of the logarithms of all norms
@@ -336,6 +336,9 @@ struct Outlier {
   std::size_t place = 0;
   double excess = 0, level = 0, far_weight = 0;
   bool is_other_run = false, is_last = false;
+
+  // Without others to compare with, of a level that needs none.
+  double strength() const { return std::isfinite(excess) ? excess : std::log(level); }
 };
 
 std::optional<Outlier> judge(const WeightPath& path, const Order& order, std::size_t p) {
@@ -358,7 +361,8 @@ std::optional<Outlier> judge(const WeightPath& path, const Order& order, std::si
     return found.is_other_run || is_far ? std::optional(found) : std::nullopt;
   }
   found.is_other_run = found.excess > kExcessOfOtherRun && found.far_weight > kFarWeight;
-  const bool is_noisy = found.excess > kExcessOfNoise && found.level > kLevelOfNoise;
+  const bool is_noisy =
+      found.level > kLevelAlone || (found.excess > kExcessOfNoise && found.level > kLevelOfNoise);
   return found.is_other_run || is_noisy ? std::optional(found) : std::nullopt;
 }
 
@@ -410,32 +414,33 @@ bool settles(const WeightPath& path, const Order& order, const Swap& swap) {
   return true;
 }
 
-// The two neighbours that go back farthest; `surely`: of those whose exchange settles it.
-std::optional<Swap> swapped_neighbours(const WeightPath& path, const Order& order, bool surely) {
+// The two neighbours that go back farthest.
+std::optional<Swap> swapped_neighbours(const WeightPath& path, const Order& order) {
   double most = 0;
   std::optional<Swap> found;
-  for (std::size_t p = 0; p + 1 < order.size(); ++p) {
-    const double back = goes_back(path, order, p);
-    if (back <= most || (surely && !settles(path, order, {p, p + 1, 0}))) continue;
-    most = back;
-    found = Swap{p, p + 1, 0};
-  }
+  for (std::size_t p = 0; p + 1 < order.size(); ++p)
+    if (const double back = goes_back(path, order, p); back > most) {
+      most = back;
+      found = Swap{p, p + 1, 0};
+    }
   return found;
 }
 
-// Two that are not neighbours, the exchange of which takes most from the path and settles it.
-std::optional<Swap> swapped_others(const WeightPath& path, const Order& order) {
+// The two whose exchange takes most from the path and settles it: neighbours that go back, or
+// others where the path becomes much shorter.
+std::optional<Swap> swapped_two(const WeightPath& path, const Order& order) {
   std::vector<std::pair<double, Swap>> candidates;  // what is gained, as a part of the path
   std::mutex mutex;
   parallel_for(static_cast<std::int64_t>(order.size()), [&](std::int64_t row) {
     const auto p = static_cast<std::size_t>(row);
     Order swapped = order;
-    for (std::size_t q = p + 2; q < order.size(); ++q) {
+    const bool back = p + 1 < order.size() && goes_back(path, order, p) > 0;
+    for (std::size_t q = p + 1; q < order.size(); ++q) {
       std::swap(swapped.at[p], swapped.at[q]);
       const double gain = path.median_over_tensors([&](const TensorPath& tensor) {
         return touching(tensor.distances, order, p, q) / touching(tensor.distances, swapped, p, q);
       });
-      if (gain > kSwapGain) {
+      if (q == p + 1 ? back : gain > kSwapGain) {
         const double part = path.median_over_tensors([&](const TensorPath& tensor) {
           double whole = 0;
           for (std::size_t e = 1; e < order.size(); ++e)
@@ -463,15 +468,14 @@ std::optional<Swap> swapped_others(const WeightPath& path, const Order& order) {
 
 void find_swaps(const WeightPath& path, Order& order, Findings& findings) {
   while (order.size() >= 4) {
-    auto swap = swapped_neighbours(path, order, /*surely=*/true);
-    if (!swap) swap = swapped_others(path, order);
-    if (!swap) swap = swapped_neighbours(path, order, /*surely=*/false);
+    auto swap = swapped_two(path, order);
+    if (!swap) swap = swapped_neighbours(path, order);
     if (!swap) return;
     const auto say = [&](std::size_t place, std::size_t other) {
       findings.push_back(
           {"swapped-snapshots", Level::Error, order.steps[place], "",
            fmt::format("seems to be exchanged with step {}: {}", order.steps[other],
-                       swap->gain > 0
+                       swap->gain > 1
                            ? fmt::format("the path through their neighbours is {:.2f} times "
                                          "shorter the other way (squared)",
                                          swap->gain)
@@ -498,14 +502,14 @@ void find_outliers(const WeightPath& path, Order order, Findings& findings) {
     // The worst leaves the path, and the others are judged again without it.
     const Outlier* worst = nullptr;
     for (const auto& outlier : judged)
-      if (outlier && (!worst || outlier->excess > worst->excess)) worst = &*outlier;
+      if (outlier && (!worst || outlier->strength() > worst->strength())) worst = &*outlier;
     if (!worst) return;
     findings.push_back(
         {worst->is_other_run ? "other-run" : "off-path", Level::Error, order.steps[worst->place],
          "",
          fmt::format("lies {:.3g} times farther off the path of the steps {} than the steps "
                      "around it do (squared){}",
-                     std::exp(worst->excess), worst->is_last ? "before it" : "beside it",
+                     std::exp(worst->strength()), worst->is_last ? "before it" : "beside it",
                      worst->is_other_run
                          ? fmt::format(", and they predict it no better than more distant ones "
                                        "(weight {:.2f}): of a run with other data?",
