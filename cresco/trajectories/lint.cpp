@@ -5,6 +5,7 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/base/threads.h"
+#include "cresco/families/pythia.h"
 #include "cresco/trajectories/lint_checks.h"
 #include "cresco/trajectories/steps.h"
 
@@ -59,6 +60,21 @@ void check_state(const Path& folder, std::int64_t step, const Digests& digests,
                         fmt::format("{}: {} of {} tensors are not those of the snapshot: the state "
                                     "of another step or run",
                                     (folder / "state.safetensors").string(), different, compared)});
+}
+
+// What others have reported of the published weights of this name. The copy at hand may be a later
+// one, so this is never more than a warning: the checks of the weights themselves decide.
+void check_known_faults(const Trajectory& trajectory, const std::vector<std::int64_t>& steps,
+                        Findings& findings) {
+  const std::string name = Path(trajectory.model()).filename().string();
+  for (const families::KnownFault& fault : families::pythia_known_faults()) {
+    if (fault.model != name) continue;
+    for (const std::int64_t step : fault.steps)
+      if (std::find(steps.begin(), steps.end(), step) != steps.end())
+        findings.push_back({"known-fault", fault.repaired ? Level::Note : Level::Warning, step, "",
+                            fmt::format("{} ({}, {}{})", fault.what, fault.source, fault.reported,
+                                        fault.repaired ? ", repaired since" : "")});
+  }
 }
 
 }  // namespace
@@ -148,6 +164,7 @@ LintReport lint(const Trajectory& trajectory, const LintConfig& config, Progress
   check_copies(report.snapshots, report.findings, suspects);
   check_path(report.snapshots, suspects, report.findings);
   check_states(trajectory, report.snapshots, report.findings);
+  check_known_faults(trajectory, steps, report.findings);
   std::stable_sort(report.findings.begin(), report.findings.end(),
                    [](const Finding& a, const Finding& b) {
                      if (a.level != b.level) return a.level > b.level;

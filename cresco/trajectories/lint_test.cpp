@@ -4,6 +4,7 @@
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
 #include "cresco/families/neox.h"
+#include "cresco/families/pythia.h"
 #include "cresco/formats/safetensors.h"
 #include "cresco/formats/torch_writer.h"
 #include "cresco/tensor/bridge.h"
@@ -342,6 +343,25 @@ TEST_F(LintTest, StatesOfOtherSteps) {
   EXPECT_EQ(codes(), "foreign-state@200");
   write_file(folder_ / "state/step200/state.json", "{");
   EXPECT_EQ(codes(), "unreadable-state@200");
+}
+
+TEST(LintKnownFaults, AreThoseOfTheModelsName) {
+  const auto faults = families::pythia_known_faults();
+  const auto fault = std::find_if(faults.begin(), faults.end(), [](const auto& f) {
+    return !f.steps.empty() && f.model != "all";
+  });
+  ASSERT_NE(fault, faults.end());
+  const TemporaryFolder folder;
+  for (const char* name : {fault->model.c_str(), "another"})
+    for (const std::int64_t step : {fault->steps[0], fault->steps[0] + 1})
+      write_step(folder / name / fmt::format("step{}", step),
+                 Training{.steps = {0}, .seed = static_cast<std::uint64_t>(step)}.weights()[0],
+                 at::kFloat);
+  const auto findings = lint(Trajectory(folder / fault->model), {}, no_progress()).findings;
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].code, "known-fault");
+  EXPECT_EQ(findings[0].step, fault->steps[0]);
+  EXPECT_TRUE(lint(Trajectory(folder / "another"), {}, no_progress()).findings.empty());
 }
 
 TEST(LintCompare, SaysHowTwoTrajectoriesStandToEachOther) {
