@@ -14,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 namespace cresco::trajectories {
 namespace {
@@ -357,11 +358,14 @@ TEST(LintKnownFaults, AreThoseOfTheModelsName) {
       write_step(folder / name / fmt::format("step{}", step),
                  Training{.steps = {0}, .seed = static_cast<std::uint64_t>(step)}.weights()[0],
                  at::kFloat);
-  const auto findings = lint(Trajectory(folder / fault->model), {}, no_progress()).findings;
-  ASSERT_EQ(findings.size(), 1u);
-  EXPECT_EQ(findings[0].code, "known-fault");
-  EXPECT_EQ(findings[0].step, fault->steps[0]);
-  EXPECT_TRUE(lint(Trajectory(folder / "another"), {}, no_progress()).findings.empty());
+  const auto known_at = [&](const std::string& name) {
+    std::set<std::int64_t> steps;
+    for (const Finding& finding : lint(Trajectory(folder / name), {}, no_progress()).findings)
+      if (finding.code == "known-fault") steps.insert(finding.step.value());
+    return steps;
+  };
+  EXPECT_TRUE(known_at(fault->model).contains(fault->steps[0]));
+  EXPECT_TRUE(known_at("another").empty());
 }
 
 TEST(LintCompare, SaysHowTwoTrajectoriesStandToEachOther) {
