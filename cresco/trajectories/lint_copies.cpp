@@ -24,7 +24,7 @@ double ulp_of(formats::DType dtype) {
 }
 
 // Logarithms of squared distances that differ by less do not tell two places apart.
-constexpr double kClear = 0.5;
+constexpr double kClear = 0.75;
 
 class CopiesCheck {
  public:

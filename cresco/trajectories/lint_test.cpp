@@ -171,7 +171,8 @@ TEST_F(LintTest, ShardsAndTensorsOfOtherSteps) {
   write({.steps = kLinear});
   tensor_at(200, "embed_in") = tensor_at(160, "embed_in");  // a neighbour's
   put(200, at_step(200));
-  EXPECT_EQ(codes(), "mixed-snapshot@200");
+  // Half way between two steps and on one of them is too little difference to tell which is wrong.
+  EXPECT_EQ(codes(), "mixed-snapshot@160 mixed-snapshot@200");
 }
 
 TEST_F(LintTest, FrozenTensorsAreANote) {
