@@ -515,6 +515,8 @@ Not found, and not required above:
 - The first snapshot altered in a way that keeps its correlation with the others: it has nothing before it. Noise is
   put on inner snapshots only.
 - White noise much smaller than the way from one snapshot to the next: it cannot be told from the noise of training.
+- Which of two steps with an equal tensor is the wrong one, where snapshots lie close together or at the end: then the error may stand at
+  the other of the two (both misses of a single tensor are of this kind), and its message names both.
 - A state whose step has no snapshot is compared by its counters only.
 """
 
