@@ -2,14 +2,11 @@
 
 #include "cresco/base/require.h"
 
-#include <algorithm>
 #include <array>
-#include <optional>
 
 namespace cresco::formats {
 namespace {
 
-constexpr std::int32_t kMagic = 20240326;
 constexpr std::int64_t kHeaderBytes = 256 * 4;
 constexpr std::int64_t kMostLayers = 100'000;
 
@@ -25,6 +22,30 @@ constexpr LayerTensor kLayerTensors[] = {
     {"ln_2.weight", 1, 0},      {"ln_2.bias", 1, 0},          {"mlp.c_fc.weight", 4, 1},
     {"mlp.c_fc.bias", 4, 0},    {"mlp.c_proj.weight", 1, 4},  {"mlp.c_proj.bias", 1, 0},
 };
+
+LlmcHeader read_header(const InputFile& file) {
+  const std::string where = file.path().string();
+  require(file.size() >= kHeaderBytes, "{}: {} bytes, too short for a model of llm.c", where,
+          file.size());
+  std::array<std::int32_t, 8> fields{};
+  file.read(0, std::as_writable_bytes(std::span(fields)));
+  require(fields[0] == kLlmcMagic, "{}: begins with {}, a model of llm.c with {}", where, fields[0],
+          kLlmcMagic);
+  require(fields[1] == 3 || fields[1] == 5,
+          "{}: version {} of llm.c's model files, known are 3 (fp32) and 5 (bf16)", where,
+          fields[1]);
+  const LlmcHeader header{.dtype = fields[1] == 3 ? DType::F32 : DType::BF16,
+                          .max_seq_len = fields[2],
+                          .vocab_size = fields[3],
+                          .num_layers = fields[4],
+                          .num_heads = fields[5],
+                          .channels = fields[6],
+                          .padded_vocab_size = fields[7]};
+  require_sound(header, where);
+  return header;
+}
+
+}  // namespace
 
 void require_sound(const LlmcHeader& h, const std::string& where) {
   const auto require_positive = [&](const char* name, std::int64_t value) {
@@ -46,8 +67,7 @@ void require_sound(const LlmcHeader& h, const std::string& where) {
           h.padded_vocab_size, h.vocab_size);
 }
 
-// (Vp + T + 2) C + L (12 C^2 + 13 C) numbers, or nothing on overflow.
-std::optional<std::int64_t> file_bytes(const LlmcHeader& h) {
+std::optional<std::int64_t> llmc_file_bytes(const LlmcHeader& h) {
   const auto numbers = static_cast<__int128>(h.channels) *
                        (h.padded_vocab_size + h.max_seq_len + 2 +
                         static_cast<__int128>(h.num_layers) * (12 * h.channels + 13));
@@ -55,30 +75,6 @@ std::optional<std::int64_t> file_bytes(const LlmcHeader& h) {
   if (bytes > INT64_MAX) return std::nullopt;
   return static_cast<std::int64_t>(bytes);
 }
-
-LlmcHeader read_header(const InputFile& file) {
-  const std::string where = file.path().string();
-  require(file.size() >= kHeaderBytes, "{}: {} bytes, too short for a model of llm.c", where,
-          file.size());
-  std::array<std::int32_t, 8> fields{};
-  file.read(0, std::as_writable_bytes(std::span(fields)));
-  require(fields[0] == kMagic, "{}: begins with {}, a model of llm.c with {}", where, fields[0],
-          kMagic);
-  require(fields[1] == 3 || fields[1] == 5,
-          "{}: version {} of llm.c's model files, known are 3 (fp32) and 5 (bf16)", where,
-          fields[1]);
-  const LlmcHeader header{.dtype = fields[1] == 3 ? DType::F32 : DType::BF16,
-                          .max_seq_len = fields[2],
-                          .vocab_size = fields[3],
-                          .num_layers = fields[4],
-                          .num_heads = fields[5],
-                          .channels = fields[6],
-                          .padded_vocab_size = fields[7]};
-  require_sound(header, where);
-  return header;
-}
-
-}  // namespace
 
 std::vector<TensorView> llmc_tensors(const LlmcHeader& h) {
   const std::int64_t c = h.channels;
@@ -100,14 +96,14 @@ bool looks_like_llmc(const InputFile& file) {
   std::array<std::int32_t, 2> start{};
   if (file.size() < kHeaderBytes) return false;
   file.read(0, std::as_writable_bytes(std::span(start)));
-  return start[0] == kMagic && start[1] > 0;  // 0: the length of a safetensors header
+  return start[0] == kLlmcMagic && start[1] > 0;  // 0: the length of a safetensors header
 }
 
 LlmcFile::LlmcFile(const Path& path) : LlmcFile(std::make_shared<InputFile>(path)) {}
 
 LlmcFile::LlmcFile(std::shared_ptr<const InputFile> file)
     : file_(std::move(file)), header_(read_header(*file_)) {
-  const auto needed = file_bytes(header_);
+  const auto needed = llmc_file_bytes(header_);
   require(needed && *needed == file_->size(),
           "{}: {} bytes, but its header ({} layers of width {}, {} rows of wte) needs {}: an "
           "incomplete copy?",
@@ -134,43 +130,6 @@ LlmcFile::LlmcFile(std::shared_ptr<const InputFile> file)
       by_layer.push_back(tensors_[2 + kind * layers + layer]);
   by_layer.insert(by_layer.end(), tensors_.end() - 2, tensors_.end());
   tensors_ = std::move(by_layer);
-}
-
-LlmcWriter::LlmcWriter(const Path& path, const LlmcHeader& header) : file_(path), header_(header) {
-  require_sound(header, path.string());
-  require(file_bytes(header).has_value(), "{}: the model is too large", path.string());
-  tensors_ = llmc_tensors(header);
-  std::array<std::int32_t, 256> fields{};
-  const std::int64_t values[] = {kMagic,
-                                 header.dtype == DType::F32 ? 3 : 5,
-                                 header.max_seq_len,
-                                 header.vocab_size,
-                                 header.num_layers,
-                                 header.num_heads,
-                                 header.channels,
-                                 header.padded_vocab_size};
-  std::transform(std::begin(values), std::end(values), fields.begin(),
-                 [](std::int64_t value) { return static_cast<std::int32_t>(value); });
-  file_.write(std::as_bytes(std::span(fields)));
-}
-
-void LlmcWriter::write(Bytes bytes) {
-  require(next_ < tensors_.size(), "more tensors were written than the header gives");
-  const TensorView& tensor = tensors_[next_++];
-  const auto expected = num_bytes(tensor.dtype, tensor.shape).value();
-  require(static_cast<std::int64_t>(bytes.size()) == expected,
-          "tensor '{}' was given {} bytes, its shape {} needs {}", tensor.name, bytes.size(),
-          shape_text(tensor.shape), expected);
-  file_.write(bytes);
-  if (next_ != 1) return;
-  const std::vector<std::byte> row(
-      static_cast<std::size_t>(header_.channels * bits_of(header_.dtype) / 8));
-  for (std::int64_t i = header_.vocab_size; i < header_.padded_vocab_size; ++i) file_.write(row);
-}
-
-void LlmcWriter::commit() {
-  require(next_ == tensors_.size(), "{} of {} tensors were written", next_, tensors_.size());
-  file_.commit();
 }
 
 }  // namespace cresco::formats

@@ -7,9 +7,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace cresco::formats {
+
+constexpr std::int32_t kLlmcMagic = 20240326;
 
 // The header's fields, in its order.
 struct LlmcHeader {
@@ -21,6 +24,11 @@ struct LlmcHeader {
   std::int64_t channels = 0;           // C
   std::int64_t padded_vocab_size = 0;  // rows of wte in the file; those past the vocabulary unused
 };
+
+// Error for sizes that no model of llm.c has.
+void require_sound(const LlmcHeader& header, const std::string& where);
+// (Vp + T + 2) C + L (12 C^2 + 13 C) numbers behind the header, or nothing on overflow.
+std::optional<std::int64_t> llmc_file_bytes(const LlmcHeader& header);
 
 class LlmcFile {
  public:

@@ -9,8 +9,6 @@
 namespace cresco::formats {
 namespace {
 
-constexpr std::string_view kMagic("MMIDIDX\0\0", 9);
-constexpr std::uint64_t kVersion = 1;
 constexpr std::size_t kHeaderBytes = 34;
 
 template <class Number>
@@ -32,25 +30,14 @@ void convert(Bytes from, std::span<std::int32_t> out, const std::string& where) 
   }
 }
 
-template <class Stored>
-void append_as(std::span<const std::int32_t> ids, AtomicFile& file, const Path& path) {
-  std::vector<Stored> stored(ids.size());
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    require(ids[i] >= 0 && static_cast<std::int64_t>(ids[i]) <=
-                               std::int64_t{std::numeric_limits<Stored>::max()},
-            "{}: token id {} does not fit the file's {}-byte type", path.string(), ids[i],
-            sizeof(Stored));
-    stored[i] = static_cast<Stored>(ids[i]);
-  }
-  file.write(std::as_bytes(std::span(stored)));
-}
-
 // `begin` is the file's first bytes, `size` all of them.
 TokenIndexHeader parse_header(Bytes begin, std::uint64_t size, const std::string& where) {
-  require(begin.size() >= kHeaderBytes && as_text(begin.first(kMagic.size())) == kMagic,
+  require(begin.size() >= kHeaderBytes &&
+              as_text(begin.first(kTokenIndexMagic.size())) == kTokenIndexMagic,
           "{}: not a token index: it does not begin with MMIDIDX", where);
   const auto version = load<std::uint64_t>(begin, 9);
-  require(version == kVersion, "{}: version {}, expected {}", where, version, kVersion);
+  require(version == kTokenIndexVersion, "{}: version {}, expected {}", where, version,
+          kTokenIndexVersion);
   const auto code = load<std::uint8_t>(begin, 17);
   require(code == 1 || code == 2 || code == 3 || code == 4 || code == 5 || code == 8,
           "{}: type code {} is not one of whole numbers", where, code);
@@ -80,10 +67,6 @@ int token_bytes(TokenType type) {
       return 8;
   }
   return 0;
-}
-
-TokenType token_type_for(std::int64_t vocab_size) {
-  return vocab_size < 65'500 ? TokenType::U16 : TokenType::I32;
 }
 
 Path token_file_prefix(const Path& path) {
@@ -159,47 +142,6 @@ void TokenFile::read(std::int64_t first, std::span<std::int32_t> out) const {
   convert_tokens(type_,
                  bin_->bytes().subspan(static_cast<std::size_t>(first) * width, out.size() * width),
                  out, bin_path().string());
-}
-
-TokenFileWriter::TokenFileWriter(const Path& prefix, TokenType type)
-    : prefix_(token_file_prefix(prefix)), type_(type), bin_(prefix_.string() + ".bin") {
-  require(type == TokenType::U16 || type == TokenType::I32,
-          "{}: token files are written as U16 or I32", prefix.string());
-}
-
-void TokenFileWriter::append(std::span<const std::int32_t> document) {
-  require(document.size() <= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()),
-          "{}: a document of {} tokens, the format allows 2^31 - 1", prefix_.string(),
-          document.size());
-  if (type_ == TokenType::U16)
-    append_as<std::uint16_t>(document, bin_, prefix_);
-  else
-    append_as<std::int32_t>(document, bin_, prefix_);
-  sizes_.push_back(static_cast<std::int32_t>(document.size()));
-  num_tokens_ += static_cast<std::int64_t>(document.size());
-}
-
-void TokenFileWriter::commit() {
-  AtomicFile idx(prefix_.string() + ".idx");
-  const auto put = [&idx](const auto& value) { idx.write(std::as_bytes(std::span(&value, 1))); };
-  const auto count = static_cast<std::uint64_t>(sizes_.size());
-  idx.write(kMagic);
-  put(kVersion);
-  put(static_cast<std::uint8_t>(type_));
-  put(count);
-  put(count + 1);  // document boundaries, one more than documents
-  idx.write(std::as_bytes(std::span(sizes_)));
-  std::int64_t pointer = 0;
-  for (const std::int32_t size : sizes_) {
-    put(pointer);
-    pointer += std::int64_t{size} * token_bytes(type_);
-  }
-  for (std::uint64_t i = 0; i <= count; ++i) put(static_cast<std::int64_t>(i));
-  // An index that stood here before must not be read with the new tokens.
-  std::error_code ignored;
-  std::filesystem::remove(prefix_.string() + ".idx", ignored);
-  bin_.commit();
-  idx.commit();
 }
 
 }  // namespace cresco::formats

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cresco::formats {
@@ -16,6 +17,9 @@ namespace cresco::formats {
 // Stored in the .idx file and fixed by Megatron-LM: never renumber. Its 6 and 7 are floats:
 // refused.
 enum class TokenType : std::uint8_t { U8 = 1, I8 = 2, I16 = 3, I32 = 4, I64 = 5, U16 = 8 };
+
+constexpr std::string_view kTokenIndexMagic("MMIDIDX\0\0", 9);
+constexpr std::uint64_t kTokenIndexVersion = 1;
 
 int token_bytes(TokenType type);
 // U16 below 65,500 entries, as Megatron-LM chooses; else I32.

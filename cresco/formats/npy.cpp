@@ -11,14 +11,6 @@
 namespace cresco::formats {
 namespace {
 
-constexpr std::string_view kMagic("\x93NUMPY", 6);
-
-constexpr std::pair<std::string_view, DType> kDescriptions[] = {
-    {"<f4", DType::F32}, {"<f8", DType::F64}, {"<f2", DType::F16}, {"<i8", DType::I64},
-    {"<i4", DType::I32}, {"<i2", DType::I16}, {"|i1", DType::I8},  {"<u8", DType::U64},
-    {"<u4", DType::U32}, {"<u2", DType::U16}, {"|u1", DType::U8},  {"|b1", DType::Bool},
-    {"<c8", DType::C64}};
-
 // The header is a Python literal: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
 class HeaderReader {
  public:
@@ -130,7 +122,7 @@ std::vector<To> converted(const NpyFile& array) {
 }  // namespace
 
 std::int64_t npy_header_bytes(Bytes start, const std::string& where) {
-  require(start.size() >= 10 && as_text(start.first(6)) == kMagic, "{}: not a .npy file", where);
+  require(start.size() >= 10 && as_text(start.first(6)) == kNpyMagic, "{}: not a .npy file", where);
   const auto major = static_cast<int>(start[6]);
   require(major >= 1 && major <= 3, "{}: .npy version {} is not known", where, major);
   const std::size_t prefix = major == 1 ? 10 : 12;
@@ -153,9 +145,9 @@ NpyHeader parse_npy_header(Bytes header, std::int64_t num_bytes, const std::stri
   HeaderReader(as_text(header.subspan(prefix, static_cast<std::size_t>(header_bytes) - prefix)),
                where)
       .read(description, fortran, found.shape);
-  const auto* known = std::find_if(std::begin(kDescriptions), std::end(kDescriptions),
+  const auto* known = std::find_if(std::begin(kNpyTypes), std::end(kNpyTypes),
                                    [&](const auto& entry) { return entry.first == description; });
-  require(known != std::end(kDescriptions), "{}: type '{}' is not read: {}", where,
+  require(known != std::end(kNpyTypes), "{}: type '{}' is not read: {}", where,
           escape_for_terminal(description), reason_against(description));
   found.dtype = known->second;
   const auto needed = num_bytes_of(found);
@@ -237,46 +229,6 @@ std::vector<double> npy_numbers(const NpyFile& array, const std::string& where) 
   if (array.dtype == DType::F32) return converted<float, double>(array);
   if (array.dtype == DType::F64) return converted<double, double>(array);
   fail("{}: holds {}, expected F32 or F64", where, name_of(array.dtype));
-}
-
-NpyWriter::NpyWriter(const Path& path, DType dtype, std::span<const std::int64_t> shape)
-    : file_(path), path_(path.string()) {
-  const auto* known = std::find_if(std::begin(kDescriptions), std::end(kDescriptions),
-                                   [&](const auto& entry) { return entry.second == dtype; });
-  require(known != std::end(kDescriptions), "{}: NumPy has no type for {}", path_, name_of(dtype));
-  const auto bytes = num_bytes(dtype, shape);
-  require(bytes.has_value(), "{}: shape {} is too large", path_, shape_text(shape));
-  expected_ = *bytes;
-  std::string sizes;
-  for (const std::int64_t size : shape)
-    sizes += fmt::format("{},{}", size, shape.size() > 1 ? " " : "");
-  if (shape.size() > 1) sizes.resize(sizes.size() - 2);
-  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}",
-                                   known->first, sizes);
-  header.append(63 - (10 + header.size()) % 64, ' ');
-  header += '\n';
-  const auto size = static_cast<std::uint16_t>(header.size());
-  file_.write(kMagic);
-  file_.write(std::string_view("\x01\x00", 2));
-  file_.write(std::as_bytes(std::span(&size, 1)));
-  file_.write(header);
-}
-
-void NpyWriter::write(Bytes bytes) {
-  written_ += static_cast<std::int64_t>(bytes.size());
-  file_.write(bytes);
-}
-
-void NpyWriter::commit() {
-  require(written_ == expected_, "{}: {} bytes were given, the shape needs {}", path_, written_,
-          expected_);
-  file_.commit();
-}
-
-void write_npy(const Path& path, DType dtype, std::span<const std::int64_t> shape, Bytes bytes) {
-  NpyWriter writer(path, dtype, shape);
-  writer.write(bytes);
-  writer.commit();
 }
 
 }  // namespace cresco::formats

@@ -8,9 +8,20 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace cresco::formats {
+
+constexpr std::string_view kNpyMagic("\x93NUMPY", 6);
+
+// The types as headers describe them.
+constexpr std::pair<std::string_view, DType> kNpyTypes[] = {
+    {"<f4", DType::F32}, {"<f8", DType::F64}, {"<f2", DType::F16}, {"<i8", DType::I64},
+    {"<i4", DType::I32}, {"<i2", DType::I16}, {"|i1", DType::I8},  {"<u8", DType::U64},
+    {"<u4", DType::U32}, {"<u2", DType::U16}, {"|u1", DType::U8},  {"|b1", DType::Bool},
+    {"<c8", DType::C64}};
 
 // A mapped array: row-major and little-endian (others are refused with what to do about it).
 struct NpyFile {

@@ -3,17 +3,20 @@
 #include "cresco/base/require.h"
 #include "cresco/formats/llmc.h"
 
+#include <algorithm>
 #include <cstring>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  if (size < 34) return 0;
-  std::uint16_t more = 0;
-  std::memcpy(&more, data + 32, sizeof more);
-  std::string bytes(reinterpret_cast<const char*>(data), 32);
-  bytes.resize(1024 + more, '\1');
+  std::string bytes(reinterpret_cast<const char*>(data), std::min<std::size_t>(size, 32));
+  if (size >= 34) {
+    std::uint16_t more = 0;
+    std::memcpy(&more, data + 32, sizeof more);
+    bytes.resize(1024 + more, '\1');
+  }
   try {
-    const cresco::formats::LlmcFile file(
-        std::make_shared<cresco::InputFile>("fuzz", std::move(bytes)));
+    const auto input = std::make_shared<cresco::InputFile>("fuzz", std::move(bytes));
+    cresco::formats::looks_like_llmc(*input);
+    const cresco::formats::LlmcFile file(input);
     for (const auto& tensor : file.tensors()) {
       std::vector<std::byte> numbers(static_cast<std::size_t>(tensor.num_bytes()));
       read(tensor, numbers);

@@ -2,6 +2,7 @@
 #include "cresco/base/require.h"
 #include "cresco/formats/safetensors.h"
 
+#include <cstdlib>
 #include <memory>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -11,8 +12,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto& tensor : file.tensors()) {
       std::vector<std::byte> numbers(static_cast<std::size_t>(tensor.num_bytes()));
       read(tensor, numbers);
-      file.tensor(tensor.name);
+      if (!file.find(tensor.name)) std::abort();
     }
+    file.tensor("another");
   } catch (const cresco::Error&) {
   }
   return 0;
