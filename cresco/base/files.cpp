@@ -366,6 +366,8 @@ void make_output_folder(const Path& path, bool overwrite, const std::vector<Path
 
 void make_output_file(const Path& path, bool overwrite) {
   require_usage(!path.empty(), "--out is needed: the file to write");
+  require_usage(path.has_filename(), "--out {}: is the name of a folder, expected a file",
+                path.string());
   std::error_code error;
   if (std::filesystem::exists(path, error)) {
     require(!std::filesystem::is_directory(path), "{}: is a folder, expected a file name",

@@ -95,8 +95,10 @@ Outcome run_convert(const ConvertVerbConfig& config, VerbContext& context) {
   if (context.options.dry_run)
     return {.text = fmt::format("would convert layout {} to {}\n", trajectory.layout(),
                                 config.convert.to)};
+  require_usage(!context.options.out.empty(), "--out is needed: where to write");
+  if (Path given = context.options.out; !given.has_filename() && given.has_parent_path())
+    context.options.out = given.parent_path().string();  // without a slash at its end
   const Path out = context.options.out;
-  require_usage(!out.empty(), "--out is needed: where to write");
   make_output(config, context);
   const bool appears_whole = config.convert.to == "hf_model";
   const auto put_tokenizer = [&] {

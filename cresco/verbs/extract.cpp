@@ -18,8 +18,8 @@ std::string as_text(const Extracted& made, const char* verb) {
   std::string text;
   for (const ExtractedMatrix& matrix : made.matrices)
     text += fmt::format("{}{}: {} of shape {} at {} steps: {}\n", verb, matrix.out.string(),
-                        matrix.matrix, formats::shape_text(matrix.shape), made.steps.size(),
-                        list_steps(made.steps));
+                        escape_for_terminal(matrix.matrix), formats::shape_text(matrix.shape),
+                        made.steps.size(), list_steps(made.steps));
   return text;
 }
 
