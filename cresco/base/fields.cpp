@@ -261,12 +261,4 @@ void assign_fields(const Fields& fields,
   fields(assign);
 }
 
-std::vector<std::string> field_paths(const Fields& fields) {
-  std::vector<std::string> paths;
-  EachField collector(
-      [&](const std::string& path, auto&, const char*, const char*) { paths.push_back(path); });
-  fields(collector);
-  return paths;
-}
-
 }  // namespace cresco

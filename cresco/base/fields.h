@@ -128,6 +128,4 @@ void set_field(const Fields& fields, const std::string& assignment);
 void assign_fields(const Fields& fields,
                    const std::map<std::string, std::vector<std::string>>& words);
 
-std::vector<std::string> field_paths(const Fields& fields);
-
 }  // namespace cresco

@@ -214,6 +214,13 @@ void AtomicFolder::commit(bool replace) {
   temporary_.clear();
 }
 
+bool is_within(const Path& path, const Path& folder) {
+  std::error_code error;
+  const Path inner = std::filesystem::weakly_canonical(path, error);
+  const Path outer = std::filesystem::weakly_canonical(folder, error);
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
 OutputFile::OutputFile(const Path& path, bool keep) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (keep ? 0 : O_TRUNC), 0666);
   require(descriptor_ >= 0, "{}: cannot be written: {}", path.string(), cause(errno));
@@ -317,13 +324,6 @@ OutputLock::~OutputLock() {
 }
 
 namespace {
-
-bool is_within(const Path& path, const Path& folder) {
-  std::error_code error;
-  const Path inner = std::filesystem::weakly_canonical(path, error);
-  const Path outer = std::filesystem::weakly_canonical(folder, error);
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
-}
 
 // What a folder holds, the lock of the process that is at work in it aside.
 std::vector<Path> entries_of(const Path& folder) {

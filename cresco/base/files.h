@@ -114,6 +114,9 @@ class OutputFile {
 // first. A folder that is not there is no error.
 void remove_folder(const Path& path);
 
+// Whether a path is `folder` or lies in it, links followed.
+bool is_within(const Path& path, const Path& folder);
+
 // Removes temporaries that a killed writer left directly in `folder`.
 void remove_temporaries(const Path& folder);
 

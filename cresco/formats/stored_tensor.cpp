@@ -1,6 +1,5 @@
 #include "cresco/formats/stored_tensor.h"
 
-#include "cresco/base/hash.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/base/threads.h"
@@ -102,12 +101,6 @@ void read_pieces(const StoredTensor& tensor, std::int64_t piece_bytes,
     tensor.file->read(tensor.offset + at, part);
     piece(part);
   }
-}
-
-std::string sha256_of(const StoredTensor& tensor) {
-  Sha256 hash;
-  read_pieces(tensor, 1 << 20, [&](Bytes bytes) { hash.update(bytes); });
-  return hash.hex();
 }
 
 const StoredTensor* find_tensor(const std::vector<StoredTensor>& tensors, std::string_view name) {

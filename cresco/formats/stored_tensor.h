@@ -35,8 +35,6 @@ void read(const StoredTensor& tensor, std::span<std::byte> out);
 void read_pieces(const StoredTensor& tensor, std::int64_t piece_bytes,
                  const std::function<void(Bytes)>& piece);
 
-std::string sha256_of(const StoredTensor& tensor);  // of the bytes that read() gives
-
 // The tensor of that name, or null; `tensor_named` fails and names what is near.
 const StoredTensor* find_tensor(const std::vector<StoredTensor>& tensors, std::string_view name);
 const StoredTensor& tensor_named(const std::vector<StoredTensor>& tensors, std::string_view name,

@@ -5,8 +5,6 @@
 #include "cresco/base/require.h"
 #include "cresco/corpora/tokenize.h"
 
-#include <algorithm>
-
 namespace cresco::verbs {
 namespace {
 
@@ -34,13 +32,6 @@ Json as_json(const Converted& made) {
                      {"max_abs_difference", step.max_abs_difference},
                      {"relative_difference", step.relative_difference}});
   return steps;
-}
-
-bool is_within(const Path& path, const Path& folder) {
-  std::error_code error;
-  const Path inner = std::filesystem::weakly_canonical(path, error);
-  const Path outer = std::filesystem::weakly_canonical(folder, error);
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
 // What decides what stands in an output folder: one that says the same is gone on with.
