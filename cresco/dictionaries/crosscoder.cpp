@@ -29,6 +29,31 @@ void check_positive(const char* field, double value) {
 
 }  // namespace
 
+namespace {
+
+constexpr std::pair<ActivationKind, const char*> kActivations[] = {
+    {ActivationKind::JumpRelu, "jumprelu"}, {ActivationKind::SharedJumpRelu, "shared_jumprelu"},
+    {ActivationKind::TopK, "topk"},         {ActivationKind::BatchTopK, "batchtopk"},
+    {ActivationKind::Gated, "gated"},       {ActivationKind::Relu, "relu"}};
+
+}  // namespace
+
+const char* name_of(ActivationKind kind) {
+  for (const auto& [known, name] : kActivations)
+    if (known == kind) return name;
+  fail("activation {} has no name", static_cast<int>(kind));
+}
+
+ActivationKind activation_named(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [kind, known] : kActivations) {
+    if (name == known) return kind;
+    names.emplace_back(known);
+  }
+  fail_usage("activation '{}' is not one of {}{}", escape_for_terminal(name), join(names, ", "),
+             did_you_mean(name, names));
+}
+
 void check(const CrosscoderConfig& c) {
   check_at_least("lr", c.lr, 0);
   check_at_least("l1_coefficient", c.l1_coefficient, 0);
@@ -73,16 +98,22 @@ std::int64_t CrosscoderParameters::count() const {
 }
 
 std::vector<tensor::NamedTensor> CrosscoderParameters::named() const {
-  return {{"W_E", encoder_KDF},
-          {"b_E", encoder_bias_KF},
-          {"W_D", decoder_KFD},
-          {"b_D", decoder_bias_KD},
-          {"activation_function.log_jumprelu_threshold", log_threshold_F}};
+  std::vector<tensor::NamedTensor> all{{"W_E", encoder_KDF},
+                                       {"b_E", encoder_bias_KF},
+                                       {"W_D", decoder_KFD},
+                                       {"b_D", decoder_bias_KD}};
+  for (const auto& [name, t] :
+       {std::pair{"log_jumprelu_threshold", log_threshold_F}, std::pair{"b_gate", gate_bias_F},
+        std::pair{"r_mag", log_magnitude_F}, std::pair{"b_mag", magnitude_bias_F}})
+    if (t.defined()) all.emplace_back(std::string("activation_function.") + name, t);
+  return all;
 }
 
 CrosscoderParameters CrosscoderParameters::empty_like() const {
-  return {at::empty_like(encoder_KDF), at::empty_like(encoder_bias_KF), at::empty_like(decoder_KFD),
-          at::empty_like(decoder_bias_KD), at::empty_like(log_threshold_F)};
+  const auto like = [](const at::Tensor& t) { return t.defined() ? at::empty_like(t) : t; };
+  return {like(encoder_KDF),     like(encoder_bias_KF), like(decoder_KFD),
+          like(decoder_bias_KD), like(log_threshold_F), like(gate_bias_F),
+          like(log_magnitude_F), like(magnitude_bias_F)};
 }
 
 CrosscoderParameters initial_parameters(const CrosscoderConfig& config, std::int64_t num_heads,
@@ -98,22 +129,62 @@ CrosscoderParameters initial_parameters(const CrosscoderConfig& config, std::int
           at::full({F}, std::log(config.init_threshold), options)};
 }
 
-Crosscoder::Crosscoder(CrosscoderParameters parameters)
+Crosscoder::Crosscoder(CrosscoderParameters parameters, Activation activation)
     : parameters_(std::move(parameters)),
-      norm_KF_(at::linalg_vector_norm(parameters_.decoder_KFD, 2, {-1})),
-      threshold_F_(parameters_.log_threshold_F.exp()) {}
+      activation_(activation),
+      norm_KF_(at::linalg_vector_norm(parameters_.decoder_KFD, 2, {-1})) {
+  if (parameters_.log_threshold_F.defined()) threshold_F_ = parameters_.log_threshold_F.exp();
+}
 
 at::Tensor Crosscoder::pre_activation(const at::Tensor& x_BKD) const {
   return at::addmm(parameters_.encoder_bias_KF.sum(0), x_BKD.flatten(1),
                    parameters_.encoder_KDF.flatten(0, 1));
 }
 
-at::Tensor Crosscoder::open(const at::Tensor& p_BF, std::int64_t k) const {
-  return (p_BF * norm_KF_[k]).gt(threshold_F_);
+at::Tensor Crosscoder::codes(const at::Tensor& p_BF, std::int64_t k) const {
+  switch (activation_.kind) {
+    case ActivationKind::JumpRelu:
+      return p_BF.masked_fill((p_BF * norm_KF_[k]).le(threshold_F_), 0);
+    case ActivationKind::SharedJumpRelu:
+      return p_BF.masked_fill(p_BF.le(threshold_F_), 0);
+    case ActivationKind::Gated: {
+      const at::Tensor magnitude_BF =
+          at::relu(p_BF * parameters_.log_magnitude_F.exp() + parameters_.magnitude_bias_F);
+      return magnitude_BF.masked_fill((p_BF + parameters_.gate_bias_F).le(0), 0);
+    }
+    case ActivationKind::TopK: {
+      const auto [values, features] = at::relu(p_BF).topk(std::min(activation_.k, p_BF.size(1)), 1);
+      return at::zeros_like(p_BF).scatter_(1, features, values);
+    }
+    case ActivationKind::BatchTopK:
+      return select_largest(at::relu(p_BF));
+    case ActivationKind::Relu:
+      return at::relu(p_BF);
+  }
+  fail("activation {} has no codes", static_cast<int>(activation_.kind));
 }
 
-at::Tensor Crosscoder::codes(const at::Tensor& p_BF, std::int64_t k) const {
-  return p_BF.masked_fill(open(p_BF, k).logical_not(), 0);
+at::Tensor Crosscoder::open(const at::Tensor& p_BF, std::int64_t k) const {
+  return codes(p_BF, k).gt(0);
+}
+
+// Of each slice of rows the (rows k) largest numbers; zeros elsewhere.
+at::Tensor Crosscoder::select_largest(const at::Tensor& p_BF) const {
+  const std::int64_t rows = p_BF.size(0), F = p_BF.size(1);
+  const std::int64_t slice = activation_.slice_rows > 0 ? activation_.slice_rows : rows;
+  at::Tensor code_BF = at::zeros_like(p_BF);
+  for (std::int64_t b = 0; b < rows; b += slice) {
+    const std::int64_t count = std::min(slice, rows - b);
+    const auto [values, places] =
+        p_BF.narrow(0, b, count).flatten().topk(std::min(count * activation_.k, count * F));
+    code_BF.narrow(0, b, count).flatten().scatter_(0, places, values);
+  }
+  return code_BF;
+}
+
+std::int64_t Crosscoder::whole_slices(std::int64_t rows) const {
+  if (activation_.kind != ActivationKind::BatchTopK || activation_.slice_rows <= 0) return rows;
+  return std::max<std::int64_t>(1, rows / activation_.slice_rows) * activation_.slice_rows;
 }
 
 at::Tensor Crosscoder::decode(const at::Tensor& a_BF, std::int64_t k) const {

@@ -1,14 +1,13 @@
-// A crosscoder over the snapshots of one matrix: its settings, parameters, initial values and
-// forward pass.
+// A dictionary over the snapshots of one matrix: its settings, parameters, initial values and
+// forward pass. With K snapshots it is a crosscoder of K heads, with one a sparse autoencoder.
 //
 // Shape suffixes in this folder: B rows of a batch, V rows of the whole matrix, K snapshots (heads
 // of the crosscoder), D model width, F features. K D stands for the two axes together, as one.
 //
-//   p[b,f]   = sum_k (x[b,k] . W_E[k,:,f] + b_E[k,f])        one pre-activation for all heads
-//   n[k,f]   = |W_D[k,f]|                                     Euclidean norm of the decoder row
-//   open     = p n > theta,  theta = exp(log_threshold)       the gate: it alone depends on the
-//   head a[b,k,f] = p[b,f] where open, else 0                      the code r[b,k]   = a[b,k] .
-//   W_D[k] + b_D[k]                       the reconstruction
+//   p[b,f]   = sum_k (x[b,k] . W_E[k,:,f] + b_E[k,f])    one pre-activation for all heads
+//   n[k,f]   = |W_D[k,f]|                                Euclidean norm of the decoder row
+//   a[b,k,f]                                             the code: p or 0, as the activation says
+//   r[b,k]   = a[b,k] . W_D[k] + b_D[k]                  the reconstruction
 #pragma once
 
 #include "cresco/base/fields.h"
@@ -21,6 +20,30 @@
 #include <vector>
 
 namespace cresco::dictionaries {
+
+// Which pre-activations become codes. Only JumpRelu has a gate for each head; with the others all
+// heads share one code.
+//   JumpRelu        p where p n[k] > theta, theta = exp(log_threshold)
+//   SharedJumpRelu  p where p > theta
+//   TopK            the k largest ReLU(p) of each row
+//   BatchTopK       the (rows k) largest ReLU(p) of all rows taken together: a code depends on the
+//                   rows beside it, so rows are taken in slices of `slice_rows`
+//   Gated           ReLU(exp(r_mag) p + b_mag) where p + b_gate > 0
+//   Relu            ReLU(p)
+enum class ActivationKind { JumpRelu, SharedJumpRelu, TopK, BatchTopK, Gated, Relu };
+
+struct Activation {
+  ActivationKind kind = ActivationKind::JumpRelu;
+  std::int64_t k = 0;           // of TopK and BatchTopK
+  std::int64_t slice_rows = 0;  // of BatchTopK: the batch size of the training; 0: all rows given
+
+  bool has_threshold() const {
+    return kind == ActivationKind::JumpRelu || kind == ActivationKind::SharedJumpRelu;
+  }
+};
+// "jumprelu", "shared_jumprelu", "topk", "batchtopk", "gated", "relu".
+const char* name_of(ActivationKind kind);
+ActivationKind activation_named(const std::string& name);  // UsageError that names them all
 
 // The rectangle of the threshold's surrogate gradient is this wide, in units of p n.
 inline constexpr double kThresholdWindow = 4.0;
@@ -74,17 +97,19 @@ void check(const CrosscoderConfig& config);
 // With d_sae and expansion_factor both filled in for a matrix of this width.
 CrosscoderConfig resolved(CrosscoderConfig config, std::int64_t width);
 
-// Also the gradients of the parameters.
+// Also the gradients of the parameters. Tensors that the activation does not have are undefined:
+// the threshold with all but the two JumpRelus, the last three with all but Gated.
 struct CrosscoderParameters {
   at::Tensor encoder_KDF, encoder_bias_KF, decoder_KFD, decoder_bias_KD, log_threshold_F;
+  at::Tensor gate_bias_F, log_magnitude_F, magnitude_bias_F;
 
   std::int64_t num_heads() const { return decoder_KFD.size(0); }
   std::int64_t num_features() const { return decoder_KFD.size(1); }
   std::int64_t width() const { return decoder_KFD.size(2); }
-  std::int64_t count() const;
+  std::int64_t count() const;  // of numbers
 
-  // Under their names in released files: W_E, b_E, W_D, b_D,
-  // activation_function.log_jumprelu_threshold.
+  // Those there are, under their names in released files: W_E, b_E, W_D, b_D, and below
+  // activation_function. log_jumprelu_threshold, or b_gate, r_mag and b_mag.
   std::vector<tensor::NamedTensor> named() const;
   CrosscoderParameters empty_like() const;
 };
@@ -93,23 +118,33 @@ struct CrosscoderParameters {
 CrosscoderParameters initial_parameters(const CrosscoderConfig& config, std::int64_t num_heads,
                                         const at::Tensor& encoder_DF, const at::Tensor& decoder_FD);
 
-// What evaluation needs of a crosscoder, with the decoder norms computed once.
+// What evaluation needs of a dictionary, with the decoder norms computed once.
 class Crosscoder {
  public:
-  explicit Crosscoder(CrosscoderParameters parameters);
+  explicit Crosscoder(CrosscoderParameters parameters, Activation activation = {});
 
   const CrosscoderParameters& parameters() const { return parameters_; }
+  const Activation& activation() const { return activation_; }
   const at::Tensor& norm_KF() const { return norm_KF_; }
-  const at::Tensor& threshold_F() const { return threshold_F_; }
+  const at::Tensor& threshold_F() const { return threshold_F_; }  // undefined without one
 
   at::Tensor pre_activation(const at::Tensor& x_BKD) const;         // p_BF
-  at::Tensor open(const at::Tensor& p_BF, std::int64_t k) const;    // bool (B,F)
   at::Tensor codes(const at::Tensor& p_BF, std::int64_t k) const;   // a_BF of head k
+  at::Tensor open(const at::Tensor& p_BF, std::int64_t k) const;    // bool (B,F): a > 0
   at::Tensor decode(const at::Tensor& a_BF, std::int64_t k) const;  // r_BD of head k
   at::Tensor reconstruct(const at::Tensor& x_BKD) const;            // r_BKD
 
+  // Heads share their codes: codes(p, k) is the same for every k.
+  bool shares_codes() const { return activation_.kind != ActivationKind::JumpRelu; }
+  // The largest number of rows up to `rows` that may be given at once without changing a code:
+  // whole slices of BatchTopK, anything else as it is. At least one slice.
+  std::int64_t whole_slices(std::int64_t rows) const;
+
  private:
+  at::Tensor select_largest(const at::Tensor& p_BF) const;
+
   CrosscoderParameters parameters_;
+  Activation activation_;
   at::Tensor norm_KF_, threshold_F_;
 };
 

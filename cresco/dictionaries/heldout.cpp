@@ -87,6 +87,9 @@ HeldoutQuality measure_heldout(const Dictionary& dictionary, const PreprocessedS
                                const TrajectoryPca* pca) {
   const auto near = neighbours_of(step, dictionary.steps);
   require(near.has_value(), "step {} does not lie between two trained steps", step);
+  require(dictionary.activation.kind == ActivationKind::JumpRelu,
+          "held-out snapshots need a gate for each head; all heads of a {} dictionary share one",
+          name_of(dictionary.activation.kind));
   const auto [before, after, w] = *near;
   const Crosscoder crosscoder(dictionary.parameters);
   const SnapshotStatistics own =

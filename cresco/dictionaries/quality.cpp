@@ -31,11 +31,12 @@ at::Tensor column_means(const at::Tensor& x_VKD) {
 void add_block(Sums& sums, const Crosscoder& crosscoder, const at::Tensor& x_BKD,
                const at::Tensor& mean_KD, double mean) {
   const at::Tensor p_BF = crosscoder.pre_activation(x_BKD);
+  at::Tensor a_BF;
   for (std::int64_t k = 0; k < x_BKD.size(1); ++k) {
     const at::Tensor x_BD = x_BKD.select(1, k), x64_BD = x_BD.to(at::kDouble);
-    const at::Tensor open_BF = crosscoder.open(p_BF, k);
-    const at::Tensor r_BD = crosscoder.decode(p_BF.masked_fill(open_BF.logical_not(), 0), k);
-    sums.num_open_KF[k].add_(open_BF.sum(0));
+    if (k == 0 || !crosscoder.shares_codes()) a_BF = crosscoder.codes(p_BF, k);
+    const at::Tensor r_BD = crosscoder.decode(a_BF, k);
+    sums.num_open_KF[k].add_(a_BF.gt(0).sum(0));
     sums.squared_error_K[k].add_((r_BD - x_BD).to(at::kDouble).square_().sum());
     sums.squared_deviation_K[k].add_((x64_BD - mean_KD[k]).square_().sum());
     sums.squared_deviation += (x64_BD - mean).square_().sum().item<double>();
@@ -60,7 +61,7 @@ Quality measure_quality(const Crosscoder& crosscoder, const at::Tensor& x_VKD,
   const double mean = mean_KD.mean().item<double>();
   Sums sums{at::zeros({K}, doubles), at::zeros({K}, doubles), 0,
             at::zeros({K, F}, doubles.dtype(at::kLong))};
-  const std::int64_t block = rows_of_block(x_VKD, F, block_bytes);
+  const std::int64_t block = crosscoder.whole_slices(rows_of_block(x_VKD, F, block_bytes));
   for (std::int64_t v = 0; v < V; v += block)
     add_block(sums, crosscoder, x_VKD.narrow(0, v, std::min(block, V - v)), mean_KD, mean);
 

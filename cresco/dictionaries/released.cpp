@@ -13,38 +13,95 @@ namespace cresco::dictionaries {
 namespace {
 
 constexpr const char* kThresholdName = "activation_function.log_jumprelu_threshold";
+// Of the JumpReLU of the architecture comparison, which has one gate for all heads.
+constexpr const char* kSharedGate = "raw_pre_shared_across_snapshots";
 
 Path with_suffix(const Path& folder, const std::string& name, const char* suffix) {
   return folder / (name + suffix);
 }
 
-Json config_json(const Dictionary& dictionary) {
+// What the model is, without how it was trained. The production crosscoder is described as its
+// library does, the others as the architecture comparison does.
+Json model_json(const Dictionary& dictionary) {
   const CrosscoderParameters& p = dictionary.parameters;
-  Json hook_points = Json::array();
-  for (std::int64_t k = 0; k < p.num_heads(); ++k)
-    hook_points.push_back(fmt::format("wu_step_{}", k));
+  const Activation& activation = dictionary.activation;
+  Json out{{"sae_type", "crosscoder"}};
+  if (activation.kind == ActivationKind::SharedJumpRelu)
+    out["arch"] = "jumprelu";
+  else if (activation.kind == ActivationKind::JumpRelu || activation.kind == ActivationKind::Relu)
+    out["act_fn"] = name_of(activation.kind);
+  else
+    out["arch"] = name_of(activation.kind);
+  out["d_model"] = p.width();
+  out["d_sae"] = p.num_features();
+  out["n_snapshots"] = p.num_heads();
+  out["expansion_factor"] = dictionary.training.expansion_factor;
+  switch (activation.kind) {
+    case ActivationKind::JumpRelu: {
+      out["jumprelu_threshold_window"] = kThresholdWindow;
+      out["sparsity_include_decoder_norm"] = true;
+      out["use_decoder_bias"] = true;
+      out["norm_activation"] = "inference";
+      out["use_triton_kernel"] = false;
+      for (std::int64_t k = 0; k < p.num_heads(); ++k)
+        out["hook_points"].push_back(fmt::format("wu_step_{}", k));
+      break;
+    }
+    case ActivationKind::SharedJumpRelu:
+      out["jumprelu_gate"] = kSharedGate;
+      break;
+    case ActivationKind::TopK:
+      out["topk_k"] = activation.k;
+      break;
+    case ActivationKind::BatchTopK:
+      out["batchtopk_k"] = activation.k;
+      break;
+    default:
+      break;
+  }
+  return out;
+}
+
+Json config_json(const Dictionary& dictionary) {
   CrosscoderConfig training = dictionary.training;
   Json out;
-  out["kind"] = p.num_heads() == 1 ? "per-snapshot" : "cross-snapshot";
+  out["kind"] = dictionary.parameters.num_heads() == 1 ? "per-snapshot" : "cross-snapshot";
   out["model_name"] = dictionary.model_name;
   out["matrix"] = dictionary.matrix;
   out["steps"] = dictionary.steps;
   out["seed"] = dictionary.seed;
-  out["config"] = {{"sae_type", "crosscoder"},
-                   {"act_fn", "jumprelu"},
-                   {"d_model", p.width()},
-                   {"d_sae", p.num_features()},
-                   {"expansion_factor", training.expansion_factor},
-                   {"jumprelu_threshold_window", kThresholdWindow},
-                   {"sparsity_include_decoder_norm", true},
-                   {"use_decoder_bias", true},
-                   {"norm_activation", "inference"},
-                   {"use_triton_kernel", false},
-                   {"hook_points", hook_points}};
+  out["config"] = model_json(dictionary);
   out["training"] = fields_to_json([&](FieldVisitor& v) { training.fields(v); });
   out["quality"] = dictionary.quality;
   out["provenance"] = dictionary.provenance;
   return out;
+}
+
+// How the codes come of the pre-activations, for the card.
+std::string activation_sentence(const Activation& activation) {
+  switch (activation.kind) {
+    case ActivationKind::JumpRelu:
+      return "Feature j fires at snapshot k where p[j] |W_D[k, j]| > exp(threshold[j]); its code "
+             "is then "
+             "p[j], else 0.";
+    case ActivationKind::SharedJumpRelu:
+      return "Feature j fires, at all snapshots, where p[j] > exp(threshold[j]); its code is then "
+             "p[j], "
+             "else 0.";
+    case ActivationKind::TopK:
+      return fmt::format("The codes of a row are its {} largest ReLU(p); the others are 0.",
+                         activation.k);
+    case ActivationKind::BatchTopK:
+      return fmt::format(
+          "The codes of a batch of B rows are its {} B largest ReLU(p); the others are 0.",
+          activation.k);
+    case ActivationKind::Gated:
+      return "Feature j fires, at all snapshots, where p[j] + b_gate[j] > 0; its code is then "
+             "ReLU(exp(r_mag[j]) p[j] + b_mag[j]), else 0.";
+    case ActivationKind::Relu:
+      return "The codes are ReLU(p).";
+  }
+  return "";
 }
 
 std::string value_text(const Json& value) {
@@ -63,23 +120,23 @@ std::string card(const Dictionary& dictionary) {
   const CrosscoderParameters& p = dictionary.parameters;
   CrosscoderConfig training = dictionary.training;
   std::string out = fmt::format(
-      "# {}\n\nA crosscoder of {} features over {} snapshots of the matrix {} of {}: {} "
+      "# {}\n\nA dictionary of {} features ({}) over {} snapshots of the matrix {} of {}: {} "
       "parameters.\n\n"
       "Snapshots at steps {}.\n\n",
-      dictionary.name, p.num_features(), p.num_heads(), dictionary.matrix,
-      escape_for_terminal(dictionary.model_name), p.count(), fmt::join(dictionary.steps, ", "));
+      dictionary.name, p.num_features(), name_of(dictionary.activation.kind), p.num_heads(),
+      dictionary.matrix, escape_for_terminal(dictionary.model_name), p.count(),
+      fmt::join(dictionary.steps, ", "));
   out += markdown_table("quality", dictionary.quality);
   out += markdown_table("training", fields_to_json([&](FieldVisitor& v) { training.fields(v); }));
   out += markdown_table("provenance", dictionary.provenance);
+  out += "Tensors, float32: `W_E` (K, d, D), `b_E` (K, D), `W_D` (K, D, d), `b_D` (K, d)";
+  for (const auto& [name, t] : p.named())
+    if (t.dim() == 1) out += fmt::format(", `{}` (D)", name);
   out +=
-      "Tensors: `W_E` (K, d, D), `b_E` (K, D), `W_D` (K, D, d), `b_D` (K, d), "
-      "`activation_function.log_jumprelu_threshold` (D), float32. A row x (K, d) of the snapshots, "
-      "each centred and "
-      "scaled as `input_preprocess` says, has the pre-activations p = sum over k of x[k] W_E[k] + "
-      "b_E[k]. Feature j "
-      "fires at snapshot k where p[j] |W_D[k, j]| > exp(threshold[j]); its code is then p[j], else "
-      "0. The "
-      "reconstruction is a[k] W_D[k] + b_D[k].\n";
+      ". A row x (K, d) of the snapshots, each centred and scaled as `input_preprocess` says, has "
+      "the "
+      "pre-activations p = sum over k of x[k] W_E[k] + b_E[k]. " +
+      activation_sentence(dictionary.activation) + " The reconstruction is a[k] W_D[k] + b_D[k].\n";
   return out;
 }
 
@@ -121,14 +178,11 @@ at::Tensor read_tensor(const formats::SafetensorsFile& file, const std::string& 
   return t;
 }
 
-CrosscoderParameters read_parameters(const formats::SafetensorsFile& file, std::int64_t num_heads) {
+// The tensors that a dictionary of this activation has, each of them with the features' axis alone
+// as its shape but for the four weights.
+CrosscoderParameters read_parameters(const formats::SafetensorsFile& file, std::int64_t num_heads,
+                                     ActivationKind kind) {
   const std::string where = file.path().string();
-  for (const auto& view : file.tensors())
-    require(
-        view.name == "W_E" || view.name == "b_E" || view.name == "W_D" || view.name == "b_D" ||
-            view.name == kThresholdName,
-        "{}: tensor '{}' is no part of a JumpReLU crosscoder; other kinds are not computed here",
-        where, escape_for_terminal(view.name));
   const auto& decoder = file.tensor("W_D").shape;
   require(decoder.size() == 3 || (decoder.size() == 2 && num_heads == 1),
           "{}: 'W_D' has shape {}, expected (K, D, d)", where, formats::shape_text(decoder));
@@ -137,9 +191,60 @@ CrosscoderParameters read_parameters(const formats::SafetensorsFile& file, std::
   require(K == num_heads, "{}: 'W_D' has {} heads, the config names {} steps", where, K, num_heads);
   require(F > 0 && D > 0, "{}: 'W_D' has shape {}: there is nothing in it", where,
           formats::shape_text(decoder));
-  return {read_tensor(file, "W_E", {K, D, F}), read_tensor(file, "b_E", {K, F}),
-          read_tensor(file, "W_D", {K, F, D}), read_tensor(file, "b_D", {K, D}),
-          read_tensor(file, kThresholdName, {F})};
+  CrosscoderParameters p{
+      .encoder_KDF = read_tensor(file, "W_E", {K, D, F}),
+      .encoder_bias_KF = read_tensor(file, "b_E", {K, F}),
+      .decoder_KFD = read_tensor(file, "W_D", {K, F, D}),
+      .decoder_bias_KD = read_tensor(file, "b_D", {K, D}),
+  };
+  if (Activation{kind}.has_threshold()) p.log_threshold_F = read_tensor(file, kThresholdName, {F});
+  if (kind == ActivationKind::Gated) {
+    p.gate_bias_F = read_tensor(file, "activation_function.b_gate", {F});
+    p.log_magnitude_F = read_tensor(file, "activation_function.r_mag", {F});
+    p.magnitude_bias_F = read_tensor(file, "activation_function.b_mag", {F});
+  }
+  const auto known = p.named();
+  for (const auto& view : file.tensors())
+    require(std::any_of(known.begin(), known.end(),
+                        [&](const tensor::NamedTensor& t) { return t.first == view.name; }),
+            "{}: tensor '{}' is no part of a {} dictionary", where, escape_for_terminal(view.name),
+            name_of(kind));
+  return p;
+}
+
+// `config.arch` marks the variants of the architecture comparison, which share one code among all
+// heads; without it `config.act_fn` is that of the production crosscoder.
+Activation read_activation(const Json& config, const CrosscoderConfig& training,
+                           const std::string& where) {
+  const auto text = [&](const char* key) -> std::string {
+    const auto found = config.is_object() ? config.find(key) : config.end();
+    return config.is_object() && found != config.end() && found->is_string()
+               ? found->get<std::string>()
+               : "";
+  };
+  Activation activation;
+  const std::string arch = text("arch"), act_fn = text("act_fn");
+  if (arch == "jumprelu") {
+    activation.kind = ActivationKind::SharedJumpRelu;
+  } else if (!arch.empty() || (!act_fn.empty() && act_fn != "jumprelu")) {
+    const std::string name = arch.empty() ? act_fn : arch;
+    const bool known =
+        arch.empty() ? name == "relu" : name == "topk" || name == "batchtopk" || name == "gated";
+    require(known,
+            "{}: config.{} is '{}'; dictionaries here are of act_fn jumprelu or relu, or of arch "
+            "jumprelu, topk, batchtopk or gated",
+            where, arch.empty() ? "act_fn" : "arch", escape_for_terminal(name));
+    activation.kind = activation_named(name);
+  }
+  if (activation.kind == ActivationKind::TopK || activation.kind == ActivationKind::BatchTopK) {
+    const char* key = activation.kind == ActivationKind::TopK ? "topk_k" : "batchtopk_k";
+    const auto found = config.find(key);
+    require(found != config.end() && found->is_number_integer() && found->get<std::int64_t>() > 0,
+            "{}: config.{} is missing or no number above 0", where, key);
+    activation.k = found->get<std::int64_t>();
+    activation.slice_rows = training.batch_size;
+  }
+  return activation;
 }
 
 std::vector<std::int64_t> read_steps(const Json& config, const std::string& where) {
@@ -168,14 +273,6 @@ void check_model_config(const Json& config, const CrosscoderParameters& p,
   agrees("d_sae", p.num_features());
   agrees("d_model", p.width());
   agrees("n_snapshots", p.num_heads());
-  // `arch` marks the variants of the architecture comparison, which share one gate among all heads.
-  for (const char* key : {"act_fn", "arch"}) {
-    const auto found = config.find(key);
-    if (found == config.end() || !found->is_string()) continue;
-    require(key == std::string_view("act_fn") && found->get<std::string>() == "jumprelu",
-            "{}: config.{} is '{}'; only crosscoders with act_fn jumprelu are computed here", where,
-            key, escape_for_terminal(found->get<std::string>()));
-  }
 }
 
 }  // namespace
@@ -230,9 +327,12 @@ Dictionary read_dictionary(const Path& path) {
   dictionary.training = read_training(config.value("training", Json()));
   dictionary.quality = config.value("quality", Json::object());
   dictionary.provenance = config.value("provenance", Json::object());
+  const Json model = config.value("config", Json());
+  dictionary.activation = read_activation(model, dictionary.training, where);
   dictionary.parameters = read_parameters(formats::SafetensorsFile(file_path),
-                                          static_cast<std::int64_t>(dictionary.steps.size()));
-  check_model_config(config.value("config", Json()), dictionary.parameters, where);
+                                          static_cast<std::int64_t>(dictionary.steps.size()),
+                                          dictionary.activation.kind);
+  check_model_config(model, dictionary.parameters, where);
   return dictionary;
 }
 

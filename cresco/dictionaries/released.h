@@ -1,4 +1,4 @@
-// A dictionary on disk, in the layout of the released crosscoders: <name>.safetensors with five
+// A dictionary on disk, in the layout of the released crosscoders: <name>.safetensors with its
 // float32 tensors, <name>.config.json with what made it, <name>.md for people. See
 // docs/formats/dictionary.md.
 #pragma once
@@ -19,11 +19,13 @@ struct Dictionary {
   std::vector<std::int64_t> steps;  // one per head, in their order
   std::int64_t seed = 0;
   CrosscoderConfig training;
+  Activation activation;
   CrosscoderParameters parameters;
   Json quality = Json::object();  // explained_variance, reconstruction_mse, mean_l0, dead_rate, ...
   Json provenance = Json::object();  // what made it
 
   std::vector<Path> files(const Path& folder) const;
+  Crosscoder crosscoder() const { return Crosscoder(parameters, activation); }
 };
 
 // Each file atomically, the tensors first.

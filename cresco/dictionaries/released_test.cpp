@@ -64,6 +64,41 @@ TEST(Dictionary, HasTheReleasedNames) {
   EXPECT_EQ(config["training"]["n_epochs"], 300);
 }
 
+// Every activation that a dictionary can have, with the tensors that belong to it.
+TEST(Dictionary, OfEveryActivationComesBackAsItWas) {
+  for (const auto kind :
+       {ActivationKind::JumpRelu, ActivationKind::SharedJumpRelu, ActivationKind::TopK,
+        ActivationKind::BatchTopK, ActivationKind::Gated, ActivationKind::Relu}) {
+    SCOPED_TRACE(name_of(kind));
+    const TemporaryFolder folder;
+    Dictionary written = small_dictionary();
+    written.activation = {.kind = kind};
+    CrosscoderParameters& p = written.parameters;
+    if (!written.activation.has_threshold()) p.log_threshold_F = at::Tensor();
+    if (kind == ActivationKind::TopK || kind == ActivationKind::BatchTopK) written.activation.k = 2;
+    if (kind == ActivationKind::Gated) {
+      p.gate_bias_F = toy::normal({7}, 0, "b_gate");
+      p.log_magnitude_F = toy::normal({7}, 0, "r_mag");
+      p.magnitude_bias_F = toy::normal({7}, 0, "b_mag");
+    }
+    write_dictionary(folder.path(), written);
+    const Dictionary read = read_dictionary(folder.path());
+    EXPECT_EQ(read.activation.kind, kind);
+    EXPECT_EQ(read.activation.k, written.activation.k);
+    const auto expected = p.named(), found = read.parameters.named();
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(found[i].first, expected[i].first);
+      EXPECT_TRUE(at::equal(found[i].second, expected[i].second)) << expected[i].first;
+    }
+    // A crosscoder of it computes, and its codes are none below 0.
+    const at::Tensor x_BKD = toy::normal({9, 3, 4}, 0, "x");
+    const Crosscoder crosscoder = read.crosscoder();
+    EXPECT_TRUE(crosscoder.reconstruct(x_BKD).isfinite().all().item<bool>());
+    EXPECT_TRUE(crosscoder.codes(crosscoder.pre_activation(x_BKD), 1).ge(0).all().item<bool>());
+  }
+}
+
 // What other people's sidecars may lack, or hold as null.
 TEST(Dictionary, IsReadFromASparseConfig) {
   const TemporaryFolder folder;
@@ -149,7 +184,13 @@ TEST(Dictionary, SaysWhatIsWrongWithTheConfig) {
   with([](Json& c) { c["config"]["d_sae"] = 8; });
   expect_refused(folder.path(), "config.d_sae is 8, but the tensors have 7");
   with([](Json& c) { c["config"]["act_fn"] = "batchtopk"; });
-  expect_refused(folder.path(), "batchtopk");
+  expect_refused(folder.path(), "config.act_fn is 'batchtopk'");
+  with([](Json& c) { c["config"]["arch"] = "jumpreluu"; });
+  expect_refused(folder.path(), "config.arch is 'jumpreluu'");
+  with([](Json& c) { c["config"]["arch"] = "gated"; });
+  expect_refused(folder.path(), "b_gate");
+  with([](Json& c) { c["config"]["arch"] = "batchtopk"; });
+  expect_refused(folder.path(), "config.batchtopk_k is missing");
   with([](Json& c) { c = Json::array(); });
   expect_refused(folder.path(), "not a JSON object");
   write_file(folder / "seed0.config.json", "{\"steps\": [");

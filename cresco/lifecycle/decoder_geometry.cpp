@@ -42,7 +42,8 @@ at::Tensor distance_to_terminal(const at::Tensor& decoder_KFD) {
 at::Tensor firing_rates(const dictionaries::Crosscoder& crosscoder, const at::Tensor& x_VKD) {
   const auto V = x_VKD.size(0), K = x_VKD.size(1), F = crosscoder.parameters().num_features();
   at::Tensor num_open_KF = at::zeros({K, F}, x_VKD.options().dtype(at::kLong));
-  const std::int64_t block = std::clamp<std::int64_t>((std::int64_t{16} << 20) / F, 1, V);
+  const std::int64_t block =
+      crosscoder.whole_slices(std::clamp<std::int64_t>((std::int64_t{16} << 20) / F, 1, V));
   for (std::int64_t v = 0; v < V; v += block) {
     const at::Tensor p_BF = crosscoder.pre_activation(x_VKD.narrow(0, v, std::min(block, V - v)));
     for (std::int64_t k = 0; k < K; ++k) num_open_KF[k].add_(crosscoder.open(p_BF, k).sum(0));

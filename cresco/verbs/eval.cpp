@@ -186,7 +186,7 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
       dictionaries::preprocess_stack(stack, indices, dictionary.training.input_preprocess,
                                      tensor::parse_device(context.options.device));
   const Quality quality =
-      measure_quality(dictionaries::Crosscoder(dictionary.parameters), trained.x_VKD);
+      measure_quality(dictionary.crosscoder(), trained.x_VKD);
   Outcome outcome{.summary = quality_json(quality, dictionary.steps),
                   .text = text_of(quality, dictionary.steps)};
 

@@ -39,7 +39,7 @@ struct Measured {
 Measured measure(const Dictionary& dictionary, const at::Tensor& x_VKD) {
   const at::Tensor& decoder_KFD = dictionary.parameters.decoder_KFD;
   Measured m{lifecycle::decoder_norms(decoder_KFD),
-             lifecycle::firing_rates(dictionaries::Crosscoder(dictionary.parameters), x_VKD),
+             lifecycle::firing_rates(dictionary.crosscoder(), x_VKD),
              lifecycle::adjacent_rotation(decoder_KFD),
              {},
              {}};
