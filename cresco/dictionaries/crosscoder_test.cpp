@@ -1,15 +1,14 @@
 #include "cresco/dictionaries/crosscoder.h"
 
-#include "cresco/base/random.h"
-#include "cresco/dictionaries/crosscoder_reference.h"
-#include "cresco/dictionaries/crosscoder_step.h"
-#include "cresco/optim/moments.h"
-
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+#include "cresco/base/random.h"
+#include "cresco/dictionaries/crosscoder_reference.h"
+#include "cresco/dictionaries/crosscoder_step.h"
 
 #include <cmath>
+#include <numeric>
 
 namespace cresco::dictionaries {
 namespace {
@@ -88,6 +87,17 @@ std::vector<double> numbers(const at::Tensor& t) {
   return {d.const_data_ptr<double>(), d.const_data_ptr<double>() + d.numel()};
 }
 
+// The loss of a batch, and the gradients of all parameters.
+LossTerms differentiate(const CrosscoderConfig& config, const CrosscoderParameters& parameters,
+                        const at::Tensor& x_BKD, double l1, CrosscoderParameters& gradients,
+                        std::int64_t max_rows = 0) {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(x_BKD.size(0)));
+  std::iota(rows.begin(), rows.end(), 0);
+  const auto step = make_sparse_step(config, {}, parameters, std::max(max_rows, x_BKD.size(0)));
+  step->load(x_BKD, rows);
+  return step->gradients({.l1_coefficient = l1}, gradients);
+}
+
 CrosscoderConfig fixture_config() {
   return {
       .l1_coefficient = 0.02, .frequency_scale = 0.01, .tanh_stretch_coefficient = 1.0, .d_sae = 5};
@@ -116,9 +126,8 @@ TEST(CrosscoderStep, GivesTheKnownNumbers) {
     SCOPED_TRACE(name);
     const auto parameters = reference::parameters_of(f.sizes, f.weights, dtype);
     const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, dtype);
-    auto gradients = parameters.empty_like();
-    CrosscoderStep step(fixture_config(), 6, parameters);
-    const LossTerms terms = step(parameters, x_BKD, 0.02, gradients);
+    CrosscoderParameters gradients;
+    const LossTerms terms = differentiate(fixture_config(), parameters, x_BKD, 0.02, gradients, 6);
 
     const Crosscoder crosscoder(parameters);
     const at::Tensor p_BF = crosscoder.pre_activation(x_BKD), r_BKD = crosscoder.reconstruct(x_BKD);
@@ -189,17 +198,22 @@ TEST(CrosscoderStep, TrainsToTheKnownNumbers) {
       Fixture f;
       const auto parameters = reference::parameters_of(f.sizes, f.weights, dtype);
       const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, dtype);
-      auto gradients = parameters.empty_like();
-      CrosscoderStep step(fixture_config(), 4, parameters);
-      const auto optimizer = optim::make_moment_optimizer(known.optimizer, {}, parameters.named());
+      CrosscoderConfig config = fixture_config();
+      config.optimizer = known.optimizer;
+      const auto step = make_sparse_step(config, {}, parameters, 4);
+      const std::vector<std::int64_t> rows{0, 1, 2, 3};
       std::vector<double> losses;
-      for (int i = 0; i <= 20; ++i) {
-        losses.push_back(step(parameters, x_BKD, 0.02, gradients).loss);
-        std::vector<at::Tensor> list;
-        for (const auto& [key, g] : gradients.named()) list.push_back(g);
-        if (i < 20) optimizer->step(list, {rate(0), rate(1), rate(2), rate(3), rate(4)});
+      for (int i = 0; i < 20; ++i) {
+        step->load(x_BKD, rows);
+        losses.push_back(
+            step->update(
+                    {.step = i, .l1_coefficient = 0.02, .lr = rate(0), .threshold_lr = rate(4)})
+                .loss);
       }
-      expect_training(known, losses, parameters, tolerance);
+      step->load(x_BKD, rows);
+      CrosscoderParameters gradients;
+      losses.push_back(step->gradients({.step = 20, .l1_coefficient = 0.02}, gradients).loss);
+      expect_training(known, losses, step->parameters(), tolerance);
     }
 }
 
@@ -238,10 +252,10 @@ TEST(CrosscoderStep, AgreesWithTheReferenceOnARandomBatch) {
   for (const auto& [name, dtype, tolerance] : kPrecisions) {
     SCOPED_TRACE(name);
     const auto parameters = reference::parameters_of(batch.sizes, batch.weights, dtype);
-    auto gradients = parameters.empty_like();
-    CrosscoderStep step(random_config(), 200, parameters);
+    CrosscoderParameters gradients;
     const LossTerms terms =
-        step(parameters, reference::tensor_of(batch.x, {150, 3, 5}, dtype), 0.3, gradients);
+        differentiate(random_config(), parameters,
+                      reference::tensor_of(batch.x, {150, 3, 5}, dtype), 0.3, gradients, 200);
     expect_close(terms.loss, o.loss, tolerance);
     EXPECT_EQ(std::llround(terms.l0 * 450), o.num_open);
     const auto expected = g.named(), computed = gradients.named();
@@ -259,9 +273,8 @@ TEST(CrosscoderStep, AgreesWithAutograd) {
   RandomBatch batch;
   const auto parameters = reference::parameters_of(batch.sizes, batch.weights, at::kDouble);
   const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, at::kDouble);
-  auto gradients = parameters.empty_like();
-  CrosscoderStep step(random_config(), 150, parameters);
-  const LossTerms terms = step(parameters, x_BKD, 0.3, gradients);
+  CrosscoderParameters gradients;
+  const LossTerms terms = differentiate(random_config(), parameters, x_BKD, 0.3, gradients);
 
   std::vector<at::Tensor> leaves;
   for (const auto& [name, p] : parameters.named())
@@ -290,10 +303,10 @@ TEST(CrosscoderStep, HasFiniteGradientsForZeroDecoderRowsAndSilentFeatures) {
   parameters.decoder_KFD.select(1, 3).zero_();
   parameters.decoder_KFD[1][4].zero_();
   parameters.encoder_bias_KF.select(1, 5).fill_(-1000);
-  auto gradients = parameters.empty_like();
-  CrosscoderStep step(random_config(), 150, parameters);
+  CrosscoderParameters gradients;
   const LossTerms terms =
-      step(parameters, reference::tensor_of(batch.x, {150, 3, 5}, at::kFloat), 0.3, gradients);
+      differentiate(random_config(), parameters,
+                    reference::tensor_of(batch.x, {150, 3, 5}, at::kFloat), 0.3, gradients);
   EXPECT_TRUE(std::isfinite(terms.loss));
   for (const auto& [name, g] : gradients.named())
     EXPECT_TRUE(g.isfinite().all().item<bool>()) << name;

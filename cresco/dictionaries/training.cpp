@@ -66,12 +66,6 @@ void open_folder(const TrainingRun& run, const Path& folder, const Json& setting
   }
 }
 
-double explained_variance(const at::Tensor& x_BKD, double squared_error) {
-  const at::Tensor x64 = x_BKD.to(at::kDouble);
-  const double deviation = (x64 - x64.mean()).square_().sum().item<double>();
-  return deviation > 0 ? 1 - squared_error / deviation : 0;
-}
-
 Json released_quality(const Quality& quality, const CrosscoderParameters& parameters) {
   return {{"explained_variance", quality.explained_variance_pooled},
           {"reconstruction_mse", quality.reconstruction_mse},
@@ -110,33 +104,35 @@ class Trainer {
     x_VKD_ = preprocess_stack(stack, all, run.training.input_preprocess, device).x_VKD;
     const RandomKind kind = random_kind(run.random);
     const auto drawn = draw_initial_matrices(kind, run.seed, stack.width(), run.training.d_sae);
-    parameters_ = initial_parameters(run.training, stack.num_snapshots(),
-                                     drawn.encoder_DF.to(device), drawn.decoder_FD.to(device));
-    gradients_ = parameters_.empty_like();
-    for (const auto& [name, gradient] : gradients_.named()) gradient_list_.push_back(gradient);
-    optimizer_ = optim::make_moment_optimizer(run.training.optimizer, {}, parameters_.named());
     const std::int64_t rows = std::min(run.training.batch_size, x_VKD_.size(0));
-    batch_BKD_ = at::empty({rows, x_VKD_.size(1), x_VKD_.size(2)}, x_VKD_.options());
-    step_ = std::make_unique<CrosscoderStep>(run.training, rows, parameters_);
+    step_ = make_sparse_step(
+        run.training, {},
+        initial_parameters(run.training, stack.num_snapshots(), drawn.encoder_DF.to(device),
+                           drawn.decoder_FD.to(device)),
+        rows);
     order_ = std::make_unique<RowOrder>(kind, run.seed, x_VKD_.size(0));
   }
 
   void run() {
-    const ThreadsForSteps threads(10.0 *
-                                  static_cast<double>(batch_BKD_.numel() * run_.training.d_sae));
-    const std::int64_t first = states_.read_newest(parameters_, *optimizer_, progress_);
+    const ThreadsForSteps threads(
+        10.0 * static_cast<double>(std::min(run_.training.batch_size, x_VKD_.size(0)) *
+                                   x_VKD_.size(1) * x_VKD_.size(2) * run_.training.d_sae));
+    const std::int64_t first = states_.read_newest(*step_, progress_);
     require(first <= plan_.last_step, "{}: its state is at step {}, past the {} asked for",
             folder_.string(), first, plan_.last_step);
     artifacts::MetricsLog log(folder_ / "metrics.jsonl", first - 1);
     progress_.begin("train", plan_.last_step, "step");
     const double started = now_seconds();
+    std::int64_t rows = 0;
     for (std::int64_t step = first; step < plan_.last_step; ++step) {
       if (run_.stop_requested()) stop(step, log);
-      const LossTerms terms = take(step, log);
-      const double rate =
-          static_cast<double>((step + 1 - first) * batch_BKD_.size(0)) / (now_seconds() - started);
-      progress_.update(step + 1, fmt::format("loss {:.4g} | l0 {:.1f} | {} rows/s", terms.loss,
-                                             terms.l0, human_count(rate)));
+      const auto batch = rows_of(step);
+      const LossTerms terms = take(step, batch, log);
+      rows += static_cast<std::int64_t>(batch.size());
+      progress_.update(
+          step + 1,
+          fmt::format("loss {:.4g} | l0 {:.1f} | {} rows/s", terms.loss, terms.l0,
+                      human_count(static_cast<double>(rows) / (now_seconds() - started))));
       if (run_.state_every > 0 && (step + 1) % run_.state_every == 0) write_state(step + 1, log);
     }
     progress_.end();
@@ -145,50 +141,56 @@ class Trainer {
     log.flush_to_disk();
   }
 
-  const CrosscoderParameters& parameters() const { return parameters_; }
+  const CrosscoderStep& step() const { return *step_; }
   const at::Tensor& x_VKD() const { return x_VKD_; }
 
  private:
   // The rows of a step's batch: a slice of its epoch's order.
-  at::Tensor gather(std::int64_t step) {
-    const std::int64_t V = x_VKD_.size(0), per_epoch = steps_per_epoch(V, run_.training.batch_size);
+  std::span<const std::int64_t> rows_of(std::int64_t step) {
+    const std::int64_t V = x_VKD_.size(0), B = run_.training.batch_size;
+    const std::int64_t per_epoch = steps_per_epoch(V, B);
     if (const std::int64_t epoch = step / per_epoch; epoch != epoch_) {
-      order_V_ = order_->of_epoch(epoch).to(x_VKD_.device());
+      order_V_ = order_->of_epoch(epoch);
       epoch_ = epoch;
     }
-    const std::int64_t begin = step % per_epoch * run_.training.batch_size;
-    const std::int64_t rows = std::min(run_.training.batch_size, V - begin);
-    at::Tensor batch_BKD = batch_BKD_.narrow(0, 0, rows);
-    at::index_select_out(batch_BKD, x_VKD_, 0, order_V_.narrow(0, begin, rows));
-    return batch_BKD;
+    const std::int64_t begin = step % per_epoch * B;
+    return {order_V_.const_data_ptr<std::int64_t>() + begin,
+            static_cast<std::size_t>(std::min(B, V - begin))};
   }
 
   // One step: the loss and its line are those before the update.
-  LossTerms take(std::int64_t step, artifacts::MetricsLog& log) {
+  LossTerms take(std::int64_t step, std::span<const std::int64_t> rows,
+                 artifacts::MetricsLog& log) {
     const CrosscoderConfig& c = run_.training;
-    const at::Tensor batch_BKD = gather(step);
-    const double l1 =
-        c.l1_coefficient * sparsity_factor(step, plan_.num_steps, c.l1_warmup_fraction);
+    step_->load(x_VKD_, rows);
     const double lr = c.lr * learning_rate_factor(step, plan_.num_steps, c.lr_warmup_fraction,
                                                   c.lr_decay_fraction);
-    const LossTerms terms = (*step_)(parameters_, batch_BKD, l1, gradients_);
+    const StepRates rates{
+        .step = step,
+        .l1_coefficient =
+            c.l1_coefficient * sparsity_factor(step, plan_.num_steps, c.l1_warmup_fraction),
+        .lr = lr,
+        .threshold_lr = lr * c.jumprelu_lr_factor};
+    const bool logged = step % run_.log_every == 0;
+    const double deviation = logged ? step_->batch_deviation() : 0;
+    const LossTerms terms = step_->update(rates);
     if (!std::isfinite(terms.loss)) fail_not_finite(step, terms);
-    if (step % run_.log_every == 0)
-      log.write({{"step", step},
-                 {"loss", terms.loss},
-                 {"l_rec", terms.l_rec},
-                 {"l_s", terms.l_s},
-                 {"l0", terms.l0},
-                 {"explained_variance", explained_variance(batch_BKD, terms.sum_squared_error)},
-                 {"lr", lr},
-                 {"l1_coefficient", l1}});
-    optimizer_->step(gradient_list_, {lr, lr, lr, lr, lr * c.jumprelu_lr_factor});
+    if (logged)
+      log.write(
+          {{"step", step},
+           {"loss", terms.loss},
+           {"l_rec", terms.l_rec},
+           {"l_s", terms.l_s},
+           {"l0", terms.l0},
+           {"explained_variance", deviation > 0 ? 1 - terms.sum_squared_error / deviation : 0.0},
+           {"lr", lr},
+           {"l1_coefficient", rates.l1_coefficient}});
     return terms;
   }
 
   void write_state(std::int64_t step, artifacts::MetricsLog& log) {
     log.flush_to_disk();
-    states_.write(step, parameters_, *optimizer_);
+    states_.write(step, *step_);
   }
 
   [[noreturn]] void stop(std::int64_t step, artifacts::MetricsLog& log) {
@@ -199,7 +201,7 @@ class Trainer {
   }
 
   [[noreturn]] void fail_not_finite(std::int64_t step, const LossTerms& terms) {
-    const std::string bad = first_not_finite(parameters_);
+    const std::string bad = step_->first_not_finite();
     fail("step {}: the loss is {} ({}): is lr too high? Last good state: {}", step, terms.loss,
          bad.empty() ? "every parameter is finite, a product of them is not"
                      : bad + " holds numbers that are not finite",
@@ -211,11 +213,8 @@ class Trainer {
   Path folder_;
   TrainingStates states_;
   Progress& progress_;
-  at::Tensor x_VKD_, batch_BKD_, order_V_;
+  at::Tensor x_VKD_, order_V_;
   std::int64_t epoch_ = -1;
-  CrosscoderParameters parameters_, gradients_;
-  std::vector<at::Tensor> gradient_list_;
-  std::unique_ptr<optim::MomentOptimizer> optimizer_;
   std::unique_ptr<CrosscoderStep> step_;
   std::unique_ptr<RowOrder> order_;
 };
@@ -274,22 +273,23 @@ TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::S
   Trainer trainer(run, plan, stack, folder, device, progress);
   trainer.run();
 
-  TrainingOutcome outcome{measure_quality(Crosscoder(trainer.parameters()), trainer.x_VKD()), {}};
+  const CrosscoderParameters parameters = trainer.step().parameters();
+  const std::string bad = trainer.step().first_not_finite();
+  require(bad.empty(), "after step {}: {} holds numbers that are not finite", plan.last_step, bad);
+  TrainingOutcome outcome{measure_quality(Crosscoder(parameters), trainer.x_VKD()), {}};
   const Dictionary dictionary{.name = run.name,
                               .model_name = stack.info().model,
                               .matrix = stack.info().matrix,
                               .steps = stack.steps(),
                               .seed = static_cast<std::int64_t>(run.seed),
                               .training = run.training,
-                              .parameters = trainer.parameters(),
-                              .quality = released_quality(outcome.quality, trainer.parameters()),
+                              .parameters = parameters,
+                              .quality = released_quality(outcome.quality, parameters),
                               .provenance = {{"program", "cresco " + artifacts::version()},
                                              {"random", run.random},
                                              {"training_steps", plan.last_step},
                                              {"stack", stack.path().filename().string()},
                                              {"stack_sha256", settings["stack_sha256"]}}};
-  const std::string bad = first_not_finite(trainer.parameters());
-  require(bad.empty(), "after step {}: {} holds numbers that are not finite", plan.last_step, bad);
   write_dictionary(folder, dictionary);
   outcome.files = dictionary.files(folder);
   // A training that max_steps cut short can still be gone on with.

@@ -12,31 +12,14 @@
 namespace cresco::dictionaries {
 namespace {
 
-void read_into(const Path& folder, std::int64_t step, const CrosscoderParameters& parameters,
-               optim::MomentOptimizer& optimizer) {
+void read_into(const Path& folder, std::int64_t step, CrosscoderStep& state) {
   const Json info = read_json_file(folder / "state.json");
   require(get_int(info, "step", folder.string()) == step, "{}: its state.json names step {}",
           folder.string(), get_int(info, "step", folder.string()));
-  const formats::SafetensorsFile file(folder / "state.safetensors");
-  std::vector<at::Tensor> stored;
-  for (const auto& [name, p] : parameters.named()) {
-    stored.push_back(tensor::to_tensor(file.tensor(name)));
-    require(stored.back().sizes() == p.sizes(), "{}: '{}' has shape {}, expected {}",
-            file.path().string(), name, formats::shape_text(stored.back().sizes().vec()),
-            formats::shape_text(p.sizes().vec()));
-  }
-  optimizer.load(file);
-  std::size_t i = 0;
-  for (auto& [name, p] : parameters.named()) p.copy_(stored[i++]);
+  state.load_state(formats::SafetensorsFile(folder / "state.safetensors"));
 }
 
 }  // namespace
-
-std::string first_not_finite(const CrosscoderParameters& parameters) {
-  for (const auto& [name, p] : parameters.named())
-    if (!p.isfinite().all().item<bool>()) return name;
-  return "";
-}
 
 std::vector<std::int64_t> TrainingStates::steps() const {
   std::vector<std::int64_t> found;
@@ -57,18 +40,15 @@ std::string TrainingStates::newest_name() const {
   return all.empty() ? "none was written" : path(all.back()).string();
 }
 
-void TrainingStates::write(std::int64_t step, const CrosscoderParameters& parameters,
-                           const optim::MomentOptimizer& optimizer) const {
-  const std::string bad = first_not_finite(parameters);
+void TrainingStates::write(std::int64_t step, const CrosscoderStep& state) const {
+  const std::string bad = state.first_not_finite();
   require(
       bad.empty(),
       "after {} steps {} holds numbers that are not finite: is lr too high? Last good state: {}",
       step, bad, newest_name());
   std::filesystem::create_directories(folder_);
   AtomicFolder folder(path(step));
-  std::vector<tensor::NamedTensor> tensors = parameters.named();
-  for (auto& moment : optimizer.state()) tensors.push_back(std::move(moment));
-  tensor::write_tensors(folder.folder() / "state.safetensors", tensors);
+  tensor::write_tensors(folder.folder() / "state.safetensors", state.state());
   write_json_file(folder.folder() / "state.json", {{"step", step}});
   folder.commit(/*replace=*/std::filesystem::exists(path(step)));
   keep_last(2);
@@ -80,14 +60,12 @@ void TrainingStates::keep_last(std::size_t count) const {
   if (count == 0) remove_folder(folder_);
 }
 
-std::int64_t TrainingStates::read_newest(const CrosscoderParameters& parameters,
-                                         optim::MomentOptimizer& optimizer,
-                                         Progress& progress) const {
+std::int64_t TrainingStates::read_newest(CrosscoderStep& state, Progress& progress) const {
   remove_temporaries(folder_);
   auto all = steps();
   for (; !all.empty(); all.pop_back()) {
     try {
-      read_into(path(all.back()), all.back(), parameters, optimizer);
+      read_into(path(all.back()), all.back(), state);
       return all.back();
     } catch (const Error& error) {
       if (all.size() == 1) throw;

@@ -1,10 +1,9 @@
-// What a training resumes from: folders state/step<N>/ with the parameters and moments after N
-// updates. Row orders, schedules and random numbers are functions of the step and need no saving.
+// What a training resumes from: folders state/step<N>/ with the state of its step after N updates.
+// Row orders, schedules and random numbers are functions of the step and need no saving.
 #pragma once
 
 #include "cresco/base/progress.h"
-#include "cresco/dictionaries/crosscoder.h"
-#include "cresco/optim/moments.h"
+#include "cresco/dictionaries/crosscoder_step.h"
 
 #include <string>
 #include <vector>
@@ -18,21 +17,15 @@ class TrainingStates {
   std::vector<std::int64_t> steps() const;  // ascending
   Path path(std::int64_t step) const { return folder_ / ("step" + std::to_string(step)); }
 
-  // Keeps the last two. Error with the tensor's name when a parameter is not finite.
-  void write(std::int64_t step, const CrosscoderParameters& parameters,
-             const optim::MomentOptimizer& optimizer) const;
-  // Copies the newest readable state into both and returns its step; 0 and no change when there is
-  // none.
-  std::int64_t read_newest(const CrosscoderParameters& parameters,
-                           optim::MomentOptimizer& optimizer, Progress& progress) const;
+  // Keeps the last two. Error with the tensor's name when a number is not finite.
+  void write(std::int64_t step, const CrosscoderStep& state) const;
+  // Loads the newest readable state and returns its step; 0 and no change when there is none.
+  std::int64_t read_newest(CrosscoderStep& state, Progress& progress) const;
   void keep_last(std::size_t count) const;
   std::string newest_name() const;  // for messages
 
  private:
   Path folder_;
 };
-
-// The first parameter that holds a number that is not finite, or "".
-std::string first_not_finite(const CrosscoderParameters& parameters);
 
 }  // namespace cresco::dictionaries
