@@ -62,7 +62,7 @@ void check(const CrosscoderConfig& c) {
   check_at_least("jumprelu_lr_factor", c.jumprelu_lr_factor, 0);
   check_positive("init_threshold", c.init_threshold);
   check_at_least("decoder_transpose_init", c.decoder_transpose_init, 0);
-  check_one_of("amp_dtype", c.amp_dtype, {"fp32"});
+  check_one_of("amp_dtype", c.amp_dtype, {"fp32", "bf16"});
   check_one_of("optimizer", c.optimizer, {"adam", "sparse_adam"});
   check_one_of("input_preprocess", c.input_preprocess, {"none", "center", "center_scale"});
   check_at_least("n_epochs", static_cast<double>(c.n_epochs), 1);

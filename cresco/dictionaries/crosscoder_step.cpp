@@ -78,7 +78,7 @@ template <class Number>
 class SparseStep final : public CrosscoderStep {
  public:
   SparseStep(const CrosscoderConfig& config, const Activation& activation,
-             const CrosscoderParameters& start, std::int64_t max_rows);
+             const CrosscoderParameters& start, std::int64_t max_rows, double dense_share);
 
   void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
             const BatchNoise& noise) override;
@@ -89,6 +89,8 @@ class SparseStep final : public CrosscoderStep {
   Activation activation() const override { return activation_; }
   std::vector<tensor::NamedTensor> state() const override;
   void load_state(const formats::SafetensorsFile& file) override;
+  std::vector<tensor::NamedTensor> portable_state() const override;
+  void load_portable_state(const formats::SafetensorsFile& file) override;
 
  private:
   static constexpr std::int64_t kLanes = kernels::kLanes<Number>;
@@ -106,6 +108,13 @@ class SparseStep final : public CrosscoderStep {
                     CodeBuffers<Number>& codes);
   void find_block_begins(const CodeBuffers<Number>& codes);
   void run_gates();
+  kernels::DecodeArguments<Number> decode_arguments(CodeBuffers<Number>& codes,
+                                                    const at::Tensor& target_SBC, double scale);
+  void decode_whole(const kernels::DecodeArguments<Number>& arguments);
+  void write_dense_codes(const kernels::DecodeArguments<Number>& arguments, std::int64_t head);
+  void backward_entries(const kernels::BackwardArguments<Number>& arguments);
+  void backward_whole(kernels::BackwardArguments<Number> arguments);
+  at::Tensor error_of(const kernels::Slab& slab) const;
   double run_decode(CodeBuffers<Number>& codes, const at::Tensor& target_SBC, double scale,
                     bool adds_to_bias);
   void run_band();
@@ -116,10 +125,12 @@ class SparseStep final : public CrosscoderStep {
   void make_gradient_buffers();
   kernels::AdamRates adam_rates(double lr) const;
   kernels::Updated<Number> updated(const Slot& slot, bool write_gradients) const;
-  CrosscoderParameters released(const at::Tensor Slot::*member) const;
+  CrosscoderParameters released(at::Tensor Slot::*member) const;
+  void take_released(const CrosscoderParameters& from, at::Tensor Slot::*member);
 
   CrosscoderConfig config_;
   Activation activation_;
+  double dense_share_;
   std::int64_t width_;           // as it is, without padding
   CrosscoderSizes max_, sizes_;  // of the largest batch, and of the one at hand
   kernels::RowBlocks blocks_;
@@ -144,13 +155,18 @@ class SparseStep final : public CrosscoderStep {
   std::vector<double> mean_score_F_;
   std::int64_t num_dead_ = 0;
   bool dead_codes_active_ = false;
+  // While most gates are open: one head's codes, products with the error, decoder gradient.
+  bool dense_ = false;
+  at::Tensor dense_code_FB_, dense_product_FB_, dense_gradient_FD_, dense_encoder_gradient_;
 };
 
 template <class Number>
 SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation& activation,
-                               const CrosscoderParameters& start, std::int64_t max_rows)
+                               const CrosscoderParameters& start, std::int64_t max_rows,
+                               double dense_share)
     : config_(config),
       activation_(activation),
+      dense_share_(dense_share),
       width_(start.width()),
       dtype_(start.decoder_KFD.scalar_type()) {
   max_ = {.rows = max_rows,
@@ -170,14 +186,12 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
   const auto large = [&](at::IntArrayRef shape) { return tensor::large_zeros(shape, dtype_); };
   const auto small = [&](at::IntArrayRef shape) { return at::zeros(shape, dtype_); };
   encoder_.value = large({F, K * D});
-  encoder_.value.view({F, K, D}).narrow(2, 0, width_).copy_(start.encoder_KDF.permute({2, 0, 1}));
   decoder_.value = large({K, F, D});
-  decoder_.value.narrow(2, 0, width_).copy_(start.decoder_KFD);
   decoder_bias_.value = small({K, D});
-  decoder_bias_.value.narrow(1, 0, width_).copy_(start.decoder_bias_KD);
   bias_.value = small({F});
   first_bias_KF_ = start.encoder_bias_KF.clone();
-  log_threshold_.value = gated() ? start.log_threshold_F.clone() : small({F});
+  log_threshold_.value = small({F});
+  take_released(start, &Slot::value);
   num_updates_ = at::zeros({1}, at::kLong);
   last_fired_F_ = at::full({F}, std::numeric_limits<std::int64_t>::min() / 2, at::kLong);
   if (config_.optimizer == "sparse_adam") {
@@ -386,6 +400,62 @@ void SparseStep<Number>::find_dead_codes(const StepRates& rates) {
   dead_codes_active_ = true;
 }
 
+template <class Number>
+kernels::DecodeArguments<Number> SparseStep<Number>::decode_arguments(CodeBuffers<Number>& codes,
+                                                                      const at::Tensor& target_SBC,
+                                                                      double scale) {
+  return {.sizes = sizes_,
+          .blocks = blocks_,
+          .entries = codes.entries(),
+          .gate = gated() && &codes == &codes_ ? Gate::PerHead : Gate::Shared,
+          .norm_FK = data(norm_FK_),
+          .threshold_F = data(threshold_F_),
+          .decoder_KFD = data(decoder_.value),
+          .decoder_bias_KD = data(decoder_bias_.value),
+          .target_SBC = data(target_SBC),
+          .error_SBC = data(codes.error_SBC),
+          .scale = static_cast<Number>(scale),
+          .squared_error_SN = squared_error_SN_.mutable_data_ptr<double>(),
+          .column_sum_SNC = data(column_sum_SNC_),
+          .decoded = dense_ && &codes == &codes_};
+}
+
+template <class Number>
+void SparseStep<Number>::write_dense_codes(const kernels::DecodeArguments<Number>& arguments,
+                                           std::int64_t head) {
+  at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
+    kernels::dense_codes(arguments, head, data(dense_code_FB_), begin, end);
+  });
+}
+
+// The rows of a slab, (B, columns).
+template <class Number>
+at::Tensor SparseStep<Number>::error_of(const kernels::Slab& slab) const {
+  return codes_.error_SBC.narrow(0, slab.offset(sizes_), sizes_.rows * slab.columns)
+      .view({sizes_.rows, slab.columns});
+}
+
+// codes . W_D of every head by whole products.
+template <class Number>
+void SparseStep<Number>::decode_whole(const kernels::DecodeArguments<Number>& arguments) {
+  const CrosscoderSizes& s = sizes_;
+  if (!dense_code_FB_.defined()) {
+    const auto large = [&](at::IntArrayRef shape) { return tensor::large_zeros(shape, dtype_); };
+    dense_code_FB_ = large({s.features, s.row_stride});
+    dense_product_FB_ = large({s.features, s.row_stride});
+    dense_gradient_FD_ = large({s.features, s.width});
+    dense_encoder_gradient_ = large({std::min<std::int64_t>(s.features, 512), s.heads * s.width});
+  }
+  const at::Tensor code_FB = dense_code_FB_.narrow(1, 0, s.rows);
+  for (std::int64_t index = 0; index < kernels::num_slabs(s); ++index) {
+    const kernels::Slab slab = kernels::slab_at(s, index);
+    if (slab.column == 0) write_dense_codes(arguments, slab.head);
+    at::Tensor error_BC = error_of(slab);
+    at::mm_out(error_BC, code_FB.t(),
+               decoder_.value[slab.head].narrow(1, slab.column, slab.columns));
+  }
+}
+
 // The scaled error of the codes against a target; returns the sum of its squares before scaling.
 // Its column sums are the decoder bias's gradient, or are added to it.
 template <class Number>
@@ -393,20 +463,8 @@ double SparseStep<Number>::run_decode(CodeBuffers<Number>& codes, const at::Tens
                                       double scale, bool adds_to_bias) {
   const CrosscoderSizes& s = sizes_;
   const std::int64_t S = kernels::num_slabs(s), N = blocks_.count;
-  const kernels::DecodeArguments<Number> arguments{
-      .sizes = s,
-      .blocks = blocks_,
-      .entries = codes.entries(),
-      .gate = gated() && &codes == &codes_ ? Gate::PerHead : Gate::Shared,
-      .norm_FK = data(norm_FK_),
-      .threshold_F = data(threshold_F_),
-      .decoder_KFD = data(decoder_.value),
-      .decoder_bias_KD = data(decoder_bias_.value),
-      .target_SBC = data(target_SBC),
-      .error_SBC = data(codes.error_SBC),
-      .scale = static_cast<Number>(scale),
-      .squared_error_SN = squared_error_SN_.mutable_data_ptr<double>(),
-      .column_sum_SNC = data(column_sum_SNC_)};
+  const auto arguments = decode_arguments(codes, target_SBC, scale);
+  if (arguments.decoded) decode_whole(arguments);
   parallel(S * N, [&](std::int64_t unit) { kernels::decode(arguments, unit / N, unit % N); });
 
   Number* const bias_gradient = data(decoder_bias_gradient_KD_);
@@ -440,6 +498,11 @@ LossTerms SparseStep<Number>::forward(const StepRates& rates) {
   watch.lap(times_.gates);
 
   LossTerms terms;
+  const std::int64_t* const num_open = num_open_F_.const_data_ptr<std::int64_t>();
+  const std::int64_t open = std::accumulate(num_open, num_open + features(), std::int64_t{0});
+  terms.l0 = static_cast<double>(open) / M;
+  dense_ =
+      gated() && !dead_codes_active_ && terms.l0 > dense_share_ * static_cast<double>(features());
   terms.sum_squared_error = run_decode(codes_, x_SBC_, 2 / M, false);
   terms.l_rec = terms.sum_squared_error / M;
   if (dead_codes_active_) {
@@ -447,18 +510,15 @@ LossTerms SparseStep<Number>::forward(const StepRates& rates) {
     terms.l_aux =
         run_decode(dead_codes_, dead_target_SBC_, 2 * config_.auxk_coefficient / M, true) / M;
   }
-  const std::int64_t* const num_open = num_open_F_.const_data_ptr<std::int64_t>();
   const double* const score_sum = score_sum_F_.const_data_ptr<double>();
-  std::int64_t open = 0, silent = 0;
+  std::int64_t silent = 0;
   for (std::int64_t f = 0; f < features(); ++f) {
-    open += num_open[f];
     silent += num_open[f] == 0;
     if (!gated()) continue;
     const double mean = score_sum[f] / M;
     mean_score_F_[static_cast<std::size_t>(f)] = mean;
     terms.l_s += mean * (1 + mean / config_.frequency_scale);
   }
-  terms.l0 = static_cast<double>(open) / M;
   terms.num_silent = uses_auxk() ? num_dead_ : silent;
   terms.loss =
       terms.l_rec + rates.l1_coefficient * terms.l_s + config_.auxk_coefficient * terms.l_aux;
@@ -520,7 +580,7 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
       pull[f] = static_cast<Number>(
           rates.l1_coefficient / M * config_.tanh_stretch_coefficient *
           (1 + 2 * mean_score_F_[static_cast<std::size_t>(f)] / config_.frequency_scale));
-    run_band();
+    if (!dense_) run_band();
   }
   watch.lap(times_.band);
 
@@ -551,8 +611,27 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
       .rates = adam_rates(rates.lr),
       .new_norm_FK = data(new_norm_FK_),
       .near_F = near_F_.mutable_data_ptr<double>(),
-      .bias_gradient_F = data(bias_gradient_F_)};
+      .bias_gradient_F = data(bias_gradient_F_),
+      .positive_WF =
+          reinterpret_cast<const std::uint32_t*>(positive_WF_.const_data_ptr<std::int32_t>())};
+  if (dense_)
+    backward_whole(arguments);
+  else
+    backward_entries(arguments);
+  watch.lap(times_.backward);
 
+  if (gated()) {
+    const double* const near = near_F_.const_data_ptr<double>();
+    const Number* const theta = data(threshold_F_);
+    Number* const gradient = data(threshold_gradient_F_);
+    for (std::int64_t f = 0; f < features(); ++f)
+      gradient[f] = static_cast<Number>(-static_cast<double>(theta[f]) * theta[f] /
+                                        kThresholdWindow * near[f]);
+  }
+}
+
+template <class Number>
+void SparseStep<Number>::backward_entries(const kernels::BackwardArguments<Number>& arguments) {
   // A range of features per thread, of equal work: the update of the weights costs about as much as
   // `kEntries` entries.
   constexpr std::int64_t kEntries = 24;
@@ -572,18 +651,66 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
   parallel(static_cast<std::int64_t>(begin.size()) - 1, [&](std::int64_t range) {
     Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
     const auto r = static_cast<std::size_t>(range);
-    kernels::backward_decoder(arguments, begin[r], begin[r + 1], scratch);
+    kernels::backward_decoder(arguments, 0, kernels::num_slabs(sizes_), begin[r], begin[r + 1],
+                              scratch);
     kernels::backward_encoder(arguments, begin[r], begin[r + 1], scratch);
   });
-  watch.lap(times_.backward);
+}
 
-  if (gated()) {
-    const double* const near = near_F_.const_data_ptr<double>();
-    const Number* const theta = data(threshold_F_);
-    Number* const gradient = data(threshold_gradient_F_);
-    for (std::int64_t f = 0; f < features(); ++f)
-      gradient[f] = static_cast<Number>(-static_cast<double>(theta[f]) * theta[f] /
-                                        kThresholdWindow * near[f]);
+template <class Number>
+void SparseStep<Number>::backward_whole(kernels::BackwardArguments<Number> arguments) {
+  const CrosscoderSizes& s = sizes_;
+  arguments.product_FB = data(dense_product_FB_);
+  arguments.gradient_FD = data(dense_gradient_FD_);
+  const auto codes = decode_arguments(codes_, x_SBC_, 1);
+  const at::Tensor code_FB = dense_code_FB_.narrow(1, 0, s.rows);
+  at::Tensor product_FB = dense_product_FB_.narrow(1, 0, s.rows);
+  const std::int64_t per_head = kernels::num_slabs(s) / s.heads;
+  for (std::int64_t k = 0; k < s.heads; ++k) {
+    write_dense_codes(codes, k);
+    for (std::int64_t index = k * per_head; index < (k + 1) * per_head; ++index) {
+      const kernels::Slab slab = kernels::slab_at(s, index);
+      const at::Tensor error_BC = error_of(slab);
+      at::addmm_out(product_FB, product_FB, decoder_.value[k].narrow(1, slab.column, slab.columns),
+                    error_BC.t(), slab.column == 0 ? 0 : 1);
+      at::Tensor gradient_FC = dense_gradient_FD_.narrow(1, slab.column, slab.columns);
+      at::mm_out(gradient_FC, code_FB, error_BC);
+    }
+    at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
+      kernels::backward_decoder(arguments, k * per_head, (k + 1) * per_head, begin, end,
+                                data(scratch_[static_cast<std::size_t>(at::get_thread_num())]));
+    });
+  }
+  // The encoder's, some features at a time, from dp with its zeros.
+  const std::int64_t block = dense_encoder_gradient_.size(0), KD = s.heads * s.width;
+  const auto entries = codes_.entries();
+  const Number* const pre_gradient = arguments.sources[0].pre_gradient_FB;
+  TORCH_INTERNAL_ASSERT(arguments.num_sources == 1);
+  at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t f = begin; f < end; ++f) {
+      Number* const row = data(dense_product_FB_) + f * s.row_stride;
+      std::fill_n(row, s.row_stride, Number(0));
+      Number bias = 0;
+      for (std::int32_t i = 0; i < entries.count_F[f]; ++i) {
+        const Number dp = pre_gradient[f * s.row_stride + i];
+        row[entries.row_FB[f * s.row_stride + i]] = dp;
+        bias += dp;
+      }
+      arguments.bias_gradient_F[f] = bias;
+    }
+  });
+  for (std::int64_t f = 0; f < features(); f += block) {
+    const std::int64_t count = std::min(block, features() - f);
+    at::Tensor gradient = dense_encoder_gradient_.narrow(0, 0, count);
+    at::mm_out(gradient, product_FB.narrow(0, f, count), x_B_KD_.narrow(0, 0, s.rows));
+    kernels::Updated<Number> rows = arguments.encoder_FKD;
+    const auto shift = [&](auto*& pointer) {
+      if (pointer) pointer += f * KD;
+    };
+    shift(rows.value), shift(rows.exp_avg), shift(rows.exp_avg_sq), shift(rows.gradient);
+    at::parallel_for(0, count, 8, [&](std::int64_t begin, std::int64_t end) {
+      kernels::adam(rows, arguments.rates, data(gradient), begin * KD, end * KD);
+    });
   }
 }
 
@@ -635,7 +762,6 @@ LossTerms SparseStep<Number>::gradients(const StepRates& rates, CrosscoderParame
   run_backward(rates, true);
   write_small_gradients(rates);
   out = released(&Slot::gradient);
-  out.encoder_bias_KF = bias_.gradient.expand({sizes_.heads, features()}).clone();
   return terms;
 }
 
@@ -650,12 +776,12 @@ double SparseStep<Number>::batch_deviation() const {
 }
 
 template <class Number>
-CrosscoderParameters SparseStep<Number>::released(const at::Tensor Slot::*member) const {
+CrosscoderParameters SparseStep<Number>::released(at::Tensor Slot::*member) const {
   const auto K = max_.heads, F = max_.features, D = max_.width;
   CrosscoderParameters p{
       .encoder_KDF =
           (encoder_.*member).view({F, K, D}).narrow(2, 0, width_).permute({1, 2, 0}).contiguous(),
-      .encoder_bias_KF = first_bias_KF_ + bias_.*member,
+      .encoder_bias_KF = (bias_.*member).expand({K, F}).clone(),
       .decoder_KFD = (decoder_.*member).narrow(2, 0, width_).contiguous(),
       .decoder_bias_KD = (decoder_bias_.*member).narrow(1, 0, width_).contiguous()};
   if (gated()) p.log_threshold_F = (log_threshold_.*member).clone();
@@ -664,7 +790,9 @@ CrosscoderParameters SparseStep<Number>::released(const at::Tensor Slot::*member
 
 template <class Number>
 CrosscoderParameters SparseStep<Number>::parameters() const {
-  return released(&Slot::value);
+  CrosscoderParameters p = released(&Slot::value);
+  p.encoder_bias_KF.add_(first_bias_KF_);
+  return p;
 }
 
 template <class Number>
@@ -699,6 +827,59 @@ void SparseStep<Number>::load_state(const formats::SafetensorsFile& file) {
   refresh_norms();
 }
 
+// The other way: released shapes into the layout of the step.
+template <class Number>
+void SparseStep<Number>::take_released(const CrosscoderParameters& from, at::Tensor Slot::*member) {
+  const auto K = max_.heads, F = max_.features, D = max_.width;
+  (encoder_.*member)
+      .view({F, K, D})
+      .narrow(2, 0, width_)
+      .copy_(from.encoder_KDF.permute({2, 0, 1}));
+  (decoder_.*member).narrow(2, 0, width_).copy_(from.decoder_KFD);
+  (decoder_bias_.*member).narrow(1, 0, width_).copy_(from.decoder_bias_KD);
+  if (gated()) (log_threshold_.*member).copy_(from.log_threshold_F);
+}
+
+template <class Number>
+std::vector<tensor::NamedTensor> SparseStep<Number>::portable_state() const {
+  TORCH_INTERNAL_ASSERT(!sparse_adam_);
+  std::vector<tensor::NamedTensor> all = parameters().named();
+  for (const auto& [suffix, member] :
+       {std::pair{".exp_avg", &Slot::exp_avg}, std::pair{".exp_avg_sq", &Slot::exp_avg_sq}})
+    for (auto& [name, moment] : released(member).named()) all.emplace_back(name + suffix, moment);
+  all.emplace_back("num_updates", num_updates_);
+  return all;
+}
+
+template <class Number>
+void SparseStep<Number>::load_portable_state(const formats::SafetensorsFile& file) {
+  TORCH_INTERNAL_ASSERT(!sparse_adam_);
+  const CrosscoderParameters like = parameters();
+  const auto read = [&](const std::string& suffix) {
+    CrosscoderParameters p = like.empty_like();
+    for (auto& [name, t] : p.named()) {
+      const at::Tensor stored = tensor::to_tensor(file.tensor(name + suffix));
+      require(stored.sizes() == t.sizes(), "{}: '{}' has shape {}, expected {}",
+              file.path().string(), name + suffix, formats::shape_text(stored.sizes().vec()),
+              formats::shape_text(t.sizes().vec()));
+      t.copy_(stored);
+    }
+    return p;
+  };
+  const CrosscoderParameters values = read("");
+  take_released(values, &Slot::value);
+  first_bias_KF_.copy_(values.encoder_bias_KF);
+  bias_.value.zero_();
+  for (const auto& [suffix, member] :
+       {std::pair{".exp_avg", &Slot::exp_avg}, std::pair{".exp_avg_sq", &Slot::exp_avg_sq}}) {
+    const CrosscoderParameters moments = read(suffix);
+    take_released(moments, member);
+    (bias_.*member).copy_(moments.encoder_bias_KF[0]);
+  }
+  num_updates_.copy_(tensor::to_tensor(file.tensor("num_updates")).reshape({1}));
+  refresh_norms();
+}
+
 }  // namespace
 
 std::string CrosscoderStep::first_not_finite() const {
@@ -710,13 +891,13 @@ std::string CrosscoderStep::first_not_finite() const {
 std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
                                                  const Activation& activation,
                                                  const CrosscoderParameters& start,
-                                                 std::int64_t max_rows) {
+                                                 std::int64_t max_rows, double dense_share) {
   TORCH_INTERNAL_ASSERT(activation.kind == ActivationKind::JumpRelu ||
                         activation.kind == ActivationKind::TopK ||
                         activation.kind == ActivationKind::BatchTopK);
   if (start.decoder_KFD.scalar_type() == at::kDouble)
-    return std::make_unique<SparseStep<double>>(config, activation, start, max_rows);
-  return std::make_unique<SparseStep<float>>(config, activation, start, max_rows);
+    return std::make_unique<SparseStep<double>>(config, activation, start, max_rows, dense_share);
+  return std::make_unique<SparseStep<float>>(config, activation, start, max_rows, dense_share);
 }
 
 }  // namespace cresco::dictionaries

@@ -79,6 +79,10 @@ class CrosscoderStep {
   // Everything that the next update depends on, by reference: parameters, moments, counts.
   virtual std::vector<tensor::NamedTensor> state() const = 0;
   virtual void load_state(const formats::SafetensorsFile& file) = 0;  // Error for other shapes
+  // Parameters under their released names and shapes, each with <name>.exp_avg and .exp_avg_sq, and
+  // num_updates: what another program's training goes on from. With adam only.
+  virtual std::vector<tensor::NamedTensor> portable_state() const = 0;
+  virtual void load_portable_state(const formats::SafetensorsFile& file) = 0;
   // The name of a tensor of the state that holds a number that is not finite, or "".
   std::string first_not_finite() const;
 
@@ -88,10 +92,15 @@ class CrosscoderStep {
   StepTimes times_;
 };
 
+// While more than this share of the gates is open, as at the start of a training, the codes with their
+// zeros go through whole products, which then are faster than entries.
+inline constexpr double kDenseShare = 0.2;
+
 // JumpRelu, TopK and BatchTopK. Batches have up to `max_rows` rows.
 std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
                                                  const Activation& activation,
                                                  const CrosscoderParameters& start,
-                                                 std::int64_t max_rows);
+                                                 std::int64_t max_rows,
+                                                 double dense_share = kDenseShare);
 
 }  // namespace cresco::dictionaries

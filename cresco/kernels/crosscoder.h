@@ -118,9 +118,16 @@ struct DecodeArguments {
   Number scale;
   double* squared_error_SN;  // of r - target, per slab and block of rows
   Number* column_sum_SNC;    // of the error, (S, N, kSlabColumns)
+  bool decoded;              // error_SBC comes in as codes . W_D already
 };
 template <class Number>
 void decode(const DecodeArguments<Number>& arguments, std::int64_t slab, std::int64_t block);
+
+// Where many gates are open, whole products are faster than entries: one head's codes with their
+// zeros, (F, B), for those.
+template <class Number>
+void dense_codes(const DecodeArguments<Number>& arguments, std::int64_t head, Number* code_FB,
+                 std::int64_t feature_begin, std::int64_t feature_end);
 
 template <class Number>
 struct BandArguments {
@@ -202,12 +209,18 @@ struct BackwardArguments {
   Number* new_norm_FK;  // of the decoder rows after the update; with gradients it is left alone
   double* near_F;       // added to: sum of g/n near the threshold, but for `band`
   Number* bias_gradient_F;
+  // Of the head at hand, when they were made by whole products: e . W_D, (F, B), and code^T e, (F,
+  // d). `band` then is not needed.
+  const Number* product_FB = nullptr;
+  const Number* gradient_FD = nullptr;
+  const std::uint32_t* positive_WF = nullptr;
 };
-// Gradients on the codes and of the decoder, for features [begin, end) and all slabs.
-// `scratch` is room for backward_scratch(sizes) numbers.
+// Gradients on the codes and of the decoder, for features [begin, end) and slabs [begin, end);
+// slabs come in order. `scratch` is room for backward_scratch(sizes) numbers.
 template <class Number>
-void backward_decoder(const BackwardArguments<Number>& arguments, std::int64_t feature_begin,
-                      std::int64_t feature_end, Number* scratch);
+void backward_decoder(const BackwardArguments<Number>& arguments, std::int64_t slab_begin,
+                      std::int64_t slab_end, std::int64_t feature_begin, std::int64_t feature_end,
+                      Number* scratch);
 // Gradients of the encoder and its bias, from pre_gradient_FB.
 template <class Number>
 void backward_encoder(const BackwardArguments<Number>& arguments, std::int64_t feature_begin,

@@ -59,6 +59,11 @@ void decode(const DecodeArguments<Number>& arguments, std::int64_t slab, std::in
   table<Number>().decode(arguments, slab, block);
 }
 template <class Number>
+void dense_codes(const DecodeArguments<Number>& arguments, std::int64_t head, Number* code_FB,
+                 std::int64_t begin, std::int64_t end) {
+  table<Number>().dense_codes(arguments, head, code_FB, begin, end);
+}
+template <class Number>
 void band(const BandArguments<Number>& arguments, std::int64_t slab, Number* sums_FC) {
   table<Number>().band(arguments, slab, sums_FC);
 }
@@ -68,9 +73,10 @@ void adam(const Updated<Number>& tensor, const AdamRates& rates, const Number* g
   table<Number>().adam(tensor, rates, gradient, begin, end);
 }
 template <class Number>
-void backward_decoder(const BackwardArguments<Number>& arguments, std::int64_t begin,
-                      std::int64_t end, Number* scratch) {
-  table<Number>().backward_decoder(arguments, begin, end, scratch);
+void backward_decoder(const BackwardArguments<Number>& arguments, std::int64_t slab_begin,
+                      std::int64_t slab_end, std::int64_t begin, std::int64_t end,
+                      Number* scratch) {
+  table<Number>().backward_decoder(arguments, slab_begin, slab_end, begin, end, scratch);
 }
 template <class Number>
 void backward_encoder(const BackwardArguments<Number>& arguments, std::int64_t begin,
@@ -83,19 +89,21 @@ void decoder_norms(const CrosscoderSizes& sizes, const Number* decoder_KFD, Numb
   table<Number>().decoder_norms(sizes, decoder_KFD, norm_FK, begin, end);
 }
 
-#define CRESCO_KERNELS(Number)                                                                 \
-  template void gates(const GatesArguments<Number>&, std::int64_t, std::int64_t);              \
-  template void find_blocks(const CrosscoderSizes&, const RowBlocks&, const Entries<Number>&,  \
-                            std::int64_t, std::int64_t);                                       \
-  template void decode(const DecodeArguments<Number>&, std::int64_t, std::int64_t);            \
-  template void band(const BandArguments<Number>&, std::int64_t, Number*);                     \
-  template void adam(const Updated<Number>&, const AdamRates&, const Number*, std::int64_t,    \
-                     std::int64_t);                                                            \
-  template void backward_decoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t, \
-                                 Number*);                                                     \
-  template void backward_encoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t, \
-                                 Number*);                                                     \
-  template void decoder_norms(const CrosscoderSizes&, const Number*, Number*, std::int64_t,    \
+#define CRESCO_KERNELS(Number)                                                                   \
+  template void gates(const GatesArguments<Number>&, std::int64_t, std::int64_t);                \
+  template void find_blocks(const CrosscoderSizes&, const RowBlocks&, const Entries<Number>&,    \
+                            std::int64_t, std::int64_t);                                         \
+  template void decode(const DecodeArguments<Number>&, std::int64_t, std::int64_t);              \
+  template void dense_codes(const DecodeArguments<Number>&, std::int64_t, Number*, std::int64_t, \
+                            std::int64_t);                                                       \
+  template void band(const BandArguments<Number>&, std::int64_t, Number*);                       \
+  template void adam(const Updated<Number>&, const AdamRates&, const Number*, std::int64_t,      \
+                     std::int64_t);                                                              \
+  template void backward_decoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t,   \
+                                 std::int64_t, std::int64_t, Number*);                           \
+  template void backward_encoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t,   \
+                                 Number*);                                                       \
+  template void decoder_norms(const CrosscoderSizes&, const Number*, Number*, std::int64_t,      \
                               std::int64_t);
 CRESCO_KERNELS(float)
 CRESCO_KERNELS(double)

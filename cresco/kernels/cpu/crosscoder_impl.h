@@ -193,10 +193,11 @@ void decode_of(const DecodeArguments<Number>& a, std::int64_t slab_index, std::i
   const Number* const bias = a.decoder_bias_KD + slab.head * s.width + slab.column;
   for (std::int64_t b = first; b < first + rows; ++b)
     for (std::int64_t c = 0; c < C; c += lanes)
-      store(error + b * C + c, load(bias + c) - load(target + b * C + c));
+      store(error + b * C + c, (a.decoded ? load(error + b * C + c) : Vector<Number>{}) +
+                                   load(bias + c) - load(target + b * C + c));
 
   const Number* const decoder = a.decoder_KFD + slab.head * s.features * s.width + slab.column;
-  for (std::int64_t f = 0; f < s.features; ++f) {
+  for (std::int64_t f = 0; f < s.features && !a.decoded; ++f) {
     const std::int32_t* const begin = a.entries.begin_FN + f * (a.blocks.count + 1) + block;
     if (begin[0] == begin[1]) continue;
     const Number* const p = a.entries.value_FB + f * s.row_stride;
@@ -232,6 +233,22 @@ void decode_of(const DecodeArguments<Number>& a, std::int64_t slab_index, std::i
     squares += static_cast<double>(sum(square));
   }
   a.squared_error_SN[slab_index * a.blocks.count + block] = squares;
+}
+
+template <class Number>
+void dense_codes_of(const DecodeArguments<Number>& a, std::int64_t head, Number* code_FB,
+                    std::int64_t feature_begin, std::int64_t feature_end) {
+  constexpr std::int64_t lanes = kLanes<Number>;
+  const CrosscoderSizes& s = a.sizes;
+  for (std::int64_t f = feature_begin; f < feature_end; ++f) {
+    Number* const code = code_FB + f * s.row_stride;
+    for (std::int64_t b = 0; b < s.row_stride; b += lanes) store(code + b, Vector<Number>{});
+    const Number* const p = a.entries.value_FB + f * s.row_stride;
+    const std::int32_t* const row = a.entries.row_FB + f * s.row_stride;
+    const Number norm = a.norm_FK[f * s.heads + head], theta = a.threshold_F[f];
+    for (std::int32_t i = 0; i < a.entries.count_F[f]; ++i)
+      code[row[i]] = p[i] * norm > theta ? p[i] : Number(0);
+  }
 }
 
 // Adds to sums_FC, for N vectors of columns, the error's rows with p > 0: for each four rows a
@@ -416,6 +433,33 @@ inline void products(const Listed<Number>& entries, const Number* error, std::in
   });
 }
 
+// The same from whole products of the head: they count once, with its first slab.
+template <class Number>
+inline void products_there(const Listed<Number>& entries, const Number* product_B,
+                           bool first_of_head, const Number* gradient_C, std::int64_t columns,
+                           Number* gradient) {
+  for (std::int32_t i = 0; i < entries.count; ++i)
+    entries.product[i] = first_of_head ? product_B[entries.row[i]] : Number(0);
+  for (std::int64_t c = 0; c < columns; c += kLanes<Number>)
+    store(gradient + c, load(gradient + c) + load(gradient_C + c));
+}
+
+// Sum of a row's numbers where p > 0.
+template <class Number>
+inline double positive_sum(const Number* product_B, const std::uint32_t* positive_WF,
+                           std::int64_t feature, const CrosscoderSizes& s) {
+  double total = 0;
+  for (std::int64_t w = 0; 32 * w < s.rows; ++w) {
+    const std::uint32_t bits = positive_WF[w * s.features + feature];
+    Number part[32];
+    for (int i = 0; i < 32; ++i) part[i] = bits >> i & 1 ? product_B[32 * w + i] : Number(0);
+    Vector<Number> sums{};
+    for (int i = 0; i < 32; i += kLanes<Number>) sums += load(part + i);
+    total += static_cast<double>(sum(sums));
+  }
+  return total;
+}
+
 // What the threshold's gradient and the sparsity term take from one feature at one head.
 template <class Number>
 struct HeadTerms {
@@ -479,7 +523,8 @@ inline double below_threshold(const BackwardArguments<Number>& a, const Source<N
 }
 
 template <class Number>
-void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t feature_begin,
+void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t slab_begin,
+                         std::int64_t slab_end, std::int64_t feature_begin,
                          std::int64_t feature_end, Number* scratch) {
   constexpr std::int64_t lanes = kLanes<Number>;
   const CrosscoderSizes& s = a.sizes;
@@ -487,12 +532,12 @@ void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t featur
   Listed<Number> listed{reinterpret_cast<std::int32_t*>(scratch),
                         reinterpret_cast<std::int32_t*>(scratch + s.row_stride),
                         scratch + 2 * s.row_stride, scratch + 3 * s.row_stride, 0};
-  for (int n = 0; n < a.num_sources; ++n)
+  for (int n = 0; n < a.num_sources && slab_begin == 0; ++n)
     for (std::int64_t f = feature_begin; f < feature_end; ++f)
       for (std::int32_t i = 0; i < a.sources[n].entries.count_F[f]; ++i)
         a.sources[n].pre_gradient_FB[f * s.row_stride + i] = 0;
 
-  for (std::int64_t index = 0; index < num_slabs(s); ++index) {
+  for (std::int64_t index = slab_begin; index < slab_end; ++index) {
     const Slab slab = slab_at(s, index);
     const std::int64_t C = slab.columns;
     const bool first_of_head = slab.column == 0, last_of_head = slab.column + C == s.width;
@@ -512,7 +557,16 @@ void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t featur
             source.entries.value_FB + f * s.row_stride, source.entries.row_FB + f * s.row_stride, 0,
             source.entries.count_F[f], gated, norm, gated ? a.threshold_F[f] : Number(0),
             listed.place, listed.row, listed.value);
-        products(listed, error, C, decoder, gradient);
+        if (n == 0 && a.product_FB) {
+          const Number* const product_B = a.product_FB + f * s.row_stride;
+          products_there(listed, product_B, first_of_head,
+                         a.gradient_FD + f * s.width + slab.column, C, gradient);
+          if (first_of_head)
+            a.near_F[f] +=
+                static_cast<double>(inverse_norm) * positive_sum(product_B, a.positive_WF, f, s);
+        } else {
+          products(listed, error, C, decoder, gradient);
+        }
         if (!gated || !a.pull_F) {
           for (std::int32_t i = 0; i < listed.count; ++i)
             pre_gradient[listed.place[i]] += listed.product[i];
@@ -602,14 +656,15 @@ void decoder_norms_of(const CrosscoderSizes& s, const Number* decoder_KFD, Numbe
 
 template <class Number>
 constexpr Table<Number> make_table() {
-  return {gates_of<Number>,
-          find_blocks_of<Number>,
-          decode_of<Number>,
-          band_of<Number>,
-          adam_of<Number>,
-          backward_decoder_of<Number>,
-          backward_encoder_of<Number>,
-          decoder_norms_of<Number>};
+  return {.gates = gates_of<Number>,
+          .find_blocks = find_blocks_of<Number>,
+          .decode = decode_of<Number>,
+          .dense_codes = dense_codes_of<Number>,
+          .band = band_of<Number>,
+          .adam = adam_of<Number>,
+          .backward_decoder = backward_decoder_of<Number>,
+          .backward_encoder = backward_encoder_of<Number>,
+          .decoder_norms = decoder_norms_of<Number>};
 }
 
 }  // namespace

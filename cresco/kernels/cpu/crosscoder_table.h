@@ -10,6 +10,7 @@ struct Table {
   decltype(&gates<Number>) gates;
   decltype(&find_blocks<Number>) find_blocks;
   decltype(&decode<Number>) decode;
+  decltype(&dense_codes<Number>) dense_codes;
   decltype(&band<Number>) band;
   decltype(&adam<Number>) adam;
   decltype(&backward_decoder<Number>) backward_decoder;
