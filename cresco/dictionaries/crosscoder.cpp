@@ -2,6 +2,7 @@
 
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/dictionaries/selection.h"
 
 #include <ATen/ATen.h>
 
@@ -152,10 +153,8 @@ at::Tensor Crosscoder::codes(const at::Tensor& p_BF, std::int64_t k) const {
           at::relu(p_BF * parameters_.log_magnitude_F.exp() + parameters_.magnitude_bias_F);
       return magnitude_BF.masked_fill((p_BF + parameters_.gate_bias_F).le(0), 0);
     }
-    case ActivationKind::TopK: {
-      const auto [values, features] = at::relu(p_BF).topk(std::min(activation_.k, p_BF.size(1)), 1);
-      return at::zeros_like(p_BF).scatter_(1, features, values);
-    }
+    case ActivationKind::TopK:
+      return keep_largest_in_rows(at::relu(p_BF), activation_.k);
     case ActivationKind::BatchTopK:
       return select_largest(at::relu(p_BF));
     case ActivationKind::Relu:
@@ -170,14 +169,14 @@ at::Tensor Crosscoder::open(const at::Tensor& p_BF, std::int64_t k) const {
 
 // Of each slice of rows the (rows k) largest numbers; zeros elsewhere.
 at::Tensor Crosscoder::select_largest(const at::Tensor& p_BF) const {
-  const std::int64_t rows = p_BF.size(0), F = p_BF.size(1);
+  const std::int64_t rows = p_BF.size(0);
   const std::int64_t slice = activation_.slice_rows > 0 ? activation_.slice_rows : rows;
-  at::Tensor code_BF = at::zeros_like(p_BF);
+  if (slice >= rows) return keep_largest(p_BF, rows * activation_.k);
+  at::Tensor code_BF = at::empty_like(p_BF);
   for (std::int64_t b = 0; b < rows; b += slice) {
     const std::int64_t count = std::min(slice, rows - b);
-    const auto [values, places] =
-        p_BF.narrow(0, b, count).flatten().topk(std::min(count * activation_.k, count * F));
-    code_BF.narrow(0, b, count).flatten().scatter_(0, places, values);
+    code_BF.narrow(0, b, count)
+        .copy_(keep_largest(p_BF.narrow(0, b, count), count * activation_.k));
   }
   return code_BF;
 }

@@ -62,8 +62,13 @@ Json model_json(const Dictionary& dictionary) {
   return out;
 }
 
-Json config_json(const Dictionary& dictionary) {
+Json training_json(const Dictionary& dictionary) {
+  if (!dictionary.training_record.empty()) return dictionary.training_record;
   CrosscoderConfig training = dictionary.training;
+  return fields_to_json([&](FieldVisitor& v) { training.fields(v); });
+}
+
+Json config_json(const Dictionary& dictionary) {
   Json out;
   out["kind"] = dictionary.parameters.num_heads() == 1 ? "per-snapshot" : "cross-snapshot";
   out["model_name"] = dictionary.model_name;
@@ -71,7 +76,7 @@ Json config_json(const Dictionary& dictionary) {
   out["steps"] = dictionary.steps;
   out["seed"] = dictionary.seed;
   out["config"] = model_json(dictionary);
-  out["training"] = fields_to_json([&](FieldVisitor& v) { training.fields(v); });
+  out["training"] = training_json(dictionary);
   out["quality"] = dictionary.quality;
   out["provenance"] = dictionary.provenance;
   return out;
@@ -118,7 +123,6 @@ std::string markdown_table(const char* head, const Json& object) {
 
 std::string card(const Dictionary& dictionary) {
   const CrosscoderParameters& p = dictionary.parameters;
-  CrosscoderConfig training = dictionary.training;
   std::string out = fmt::format(
       "# {}\n\nA dictionary of {} features ({}) over {} snapshots of the matrix {} of {}: {} "
       "parameters.\n\n"
@@ -127,7 +131,7 @@ std::string card(const Dictionary& dictionary) {
       dictionary.matrix, escape_for_terminal(dictionary.model_name), p.count(),
       fmt::join(dictionary.steps, ", "));
   out += markdown_table("quality", dictionary.quality);
-  out += markdown_table("training", fields_to_json([&](FieldVisitor& v) { training.fields(v); }));
+  out += markdown_table("training", training_json(dictionary));
   out += markdown_table("provenance", dictionary.provenance);
   out += "Tensors, float32: `W_E` (K, d, D), `b_E` (K, D), `W_D` (K, D, d), `b_D` (K, d)";
   for (const auto& [name, t] : p.named())

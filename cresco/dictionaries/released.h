@@ -19,6 +19,9 @@ struct Dictionary {
   std::vector<std::int64_t> steps;  // one per head, in their order
   std::int64_t seed = 0;
   CrosscoderConfig training;
+  // What stands in place of `training` in the file and on the card, for dictionaries that were
+  // trained with other settings. Reading takes from it what has the name of a field of `training`.
+  Json training_record = Json::object();
   Activation activation;
   CrosscoderParameters parameters;
   Json quality = Json::object();  // explained_variance, reconstruction_mse, mean_l0, dead_rate, ...
