@@ -1,8 +1,8 @@
 #include "cresco/dictionaries/crosscoder_step.h"
 
 #include "cresco/base/progress.h"
-#include "cresco/base/random.h"
 #include "cresco/base/require.h"
+#include "cresco/dictionaries/training_folder.h"
 #include "cresco/kernels/crosscoder.h"
 #include "cresco/optim/sparse_adam.h"
 #include "cresco/tensor/large_pages.h"
@@ -272,14 +272,9 @@ void SparseStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int6
       for (std::int64_t k = 0; k < s.heads; ++k)
         std::memcpy(row + k * s.width, from + k * width_,
                     static_cast<std::size_t>(width_) * sizeof(Number));
-      if (noise.deviation > 0) {
-        RandomStream random(
-            noise.seed, "batch noise",
-            static_cast<std::uint64_t>(noise.step) << 24 | static_cast<std::uint64_t>(b));
+      if (noise.deviation > 0)
         for (std::int64_t k = 0; k < s.heads; ++k)
-          for (std::int64_t i = 0; i < width_; ++i)
-            row[k * s.width + i] += static_cast<Number>(noise.deviation * random.normal());
-      }
+          add_noise(noise, b * s.heads + k, row + k * s.width, width_);
       for (std::int64_t index = 0; index < kernels::num_slabs(s); ++index) {
         const kernels::Slab slab = kernels::slab_at(s, index);
         std::memcpy(by_slab + slab.offset(s) + b * slab.columns,
@@ -814,16 +809,11 @@ std::vector<tensor::NamedTensor> SparseStep<Number>::state() const {
 
 template <class Number>
 void SparseStep<Number>::load_state(const formats::SafetensorsFile& file) {
-  std::vector<at::Tensor> stored;
-  const auto all = state();
-  for (const auto& [name, t] : all) {
-    stored.push_back(tensor::to_tensor(file.tensor(name)));
-    require(stored.back().sizes() == t.sizes(), "{}: '{}' has shape {}, expected {}",
-            file.path().string(), name, formats::shape_text(stored.back().sizes().vec()),
-            formats::shape_text(t.sizes().vec()));
-  }
+  std::vector<tensor::NamedTensor> own;
+  for (auto& named : state())
+    if (!named.first.ends_with(".num_updates")) own.push_back(std::move(named));
+  copy_stored(file, own);
   if (sparse_adam_) sparse_adam_->load(file);
-  for (std::size_t i = 0; i < all.size(); ++i) all[i].second.copy_(stored[i]);
   refresh_norms();
 }
 
@@ -857,13 +847,9 @@ void SparseStep<Number>::load_portable_state(const formats::SafetensorsFile& fil
   const CrosscoderParameters like = parameters();
   const auto read = [&](const std::string& suffix) {
     CrosscoderParameters p = like.empty_like();
-    for (auto& [name, t] : p.named()) {
-      const at::Tensor stored = tensor::to_tensor(file.tensor(name + suffix));
-      require(stored.sizes() == t.sizes(), "{}: '{}' has shape {}, expected {}",
-              file.path().string(), name + suffix, formats::shape_text(stored.sizes().vec()),
-              formats::shape_text(t.sizes().vec()));
-      t.copy_(stored);
-    }
+    std::vector<tensor::NamedTensor> named;
+    for (auto& [name, t] : p.named()) named.emplace_back(name + suffix, t);
+    copy_stored(file, named);
     return p;
   };
   const CrosscoderParameters values = read("");

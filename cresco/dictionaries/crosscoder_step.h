@@ -24,6 +24,7 @@
 // |(a_aux W_D + b_D) - (x - r)|^2, x - r held fixed.
 #pragma once
 
+#include "cresco/dictionaries/batch_noise.h"
 #include "cresco/dictionaries/crosscoder.h"
 
 #include <memory>
@@ -44,14 +45,6 @@ struct StepRates {
   double l1_coefficient = 0, lr = 0, threshold_lr = 0;
 };
 
-// Normal numbers of this deviation are added to the batch, to what is read and to what is to be
-// reconstructed alike; a function of (seed, step, place in the batch).
-struct BatchNoise {
-  double deviation = 0;
-  std::uint64_t seed = 0;
-  std::int64_t step = 0;
-};
-
 // Where the time of a step went, in seconds.
 struct StepTimes {
   double gather = 0, encode = 0, gates = 0, decode = 0, band = 0, backward = 0, small = 0;
@@ -61,7 +54,8 @@ class CrosscoderStep {
  public:
   virtual ~CrosscoderStep() = default;
 
-  // The batch is those rows of x_VKD (float or double, as the parameters; contiguous).
+  // The batch is those rows of x_VKD (float or double, as the parameters; contiguous). Noise is
+  // added to what is read and to what is to be reconstructed alike.
   virtual void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
                     const BatchNoise& noise = {}) = 0;
   // The loss of the batch before the update, and the update. When the loss is not finite nothing is
@@ -92,8 +86,8 @@ class CrosscoderStep {
   StepTimes times_;
 };
 
-// While more than this share of the gates is open, as at the start of a training, the codes with their
-// zeros go through whole products, which then are faster than entries.
+// While more than this share of the gates is open, as at the start of a training, the codes with
+// their zeros go through whole products, which then are faster than entries.
 inline constexpr double kDenseShare = 0.2;
 
 // JumpRelu, TopK and BatchTopK. Batches have up to `max_rows` rows.
@@ -102,5 +96,10 @@ std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
                                                  const CrosscoderParameters& start,
                                                  std::int64_t max_rows,
                                                  double dense_share = kDenseShare);
+
+// That of any activation.
+std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
+                                          const Activation& activation,
+                                          const CrosscoderParameters& start, std::int64_t max_rows);
 
 }  // namespace cresco::dictionaries
