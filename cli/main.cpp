@@ -27,6 +27,11 @@ std::vector<Verb> verbs() {
   Verb pretrain = verb("pretrain", "a recipe and a corpus to a run with snapshots", {"recipe"},
                        verbs::run_pretrain);
   pretrain.settings = "recipe";
+  Verb train = verb("train", "a stack to a dictionary, or to several", {"stack"}, verbs::run_train);
+  train.recipe = verbs::crosscoder_recipe;
+  train.aliases = {{"--precision", "--amp-dtype"},
+                   {"--tanh-stretch", "--tanh-stretch-coefficient"},
+                   {"--epochs", "--n-epochs"}};
   return {
       verb("demo", "the whole chain at small size: text to one page", {}, verbs::run_demo),
       verb("tokenizer train", "text to a tokenizer.json", {"files"}, verbs::run_tokenizer_train),
@@ -45,7 +50,7 @@ std::vector<Verb> verbs() {
            verbs::run_extract),
       verb("convert", "a trajectory or a model in another layout, compared number by number",
            {"trajectory"}, verbs::run_convert),
-      verb("train", "a stack to a dictionary", {"stack"}, verbs::run_train),
+      train,
       verb("eval", "how well a dictionary reconstructs its stack", {"dict"}, verbs::run_eval),
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),
       verb("generate", "continuations of a prompt at several snapshots", {"trajectory"},

@@ -340,6 +340,13 @@ Dictionary read_dictionary(const Path& path) {
   return dictionary;
 }
 
+Record read_record(const Path& path) {
+  const Path config_path = dictionary_file(path).replace_extension(".config.json");
+  const Json config = read_json_file(config_path);
+  require(config.is_object(), "{}: is not a JSON object", config_path.string());
+  return {config.value("quality", Json::object()), config.value("provenance", Json::object())};
+}
+
 std::vector<std::int64_t> heads_in(const trajectories::Stack& stack, const Dictionary& dictionary) {
   require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}",
           stack.path().string(), stack.width(), dictionary.parameters.width());

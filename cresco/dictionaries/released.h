@@ -41,6 +41,12 @@ Path dictionary_file(const Path& path);
 // not finite, and for kinds of dictionary that this program does not compute.
 Dictionary read_dictionary(const Path& path);
 
+// What a dictionary's config says of it, without its tensors: `quality` and `provenance`.
+struct Record {
+  Json quality, provenance;
+};
+Record read_record(const Path& path);
+
 // The snapshots of a stack that the dictionary's heads stand for, in their order. Error when the
 // widths differ or a step is missing.
 std::vector<std::int64_t> heads_in(const trajectories::Stack& stack, const Dictionary& dictionary);

@@ -183,6 +183,16 @@ TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& st
   return plan;
 }
 
+bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& folder) {
+  return is_complete_training(folder, settings_of(run, data));
+}
+
+std::int64_t steps_to_take(const TrainingRun& run, const TrainingData& data) {
+  const std::int64_t all =
+      run.training.n_epochs * steps_per_epoch(data.x_VKD.size(0), run.training.batch_size);
+  return run.max_steps > 0 ? std::min(run.max_steps, all) : all;
+}
+
 struct CrosscoderTraining::Parts {
   TrainingRun run;
   const TrainingData& data;
@@ -209,7 +219,7 @@ struct CrosscoderTraining::Parts {
         order(random_kind(given.random), given.seed, with.x_VKD.size(0)) {
     const std::int64_t V = data.x_VKD.size(0), B = run.training.batch_size;
     num_steps = run.training.n_epochs * steps_per_epoch(V, B);
-    last_step = run.max_steps > 0 ? std::min(run.max_steps, num_steps) : num_steps;
+    last_step = steps_to_take(run, data);
     activation = activation_of_kind(run.kind, run.training);
     open_training_folder(folder, settings_of(run, data),
                          {.resume = run.resume,
@@ -308,6 +318,7 @@ CrosscoderTraining::CrosscoderTraining(const TrainingRun& run, const TrainingDat
 }
 CrosscoderTraining::~CrosscoderTraining() = default;
 CrosscoderTraining::CrosscoderTraining(CrosscoderTraining&&) noexcept = default;
+CrosscoderTraining& CrosscoderTraining::operator=(CrosscoderTraining&&) noexcept = default;
 
 std::int64_t CrosscoderTraining::next_step() const { return parts_->next; }
 std::int64_t CrosscoderTraining::last_step() const { return parts_->last_step; }

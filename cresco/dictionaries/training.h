@@ -74,6 +74,10 @@ struct TrainingPlan {
 TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack,
                            std::int64_t num_heads);
 
+// Whether the folder holds this training, finished. Error when it holds one with other settings.
+bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& folder);
+std::int64_t steps_to_take(const TrainingRun& run, const TrainingData& data);
+
 // One training in memory. Several can take their steps in turn; each is bitwise what it is alone.
 class CrosscoderTraining {
  public:
@@ -82,6 +86,7 @@ class CrosscoderTraining {
                      Progress& progress);
   ~CrosscoderTraining();
   CrosscoderTraining(CrosscoderTraining&&) noexcept;
+  CrosscoderTraining& operator=(CrosscoderTraining&&) noexcept;
 
   std::int64_t next_step() const;
   std::int64_t last_step() const;
