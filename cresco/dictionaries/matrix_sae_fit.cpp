@@ -287,7 +287,8 @@ void MatrixSaeFit::load(const formats::SafetensorsFile& file, const Json& number
 std::vector<FoldQuality> cross_validate(const MatrixSaeConfig& config, std::uint64_t seed,
                                         const at::Tensor& x_VD, std::int64_t num_folds,
                                         Progress& progress,
-                                        const std::function<bool()>& stop_requested) {
+                                        const std::function<bool()>& stop_requested,
+                                        const std::string& resume_command) {
   const std::int64_t V = x_VD.size(0);
   require_usage(num_folds >= 2 && num_folds <= V,
                 "{} folds of {} rows: expected from 2 to the number of rows", num_folds, V);
@@ -301,7 +302,8 @@ std::vector<FoldQuality> cross_validate(const MatrixSaeConfig& config, std::uint
     while (!fit.done()) {
       if (stop_requested())
         throw Interrupted(
-            fmt::format("stopped in fold {} of {}, of which nothing is kept", fold + 1, num_folds));
+            fmt::format("stopped in fold {} of {}: the folds will begin anew; this goes on: {}",
+                        fold + 1, num_folds, resume_command));
       if (const auto terms = fit.take_epoch())
         progress.update(fit.epoch(),
                         fmt::format("loss {:.4g} | l0 {:.1f}", terms->loss, terms->l0));

@@ -104,9 +104,11 @@ struct FoldQuality {
   MatrixSaeQuality train, held_out;
 };
 // Rows are dealt into `num_folds` parts of nearly one size; each part is held out of one fit.
+// Interrupted, with what the user has to type, after a stop that was asked for.
 std::vector<FoldQuality> cross_validate(
     const MatrixSaeConfig& config, std::uint64_t seed, const at::Tensor& x_VD,
     std::int64_t num_folds, Progress& progress,
-    const std::function<bool()>& stop_requested = [] { return false; });
+    const std::function<bool()>& stop_requested = [] { return false; },
+    const std::string& resume_command = "");
 
 }  // namespace cresco::dictionaries
