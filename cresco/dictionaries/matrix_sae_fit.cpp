@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 namespace cresco::dictionaries {
 namespace {
@@ -233,7 +234,8 @@ at::Tensor draw_rows(const at::Tensor& weight_V, std::int64_t count, std::uint64
   RandomStream random(seed, "resample", static_cast<std::uint64_t>(epoch));
   const auto uniforms = [&](std::int64_t n) {  // in (0, 1]
     at::Tensor out = at::empty({n}, at::kDouble);
-    for (std::int64_t i = 0; i < n; ++i) out.mutable_data_ptr<double>()[i] = 1 - random.uniform();
+    for (double& u : std::span(out.mutable_data_ptr<double>(), static_cast<std::size_t>(n)))
+      u = 1 - random.uniform();
     return out;
   };
   const std::int64_t available = weight_V.gt(0).sum().item<std::int64_t>();
