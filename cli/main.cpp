@@ -1,6 +1,7 @@
 #include "cli/program.h"
 #include "cresco/verbs/batch.h"
 #include "cresco/verbs/bench.h"
+#include "cresco/verbs/bench_crosscoder.h"
 #include "cresco/verbs/convert.h"
 #include "cresco/verbs/demo.h"
 #include "cresco/verbs/eval.h"
@@ -58,6 +59,8 @@ std::vector<Verb> verbs() {
       verb("logits", "a snapshot's logits for given ids", {"snapshot"}, verbs::run_logits),
       verb("bench extract", "how fast one tensor is read, beside a plain read of its bytes",
            {"file"}, verbs::run_bench_extract),
+      verb("bench crosscoder", "how long one training step of a crosscoder takes, by part", {},
+           verbs::run_bench_crosscoder),
       verb("report", "folders of tables to one page", {"dirs"}, verbs::run_report),
   };
 }

@@ -63,7 +63,7 @@ void check(const CrosscoderConfig& c) {
   check_at_least("jumprelu_lr_factor", c.jumprelu_lr_factor, 0);
   check_positive("init_threshold", c.init_threshold);
   check_at_least("decoder_transpose_init", c.decoder_transpose_init, 0);
-  check_one_of("amp_dtype", c.amp_dtype, {"fp32"});
+  check_one_of("amp_dtype", c.amp_dtype, {"fp32", "bf16"});
   check_one_of("optimizer", c.optimizer, {"adam", "sparse_adam"});
   check_one_of("input_preprocess", c.input_preprocess, {"none", "center", "center_scale"});
   check_at_least("n_epochs", static_cast<double>(c.n_epochs), 1);
@@ -73,9 +73,14 @@ void check(const CrosscoderConfig& c) {
                                      std::pair{"lr_warmup_fraction", c.lr_warmup_fraction},
                                      std::pair{"lr_decay_fraction", c.lr_decay_fraction}})
     require_usage(value >= 0 && value <= 1, "{} is {}, expected a share from 0 to 1", field, value);
-  require_usage(c.auxk_coefficient == 0,
-                "auxk_coefficient is {}: reviving dead features is not built in; use 0",
-                c.auxk_coefficient);
+  check_at_least("auxk_coefficient", c.auxk_coefficient, 0);
+  check_at_least("auxk_k", static_cast<double>(c.auxk_k), 1);
+  check_at_least("dead_window_steps", static_cast<double>(c.dead_window_steps), 0);
+  check_at_least("noise_std", c.noise_std, 0);
+  check_at_least("target_l0", c.target_l0, 0);
+  check_at_least("k", static_cast<double>(c.k), 1);
+  check_at_least("gated_l1_coefficient", c.gated_l1_coefficient, 0);
+  check_positive("bandwidth", c.bandwidth);
   require_usage(c.d_sae > 0 || (c.d_sae == 0 && c.expansion_factor > 0),
                 "d_sae is {}: say how many features the dictionary has (--d-sae 8192)", c.d_sae);
   require_usage(c.d_sae <= std::int64_t{1} << 31, "d_sae is {}, more than any matrix here can hold",
