@@ -18,6 +18,7 @@
 #include "cresco/verbs/tokenize.h"
 #include "cresco/verbs/tokenizer.h"
 #include "cresco/verbs/train.h"
+#include "cresco/verbs/train_matrix_sae.h"
 
 namespace cresco::cli {
 namespace {
@@ -51,6 +52,8 @@ std::vector<Verb> verbs() {
       verb("convert", "a trajectory or a model in another layout, compared number by number",
            {"trajectory"}, verbs::run_convert),
       train,
+      verb("train-sae", "a stack to a sparse autoencoder of each of its matrices", {"stack"},
+           verbs::run_train_matrix_sae),
       verb("eval", "how well a dictionary reconstructs its stack", {"dict"}, verbs::run_eval),
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),
       verb("generate", "continuations of a prompt at several snapshots", {"trajectory"},

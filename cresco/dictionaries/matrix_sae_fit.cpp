@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 namespace cresco::dictionaries {
 namespace {
@@ -233,7 +234,8 @@ at::Tensor draw_rows(const at::Tensor& weight_V, std::int64_t count, std::uint64
   RandomStream random(seed, "resample", static_cast<std::uint64_t>(epoch));
   const auto uniforms = [&](std::int64_t n) {  // in (0, 1]
     at::Tensor out = at::empty({n}, at::kDouble);
-    for (std::int64_t i = 0; i < n; ++i) out.mutable_data_ptr<double>()[i] = 1 - random.uniform();
+    for (double& u : std::span(out.mutable_data_ptr<double>(), static_cast<std::size_t>(n)))
+      u = 1 - random.uniform();
     return out;
   };
   const std::int64_t available = weight_V.gt(0).sum().item<std::int64_t>();
@@ -287,7 +289,8 @@ void MatrixSaeFit::load(const formats::SafetensorsFile& file, const Json& number
 std::vector<FoldQuality> cross_validate(const MatrixSaeConfig& config, std::uint64_t seed,
                                         const at::Tensor& x_VD, std::int64_t num_folds,
                                         Progress& progress,
-                                        const std::function<bool()>& stop_requested) {
+                                        const std::function<bool()>& stop_requested,
+                                        const std::string& resume_command) {
   const std::int64_t V = x_VD.size(0);
   require_usage(num_folds >= 2 && num_folds <= V,
                 "{} folds of {} rows: expected from 2 to the number of rows", num_folds, V);
@@ -301,7 +304,8 @@ std::vector<FoldQuality> cross_validate(const MatrixSaeConfig& config, std::uint
     while (!fit.done()) {
       if (stop_requested())
         throw Interrupted(
-            fmt::format("stopped in fold {} of {}, of which nothing is kept", fold + 1, num_folds));
+            fmt::format("stopped in fold {} of {}: the folds will begin anew; this goes on: {}",
+                        fold + 1, num_folds, resume_command));
       if (const auto terms = fit.take_epoch())
         progress.update(fit.epoch(),
                         fmt::format("loss {:.4g} | l0 {:.1f}", terms->loss, terms->l0));

@@ -48,7 +48,7 @@ const char* name_of(StopReason reason);  // "", "patience", "not_finite"
 
 class MatrixSaeFit {
  public:
-  // Error when the rows are too few to hold some out.
+  // x_VD is on the CPU. Error when the rows are too few to hold some out.
   MatrixSaeFit(const MatrixSaeConfig& config, std::uint64_t seed, const at::Tensor& x_VD);
 
   std::int64_t epoch() const { return epoch_; }  // updates taken
@@ -93,8 +93,8 @@ class MatrixSaeFit {
   StopReason stopped_ = StopReason::None;
 };
 
-// Which rows of an array are replaced features' directions: `count` of them, row v with probability
-// proportional to weight_V[v]; without replacement while that many have any weight.
+// Rows whose residuals become features: `count` of them, row v with probability proportional to
+// weight_V[v] (double); without replacement while that many have any weight.
 at::Tensor draw_rows(const at::Tensor& weight_V, std::int64_t count, std::uint64_t seed,
                      std::int64_t epoch);
 
@@ -104,9 +104,11 @@ struct FoldQuality {
   MatrixSaeQuality train, held_out;
 };
 // Rows are dealt into `num_folds` parts of nearly one size; each part is held out of one fit.
+// Interrupted, with what the user has to type, after a stop that was asked for.
 std::vector<FoldQuality> cross_validate(
     const MatrixSaeConfig& config, std::uint64_t seed, const at::Tensor& x_VD,
     std::int64_t num_folds, Progress& progress,
-    const std::function<bool()>& stop_requested = [] { return false; });
+    const std::function<bool()>& stop_requested = [] { return false; },
+    const std::string& resume_command = "");
 
 }  // namespace cresco::dictionaries

@@ -41,8 +41,8 @@ struct MatrixSaeOutcome {
 // UsageError for settings out of range.
 void check(const MatrixSaeRun& run);
 
-// x_VD is preprocessed as `training.input_preprocess` says. Interrupted after a stop that was asked
-// for.
+// x_VD is on the CPU and preprocessed as `training.input_preprocess` says. Interrupted after a stop
+// that was asked for.
 MatrixSaeOutcome train_matrix_sae(const MatrixSaeRun& run, const at::Tensor& x_VD,
                                   const Path& folder, Progress& progress);
 
