@@ -18,7 +18,7 @@ std::vector<SectionKind> section_kinds() {
       {"Decoder norms", "decoder_norms.npy", build_decoder_norms},
       {"Weight spectra", "singular_values.csv", build_spectra},
       {"Planted features", "planted.csv", build_planted},
-      {"Features", "features.csv", build_features},
+      {"Feature atlas", "features.csv", build_atlas},
   };
 }
 

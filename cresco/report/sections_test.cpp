@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 namespace cresco::report {
 namespace {
@@ -107,18 +108,73 @@ TEST(Loss, ComparesSeveralRuns) {
   EXPECT_EQ(series[1].name, "train/loss · other");
 }
 
-TEST(Features, KeepFiveTokenSteps) {
-  artifacts::Table tokens({"feature", "step", "rank", "token_id", "token", "score", "floor"});
-  for (int step = 0; step < 9; ++step) tokens.add(0, step, 1, 7, "x", 1.0, 0.5);
+artifacts::Table tokens_table() {
+  return artifacts::Table({"feature", "step", "rank", "token_id", "token", "score", "floor"});
+}
+
+Sources atlas_source(artifacts::Table promoted) {
   artifacts::Table features({"feature", "alive"});
-  features.add(0, 1);
+  for (const int id : {3, 7, 9}) features.add(id, 1);
   Sources sources = source_with("features.csv", features);
-  sources[0].tables["promoted_tokens.csv"] = tokens;
+  sources[0].tables["promoted_tokens.csv"] = std::move(promoted);
+  return sources;
+}
+
+TEST(Atlas, KeepsFiveTokenStepsOfEachFeature) {
+  artifacts::Table tokens = tokens_table();
+  for (int step = 0; step < 9; ++step) tokens.add(3, step, 1, 7, "x", 1.0, 0.5);
+  for (int step = 20; step < 23; ++step) tokens.add(9, step, 1, 7, "x", 1.0, 0.5);
+  const Report report = make_report("", atlas_source(tokens));
+  std::vector<std::pair<std::uint32_t, std::int64_t>> steps;
+  for (const TokenList& list : find<FeatureAtlas>(report, "features").promoted)
+    steps.emplace_back(list.row, list.step);
+  EXPECT_EQ(steps, (std::vector<std::pair<std::uint32_t, std::int64_t>>{
+                       {0, 0}, {0, 2}, {0, 4}, {0, 6}, {0, 8}, {2, 20}, {2, 21}, {2, 22}}));
+}
+
+TEST(Atlas, TakesTokensByRankAndLeavesOutFeaturesThatAreNotThere) {
+  artifacts::Table tokens = tokens_table();
+  tokens.add(7, 5, 2, 1, "second", 1.0, 0.5);
+  tokens.add(8, 5, 1, 1, "nobody's", 9.0, 0.5);
+  tokens.add(7, 5, 1, 2, "first", 2.0, 0.5);
+  tokens.add(7, 1, 1, 1, "second", 3.0, 0.25);
+  const Report report = make_report("", atlas_source(tokens));
+  const auto& atlas = find<FeatureAtlas>(report, "features");
+  ASSERT_EQ(atlas.promoted.size(), 2u);
+  EXPECT_EQ(atlas.promoted[0].step, 1);
+  EXPECT_EQ(atlas.promoted[0].floor, 0.25f);
+  const TokenList& list = atlas.promoted[1];
+  EXPECT_EQ(list.row, 1u);
+  ASSERT_EQ(list.tokens.size(), 2u);
+  EXPECT_EQ(atlas.vocabulary[list.tokens[0].token], "first");
+  EXPECT_EQ(list.tokens[0].score, 2);
+  EXPECT_EQ(atlas.vocabulary[list.tokens[1].token], "second");
+  EXPECT_EQ(atlas.promoted[0].tokens[0].token, list.tokens[1].token);
+}
+
+TEST(Atlas, SaysWhenListsAreCut) {
+  artifacts::Table tokens = tokens_table();
+  for (int rank = 1; rank <= 25; ++rank) tokens.add(3, 0, rank, rank, "x", 1.0 / rank, 0.5);
+  const Report report = make_report("", atlas_source(tokens));
+  const auto& atlas = find<FeatureAtlas>(report, "features");
+  EXPECT_EQ(atlas.promoted[0].tokens.size(), 20u);
+  EXPECT_NE(atlas.caption.find("the first 20 are here"), std::string::npos) << atlas.caption;
+}
+
+TEST(Atlas, KnowsNeighboursByRow) {
+  Sources sources = atlas_source(tokens_table());
+  artifacts::Table neighbours({"feature", "rank", "neighbour", "cosine"});
+  neighbours.add(9, 2, 3, 0.25);
+  neighbours.add(9, 1, 7, 0.5);
+  neighbours.add(9, 3, 4, 0.125);  // there is no feature 4
+  neighbours.add(3, 1, 9, -0.5);
+  sources[0].tables["neighbours.csv"] = neighbours;
   const Report report = make_report("", sources);
-  std::vector<std::int64_t> steps;
-  for (const PromotedToken& token : find<FeatureCards>(report, "features").promoted)
-    steps.push_back(token.step);
-  EXPECT_EQ(steps, (std::vector<std::int64_t>{0, 2, 4, 6, 8}));
+  std::vector<std::tuple<std::uint32_t, std::uint32_t, float>> found;
+  for (const Neighbour& one : find<FeatureAtlas>(report, "features").neighbours)
+    found.emplace_back(one.row, one.neighbour, one.cosine);
+  EXPECT_EQ(found, (std::vector<std::tuple<std::uint32_t, std::uint32_t, float>>{
+                       {0, 2, -0.5f}, {2, 1, 0.5f}, {2, 0, 0.25f}}));
 }
 
 }  // namespace

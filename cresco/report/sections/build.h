@@ -20,7 +20,7 @@ std::optional<Section> build_population(const Sources& sources);
 std::optional<Section> build_decoder_norms(const Sources& sources);
 std::optional<Section> build_spectra(const Sources& sources);
 std::optional<Section> build_planted(const Sources& sources);
-std::optional<Section> build_features(const Sources& sources);
+std::optional<Section> build_atlas(const Sources& sources);
 
 // Those that hold `file`, in order.
 std::vector<const Source*> sources_with(const Sources& sources, const std::string& file);

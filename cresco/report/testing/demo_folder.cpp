@@ -144,8 +144,9 @@ std::vector<Life> lives() {
 const char* const kWords[] = {" the", " of",   "ing",   " and", "ed",    " she", ".",    ",",
                               "'s",   " king", " lord", "eth",  " unto", " 12",  "tion", " water"};
 
-void write_promoted_tokens(const Path& folder, const std::vector<Life>& all) {
-  RandomStream random(0, "tokens");
+// `sign` is 1 for promoted_tokens.csv, -1 for suppressed_tokens.csv.
+void write_tokens(const Path& path, const std::vector<Life>& all, int sign) {
+  RandomStream random(0, sign > 0 ? "tokens" : "suppressed");
   Table table({"feature", "step", "rank", "token_id", "token", "score", "floor"});
   const auto& hostile = hostile_tokens();
   for (std::size_t f = 0; f < kFeatures; ++f)
@@ -154,13 +155,21 @@ void write_promoted_tokens(const Path& folder, const std::vector<Life>& all) {
       for (int rank = 1; rank <= 6; ++rank) {
         const std::uint64_t word = random.below(std::size(kWords));
         // The first features promote what tries to break the page.
-        const bool attack = f < hostile.size() && rank == 1;
+        const bool attack = f < hostile.size() && rank == 1 && sign > 0;
         table.add(f, kSteps[k], rank, static_cast<std::int64_t>(attack ? 1000 + f : word),
                   attack ? hostile[f] : std::string(kWords[word]),
-                  (0.25 + norm) / (0.7 + 0.3 * rank), floor);
+                  sign * (0.25 + norm) / (0.7 + 0.3 * rank), sign * floor);
       }
     }
-  write_csv(folder / "promoted_tokens.csv", table);
+  write_csv(path, table);
+}
+
+void write_neighbours(const Path& path) {
+  Table table({"feature", "rank", "neighbour", "cosine"});
+  for (std::size_t f = 0; f < kFeatures; ++f)
+    for (std::size_t rank = 1; rank <= 5; ++rank)
+      table.add(f, rank, (f + rank * rank) % kFeatures, 1 / (1 + 0.2 * double(rank)));
+  write_csv(path, table);
 }
 
 void write_lifecycle(const Path& folder) {
@@ -222,7 +231,9 @@ void write_lifecycle(const Path& folder) {
                                            static_cast<std::int64_t>(kFeatures)};
   formats::write_npy(folder / "decoder_norms.npy", shape, norms);
   formats::write_npy(folder / "rates.npy", shape, rates);
-  write_promoted_tokens(folder, all);
+  write_tokens(folder / "promoted_tokens.csv", all, 1);
+  write_tokens(folder / "suppressed_tokens.csv", all, -1);
+  write_neighbours(folder / "neighbours.csv");
 }
 
 void write_continuations(const Path& folder) {
@@ -274,6 +285,7 @@ const std::vector<std::string>& hostile_tokens() {
   static const std::vector<std::string> tokens = {
       "<script>alert(1)</script>",
       "</script>",
+      "</script><img src=x onerror=alert(6)>",
       "\"><img src=x onerror=alert(2)>",
       "<!--<script>",
       "]]>",
