@@ -155,6 +155,8 @@ def check_marks(browser, check, demo):
                ({name: group.dataset.series, source: group.dataset.source, points: Number(group.dataset.points),
                  marks: group.querySelectorAll('.mark').length}))]))""")
     metrics = [json.loads(line) for line in (demo / "run/metrics.jsonl").read_text().splitlines()]
+    training = (demo / "dictionary/metrics.jsonl").read_text().splitlines()
+    sweep = rows_of(demo / "sweep/sweep.csv")
     quality = rows_of(demo / "quality/quality_per_snapshot.csv")
     heldout = rows_of(demo / "quality/heldout.csv")
     population = rows_of(demo / "lifecycle/population.csv")
@@ -164,6 +166,10 @@ def check_marks(browser, check, demo):
         "loss": [sum("train/loss" in line for line in metrics), sum("val/loss" in line for line in metrics)],
         "learning_rate": [sum("optim/lr" in line for line in metrics)],
         "grad_norm": [sum("optim/grad_norm" in line for line in metrics)],
+        "dictionary_loss": [len(training)] * 3,
+        "dictionary_explained_variance": [len(training)],
+        "dictionary_l1_coefficient": [len(training)],
+        "sweep": [sum(row["d_sae"] == size and row["l0"] != "" for row in sweep) for size in ("200", "400")],
         "explained_variance": [len(quality), len(heldout)],
         "l0": [len(quality), len(heldout)],
         "population": [count_with(population, column) for column in ("alive", "born", "died")],
@@ -172,8 +178,9 @@ def check_marks(browser, check, demo):
         "planted": [sum(row["found"] == "1" for row in planted), sum(row["found"] == "0" for row in planted)],
     }
     for figure, counts in expected.items():
-        check.equal(f"marks of {figure}", [one["marks"] for one in series.get(figure, [])], counts)
-        check.equal(f"points of {figure}", [one["points"] for one in series.get(figure, [])], counts)
+        drawn = [one for one in series.get(figure, []) if not one["name"].startswith("front")]
+        check.equal(f"marks of {figure}", [one["marks"] for one in drawn], counts)
+        check.equal(f"points of {figure}", [one["points"] for one in drawn], counts)
     values = rows_of(demo / "spectra/singular_values.csv")
     check.equal("marks of singular_values", sum(one["marks"] for one in series["singular_values"]), len(values))
     check.equal("curves of singular_values", len(series["singular_values"]), len({row["step"] for row in values}))
@@ -376,6 +383,9 @@ def check_hover(browser, check):
         return [m.cx.baseVal.value / v.width, m.cy.baseVal.value / v.height]; })()"""
     tip = tip_over("[data-figure=explained_variance] svg.wide", *browser.evaluate(mark))
     check.true(f"values of a mark ({tip})", "snapshots trained on" in tip and "training step: 0" in tip)
+    member = mark.replace("explained_variance", "sweep")
+    tip = tip_over("[data-figure=sweep] svg.wide", *browser.evaluate(member))
+    check.true(f"values of a member ({tip})", "l1_coefficient=0.1,d_sae=200" in tip and "l0 (active" in tip)
     tip = tip_over("figure.heat-map svg.wide", 0.5, 0.5)
     check.true(f"values of a cell ({tip})", "feature " in tip and "step " in tip and "largest norm" in tip)
     marks = "document.querySelectorAll('[data-figure=loss] .wide .mark').length"

@@ -73,6 +73,23 @@ TEST(RenderHtml, DrawsOneMarkPerPoint) {
   EXPECT_EQ(count(page, "data-points=\"2\""), 2u);  // the wide drawing and the narrow one
 }
 
+TEST(RenderHtml, NamesMarksWhereThereIsRoom) {
+  Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x"}, .y = {"y"}};
+  chart.series.push_back({.name = "a",
+                          .source = "s",
+                          .x = {1, 5, 5},
+                          .y = {1, 5, 5},
+                          .labels = {"one<b>", "two", "on the same spot"},
+                          .line = false});
+  chart.series.push_back({.name = "b", .source = "s", .x = {5, 5}, .y = {1, 5}, .marks = false});
+  const std::string page =
+      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  EXPECT_EQ(count(page, ">one&lt;b&gt;</text>"), 2u);  // wide and narrow
+  EXPECT_EQ(count(page, ">two</text>"), 2u);
+  EXPECT_EQ(count(page, "class=\"mark\""), 3u);
+  EXPECT_EQ(count(page, "\"labels\":"), 1u);  // said by hovering, all three
+}
+
 TEST(RenderHtml, TakesEmptyFigures) {
   Section section{.id = "x", .title = "x"};
   section.blocks.emplace_back(Chart{.id = "c"});

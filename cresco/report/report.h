@@ -28,8 +28,10 @@ struct Series {
   std::string name;
   std::string source;  // the file whose rows the marks are
   std::vector<double> x, y;
-  bool line = true;
+  std::vector<std::string> labels;  // what each mark is called, or empty
+  bool line = true, marks = true;
   bool hollow = false;
+  bool dashed = false;  // something to compare with
   double ramp = -1;  // in [0, 1]: a place on the sequential ramp instead of a colour of the palette
 };
 
@@ -64,6 +66,7 @@ struct HeatMap {
 struct DataTable {
   std::string id, title, source, caption;
   artifacts::Table table;
+  bool half = true;
 };
 
 struct Passage {

@@ -108,6 +108,87 @@ TEST(Loss, ComparesSeveralRuns) {
   EXPECT_EQ(series[1].name, "train/loss · other");
 }
 
+artifacts::Table training_metrics(int num_steps) {
+  artifacts::Table metrics({"step", "loss", "l_rec", "l_s", "l0", "l1_coefficient"});
+  for (int step = 0; step < num_steps; ++step) metrics.add(step, 3.0, 2.0, 4.0, 10.0, 0.25);
+  return metrics;
+}
+
+TEST(Training, ShowsTheTermsOfOneRunAsTheyEnterTheLoss) {
+  const Report report = make_report("", source_with("metrics.jsonl", training_metrics(3)));
+  const auto& chart = find<Chart>(report, "dictionary_loss");
+  ASSERT_EQ(chart.series.size(), 3u);
+  EXPECT_EQ(chart.series[2].name, "l1_coefficient · l_s");
+  EXPECT_EQ(chart.series[2].y, (std::vector<double>{1, 1, 1}));
+  EXPECT_EQ(find<Chart>(report, "dictionary_l1_coefficient").x.scale, Scale::Linear);
+  EXPECT_THROW(find<Chart>(report, "dictionary_dead"), Error);  // it was not logged
+}
+
+TEST(Training, LaysSeveralRunsOverEachOther) {
+  Sources sources = source_with("metrics.jsonl", training_metrics(3));
+  for (const char* name : {"second", "third"}) {
+    sources.push_back(sources[0]);
+    sources.back().name = name;
+  }
+  const Report report = make_report("", sources);
+  const auto& chart = find<Chart>(report, "dictionary_l_s");
+  ASSERT_EQ(chart.series.size(), 3u);
+  EXPECT_EQ(chart.series[1].name, "second");
+  EXPECT_EQ(chart.data.num_rows(), 9u);
+  EXPECT_EQ(chart.caption, "l_s, from metrics.jsonl of test, second and third.");
+}
+
+// A log of every step is drawn as finely as can be seen on its axis, with both ends.
+TEST(Training, ThinsOutWhatNoDrawingCanShow) {
+  const Report report = make_report("", source_with("metrics.jsonl", training_metrics(20000)));
+  const auto& curve = find<Chart>(report, "dictionary_l0").series[0];
+  EXPECT_LT(curve.x.size(), 850u);
+  EXPECT_EQ(curve.x[0], 0);
+  EXPECT_EQ(curve.x[1], 1);  // the axis is that of log(1 + step)
+  EXPECT_EQ(curve.x.back(), 19999);
+  EXPECT_EQ(curve.y.size(), curve.x.size());
+  const auto& chart = find<Chart>(report, "dictionary_l1_coefficient");
+  EXPECT_NE(chart.caption.find("Of 20,000 logged values"), std::string::npos) << chart.caption;
+}
+
+artifacts::Table sweep_table() {
+  artifacts::Table sweep({"member", "l1", "d", "explained_variance_pooled", "l0", "folder"});
+  sweep.add("a", 1, 8, 0.5, 10, "a");
+  sweep.add("b", 2, 8, 0.6, 20, "b");
+  sweep.add("c", 3, 8, 0.55, 20, "c");  // b is better at the same l0
+  sweep.add("d", 1, 16, 0.9, 40, "d");
+  sweep.add("e", 2, 16, 0.4, 5, "e");
+  sweep.add("f", 3, 16, 0.45, 30, "f");  // a explains more with fewer
+  sweep.add("g", 4, 16, NAN, NAN, "g");
+  return sweep;
+}
+
+TEST(Sweep, DrawsTheFrontAsStairs) {
+  const Report report = make_report("", source_with("sweep.csv", sweep_table()));
+  const auto& chart = find<Chart>(report, "sweep");
+  ASSERT_EQ(chart.series.size(), 3u);  // colours by d, which has fewer values than l1
+  EXPECT_EQ(chart.series[0].name, "d 8");
+  EXPECT_EQ(chart.series[0].labels, (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_EQ(chart.series[1].labels, (std::vector<std::string>{"d", "e", "f"}));
+  const Series& front = chart.series[2];
+  EXPECT_EQ(front.x, (std::vector<double>{5, 10, 10, 20, 20, 40, 40}));
+  EXPECT_EQ(front.y, (std::vector<double>{0.4, 0.4, 0.5, 0.5, 0.6, 0.6, 0.9}));
+  EXPECT_NE(chart.caption.find("1 of 7 members have no numbers"), std::string::npos);
+  const auto& table = find<DataTable>(report, "sweep_members").table;
+  EXPECT_EQ(table.texts("member"), (std::vector<std::string>{"d", "b", "c", "a", "f", "e", "g"}));
+  EXPECT_EQ(table.texts("front"),
+            (std::vector<std::string>{"yes", "yes", "", "yes", "", "yes", ""}));
+  EXPECT_FALSE(table.has("folder"));
+}
+
+TEST(Sweep, OfOneKeyIsOfOneColour) {
+  artifacts::Table sweep({"member", "l1", "explained_variance_pooled", "l0"});
+  sweep.add("a", 1, 0.5, 10);
+  sweep.add("b", 2, 0.6, 20);
+  const Report report = make_report("", source_with("sweep.csv", sweep));
+  EXPECT_EQ(find<Chart>(report, "sweep").series.size(), 2u);
+}
+
 artifacts::Table tokens_table() {
   return artifacts::Table({"feature", "step", "rank", "token_id", "token", "score", "floor"});
 }

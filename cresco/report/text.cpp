@@ -13,21 +13,8 @@ namespace {
 
 constexpr std::size_t kMostRows = 12, kMostPassages = 12, kWidestCell = 60;
 
-std::size_t num_characters(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
-}
-
-// Visible, and cut to `most` characters.
 std::string shown(std::string_view bytes, std::size_t most = kWidestCell) {
-  std::string text = visible_text(bytes);
-  if (num_characters(text) <= most) return text;
-  std::size_t end = 0;
-  for (std::size_t count = 0; count < most; ++count) do
-      ++end;
-    while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80);
-  return text.substr(0, end) + "…";
+  return shortened(bytes, most);
 }
 
 void add_table(std::string& out, const artifacts::Table& table) {

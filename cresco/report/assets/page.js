@@ -79,7 +79,7 @@ function setUpDrawing(svg, data) {
     points = [];
     data.series.forEach((series, s) => series.x.forEach((value, i) => {
       const px = x(value), py = y(series.y[i]);
-      if (Number.isFinite(px) && Number.isFinite(py)) points.push({s, x: value, y: series.y[i], px, py});
+      if (Number.isFinite(px) && Number.isFinite(py)) points.push({s, i, x: value, y: series.y[i], px, py});
     }));
     return points;
   };
@@ -89,8 +89,9 @@ function setUpDrawing(svg, data) {
     const point = all()[index];
     here.setAttribute('cx', point.px);
     here.setAttribute('cy', point.py);
-    showTip(...toScreen(svg, point.px, point.py), data.series[point.s].name,
-      [`${data.y}: ${number(point.y)}`, `${data.x}: ${number(point.x)}`]);
+    const {name, labels} = data.series[point.s];
+    showTip(...toScreen(svg, point.px, point.py), labels ? labels[point.i] : name,
+      [...(labels && data.series.length > 1 ? [name] : []), `${data.y}: ${number(point.y)}`, `${data.x}: ${number(point.x)}`]);
   }
   function hide() {
     here.setAttribute('cx', -20);

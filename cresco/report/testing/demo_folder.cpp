@@ -85,9 +85,32 @@ void write_dictionary(const Path& folder) {
                       {"l_rec", 1.0 / (1 + step / 300.0) + 0.08},
                       {"l_s", 0.2 / (1 + step / 900.0)},
                       {"l0", 90.0 / (1 + step / 250.0) + 14},
-                      {"explained_variance", 0.86 - 0.8 / (1 + step / 200.0)}}) +
+                      {"explained_variance", 0.86 - 0.8 / (1 + step / 200.0)},
+                      {"lr", 5e-5 * std::min(1.0, (4000 - step) / 800.0)},
+                      {"l1_coefficient", 0.3 * std::min(1.0, step / 200.0)},
+                      {"dead", 3 + step / 200}}) +
              "\n";
   write_file(folder / "metrics.jsonl", lines);
+}
+
+// Two keys, and a member that failed.
+void write_sweep(const Path& folder) {
+  std::filesystem::create_directories(folder);
+  write_made_by(folder,
+                {"cresco", "train", "demo/w_u.safetensors", "--sweep", "l1_coefficient=0.1,0.3,1,3",
+                 "d_sae=200,400"},
+                22, {{"sweep", {"l1_coefficient", "d_sae"}}});
+  Table sweep({"member", "l1_coefficient", "d_sae", "explained_variance_pooled", "l0",
+               "dead_rate_1e-6", "reconstruction_mse", "folder"});
+  for (const int d_sae : {200, 400})
+    for (const double l1 : {0.1, 0.3, 1.0, 3.0}) {
+      const std::string member = fmt::format("l1_coefficient={},d_sae={}", l1, d_sae);
+      const bool failed = l1 == 3.0 && d_sae == 400;
+      const double explained = 0.97 - 0.06 * (1 + std::log10(10 * l1)) * (d_sae == 200 ? 1.4 : 1);
+      sweep.add(member, l1, d_sae, failed ? NAN : explained, failed ? NAN : 40 / std::pow(l1, 0.7),
+                failed ? NAN : 0.01 * l1, failed ? NAN : 1 - explained, member);
+    }
+  write_csv(folder / "sweep.csv", sweep);
 }
 
 void write_quality(const Path& folder) {
@@ -312,6 +335,7 @@ const std::vector<std::string>& hostile_tokens() {
 void write_demo_folder(const Path& folder) {
   write_run(folder / "run");
   write_dictionary(folder / "dictionary");
+  write_sweep(folder / "sweep");
   write_quality(folder / "quality");
   write_lifecycle(folder / "lifecycle");
   write_continuations(folder / "generate");
