@@ -159,6 +159,8 @@ def check_marks(browser, check, demo):
     sweep = rows_of(demo / "sweep/sweep.csv")
     quality = rows_of(demo / "quality/quality_per_snapshot.csv")
     heldout = rows_of(demo / "quality/heldout.csv")
+    simpler = rows_of(demo / "quality/baselines.csv")
+    density = rows_of(demo / "lifecycle/firing_density.csv")
     population = rows_of(demo / "lifecycle/population.csv")
     weights = rows_of(demo / "spectra/weight_spectra.csv")
     planted = rows_of(demo / "planted.csv")
@@ -170,8 +172,11 @@ def check_marks(browser, check, demo):
         "dictionary_explained_variance": [len(training)],
         "dictionary_l1_coefficient": [len(training)],
         "sweep": [sum(row["d_sae"] == size and row["l0"] != "" for row in sweep) for size in ("200", "400")],
-        "explained_variance": [len(quality), len(heldout)],
+        "explained_variance": [len(quality), len(heldout)] + [sum(row["rank"] == rank and row["step"] != "" for row in simpler)
+                                                              for rank in ("16", "64")],
         "l0": [len(quality), len(heldout)],
+        "dead_rate": [len(quality)],
+        "firing_density": [sum(row["step"] == step for row in density) for step in ("", "0", "8", "64", "512", "5000")],
         "population": [count_with(population, column) for column in ("alive", "born", "died")],
         "stable_rank": [len(weights)],
         "effective_rank": [len(weights)],
@@ -188,6 +193,8 @@ def check_marks(browser, check, demo):
     def count(selector):
         return browser.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length")
 
+    check.equal("baselines of the dictionary", count("[data-figure=explained_variance] .wide .level"),
+                sum(row["step"] == "" for row in simpler))
     check.equal("baselines", count("[data-figure=loss] .wide .level"), len(rows_of(demo / "baselines.csv")))
     check.equal("snapshot lines", count("[data-figure=loss] .wide .stops .stop"),
                 len(list((demo / "run/snapshots").iterdir())))

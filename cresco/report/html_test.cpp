@@ -73,6 +73,16 @@ TEST(RenderHtml, DrawsOneMarkPerPoint) {
   EXPECT_EQ(count(page, "data-points=\"2\""), 2u);  // the wide drawing and the narrow one
 }
 
+TEST(RenderHtml, DrawsBinsAsOutlinesWithZeroApart) {
+  Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x", Scale::Log}, .y = {"y"}};
+  chart.series.push_back(
+      {.name = "a", .source = "s", .x = {0, 0.01, 0.1, 1}, .y = {9, 1, 2, 3}, .bins = true});
+  const std::string page =
+      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  EXPECT_EQ(count(page, "class=\"mark\""), 4u);
+  EXPECT_EQ(count(page, "class=\"line bins\""), 4u);  // two outlines, wide and narrow
+}
+
 TEST(RenderHtml, NamesMarksWhereThereIsRoom) {
   Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x"}, .y = {"y"}};
   chart.series.push_back({.name = "a",

@@ -30,6 +30,8 @@ struct Series {
   std::vector<double> x, y;
   std::vector<std::string> labels;  // what each mark is called, or empty
   bool line = true, marks = true;
+  bool bins =
+      false;  // a histogram: x are the middles of bins of one width on the axis; 0 stands apart
   bool hollow = false;
   bool dashed = false;  // something to compare with
   double ramp = -1;  // in [0, 1]: a place on the sequential ramp instead of a colour of the palette

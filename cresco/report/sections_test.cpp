@@ -51,7 +51,9 @@ TEST(Sections, HaveOneMarkPerRow) {
     for (const Series& series : chart.series) count += num_marks(chart, series);
     return count;
   };
-  EXPECT_EQ(marks("explained_variance"), 16u + 4u);
+  EXPECT_EQ(marks("explained_variance"), 16u + 4u + 2 * 16u);
+  EXPECT_EQ(marks("dead_rate"), 16u);
+  EXPECT_EQ(marks("firing_density"), 6 * 21u);
   EXPECT_EQ(marks("population"), 3u * 16u);
   EXPECT_EQ(marks("singular_values"), 16u * 64u);
   EXPECT_EQ(marks("planted"), 24u);
@@ -187,6 +189,59 @@ TEST(Sweep, OfOneKeyIsOfOneColour) {
   sweep.add("b", 2, 0.6, 20);
   const Report report = make_report("", source_with("sweep.csv", sweep));
   EXPECT_EQ(find<Chart>(report, "sweep").series.size(), 2u);
+}
+
+TEST(Quality, LaysDictionariesOverEachOtherAndBesideBaselines) {
+  artifacts::Table quality({"step", "explained_variance", "l0", "dead_rate_1e-4"});
+  quality.add(0, 0.5, 10, 0.1);
+  quality.add(8, 0.7, 9, 0.2);
+  artifacts::Table pooled({"metric", "value"}),
+      baselines({"baseline", "rank", "step", "explained_variance"});
+  pooled.add("l0", 9.5);
+  for (const int rank : {32, 8})
+    for (const int step : {0, 8}) baselines.add("PCA", rank, step, 0.01 * rank);
+  baselines.add("mean", "", "", 0.1);
+  Sources sources = source_with("quality_per_snapshot.csv", quality);
+  sources[0].tables["quality_pooled.csv"] = pooled;
+  sources.push_back(sources[0]);
+  sources[1].name = "other";
+  pooled.add("dead_rate_1e-6", 0.25);
+  sources[1].tables["quality_pooled.csv"] = pooled;
+  sources[1].tables["baselines.csv"] = baselines;
+  const Report report = make_report("", sources);
+  const auto& chart = find<Chart>(report, "explained_variance");
+  std::vector<std::string> names;
+  for (const Series& series : chart.series) names.push_back(series.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"test", "other", "PCA of rank 8", "PCA of rank 32"}));
+  EXPECT_TRUE(chart.series[2].dashed);
+  EXPECT_EQ(chart.series[2].y, (std::vector<double>{0.08, 0.08}));
+  ASSERT_EQ(chart.levels.size(), 1u);
+  EXPECT_EQ(chart.levels[0].label, "mean 0.1");
+  EXPECT_EQ(find<Chart>(report, "dead_rate").series.size(), 2u);
+  const auto& table = find<DataTable>(report, "quality_pooled").table;
+  EXPECT_EQ(table.columns(), (std::vector<std::string>{"metric", "test", "other"}));
+  EXPECT_EQ(table.row(1), (std::vector<std::string>{"dead_rate_1e-6", "", "0.25"}));
+  for (const Section& section : report.sections) EXPECT_NE(section.id, "loss-section");
+}
+
+TEST(FiringDensity, PutsTheSilentAtZeroAndChoosesFive) {
+  artifacts::Table density({"step", "log10_rate_from", "log10_rate_to", "features"});
+  for (const char* step : {"0", "1", "2", "8", "64", "512", "1000", ""}) {
+    density.add(step, "", "", 50);
+    density.add(step, -0.5, -0.25, 3);
+    density.add(step, -0.25, 0, 4);
+  }
+  const Report report = make_report("", source_with("firing_density.csv", density));
+  const auto& chart = find<Chart>(report, "firing_density");
+  std::vector<std::string> names;
+  for (const Series& series : chart.series) names.push_back(series.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"all snapshots together", "step 0", "step 8",
+                                             "step 64", "step 512", "step 1,000"}));
+  const Series& first = chart.series[0];
+  EXPECT_EQ(first.y, (std::vector<double>{50, 3, 4}));
+  EXPECT_EQ(first.x[0], 0);
+  EXPECT_NEAR(first.x[2], std::pow(10, -0.125), 1e-12);
+  EXPECT_EQ(chart.y.scale, Scale::Log);  // 50 would press 3 and 4 flat
 }
 
 artifacts::Table tokens_table() {

@@ -87,7 +87,7 @@ class Drawing {
   }
 
  private:
-  static constexpr double kTop = 12;
+  static constexpr double kTop = 12, kLoneBin = 9;
 
   double room_for_labels() const {
     std::size_t longest = 1;
@@ -149,7 +149,9 @@ class Drawing {
                    {"data-series", series.name},
                    {"data-source", series.source},
                    {"data-points", marks.size()}});
-    if (series.line && marks.size() > 1)
+    if (series.bins)
+      write_bins(out, series, marks);
+    else if (series.line && marks.size() > 1)
       out.leaf("polyline", {{"class", "line"}, {"points", line}});
     if (series.marks) write_marks(out, series, marks);
     out.close().line_end();
@@ -212,12 +214,39 @@ class Drawing {
     }
   }
 
+  // The outline of the bins from the axis up and down to it again, a zero's as one of its own.
+  void write_bins(Markup& out, const Series& series,
+                  std::vector<std::pair<double, double>> middles) const {
+    std::sort(middles.begin(), middles.end());
+    const bool zero = chart_.x.scale == Scale::Log && !middles.empty() &&
+                      std::find(series.x.begin(), series.x.end(), 0) != series.x.end();
+    const std::size_t first = zero ? 1 : 0;
+    const double half = middles.size() > first + 1
+                            ? (middles[first + 1].first - middles[first].first) / 2
+                            : kLoneBin;
+    if (zero) write_outline(out, {middles[0]}, std::min(half, kLoneBin));
+    if (middles.size() > first)
+      write_outline(out, {middles.begin() + static_cast<std::ptrdiff_t>(first), middles.end()},
+                    half);
+  }
+
+  void write_outline(Markup& out, const std::vector<std::pair<double, double>>& middles,
+                     double half) const {
+    const auto at = [&](double x) { return coordinate(std::clamp(x, left_, frame_.width)); };
+    std::string points = at(middles.front().first - half) + "," + coordinate(bottom_);
+    for (const auto& [x, y] : middles)
+      points +=
+          fmt::format(" {},{} {},{}", at(x - half), coordinate(y), at(x + half), coordinate(y));
+    points += fmt::format(" {},{}", at(middles.back().first + half), coordinate(bottom_));
+    out.leaf("polyline", {{"class", "line bins"}, {"points", points}});
+  }
+
   void write_marks(Markup& out, const Series& series,
                    const std::vector<std::pair<double, double>>& marks) const {
     // Dots that stand closer than their own size are kept, but small.
-    const bool dense = series.line && double(marks.size()) > frame_.width / 12;
+    const bool dense = series.line && !series.bins && double(marks.size()) > frame_.width / 12;
     if (dense && (frame_.narrow || num_all_marks() > kMostMarks)) return;
-    const double radius = dense ? 1.1 : series.hollow ? 4.2 : 3.2;
+    const double radius = dense ? 1.1 : series.bins ? 1.6 : series.hollow ? 4.2 : 3.2;
     // The narrow drawing repeats the marks of the wide one, and is not counted with them.
     const std::string name =
         fmt::format("{}{}", frame_.narrow ? "dot" : "mark", series.hollow ? " hollow" : "");

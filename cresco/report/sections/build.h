@@ -17,6 +17,7 @@ std::optional<Section> build_continuations(const Sources& sources);
 std::optional<Section> build_dictionary_training(const Sources& sources);
 std::optional<Section> build_sweep(const Sources& sources);
 std::optional<Section> build_quality(const Sources& sources);
+std::optional<Section> build_firing_density(const Sources& sources);
 std::optional<Section> build_population(const Sources& sources);
 std::optional<Section> build_decoder_norms(const Sources& sources);
 std::optional<Section> build_spectra(const Sources& sources);

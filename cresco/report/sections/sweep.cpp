@@ -13,17 +13,23 @@ namespace cresco::report {
 namespace {
 
 constexpr const char* kExplained = "explained_variance_pooled";
-constexpr const char* kMeasured[] = {kExplained, "l0", "dead_rate_1e-6", "reconstruction_mse",
-                                     "folder"};
 
-// The columns that say what the members differ in.
+// What the members differ in: the columns between their names and what was measured.
 std::vector<std::string> swept_keys(const artifacts::Table& sweep) {
   std::vector<std::string> keys;
-  for (const std::string& column : sweep.columns())
-    if (column != "member" && std::none_of(std::begin(kMeasured), std::end(kMeasured),
-                                           [&](const char* name) { return column == name; }))
-      keys.push_back(column);
+  for (const std::string& column : sweep.columns()) {
+    if (column == kExplained) break;
+    if (column != "member") keys.push_back(column);
+  }
   return keys;
+}
+
+std::vector<std::string> measured(const artifacts::Table& sweep) {
+  const std::vector<std::string>& columns = sweep.columns();
+  std::vector<std::string> names(std::find(columns.begin(), columns.end(), kExplained),
+                                 columns.end());
+  std::erase(names, "folder");
+  return names;
 }
 
 // The rows that no other beats: in order of l0, each explains more than all before it.
@@ -121,12 +127,10 @@ Chart trade_off(const Source& source, const std::vector<std::size_t>& front, con
 DataTable members(const Source& source, const std::vector<std::size_t>& front,
                   const std::string& id, const std::string& title) {
   const artifacts::Table& sweep = source.tables.at("sweep.csv");
-  std::vector<std::string> keys = swept_keys(sweep), columns{"member"};
+  const std::vector<std::string> keys = swept_keys(sweep), numbers = measured(sweep);
+  std::vector<std::string> columns{"member"};
   columns.insert(columns.end(), keys.begin(), keys.end());
-  std::vector<std::string> measured;
-  for (const char* column : kMeasured)
-    if (column != std::string_view("folder") && sweep.has(column)) measured.emplace_back(column);
-  columns.insert(columns.end(), measured.begin(), measured.end());
+  columns.insert(columns.end(), numbers.begin(), numbers.end());
   columns.emplace_back("front");
 
   std::vector<std::size_t> order(sweep.num_rows());
@@ -139,7 +143,7 @@ DataTable members(const Source& source, const std::vector<std::size_t>& front,
   for (const std::size_t i : order) {
     std::vector<std::string> row{sweep.text(i, "member")};
     for (const std::string& key : keys) row.push_back(sweep.text(i, key));
-    for (const std::string& column : measured) row.push_back(short_number(sweep.number(i, column)));
+    for (const std::string& column : numbers) row.push_back(short_number(sweep.number(i, column)));
     row.emplace_back(std::find(front.begin(), front.end(), i) != front.end() ? "yes" : "");
     table.add_row(std::move(row));
   }

@@ -20,7 +20,7 @@ Chart loss_terms(const Source& run) {
               .y = {"loss per row and snapshot", Scale::Log},
               .linear_toggle = true,
               .data = artifacts::Table({"term", "step", "value"})};
-  for (const char* term : {"loss", "l_rec"})
+  for (const char* term : {"loss", "l_rec", "recon"})
     if (metrics.has(term)) chart.series.push_back(series_of(metrics, term, "step", term));
   if (metrics.has("l_s") && metrics.has("l1_coefficient")) {
     Series sparsity = series_of(metrics, "l_s", "step", "l1_coefficient · l_s");
@@ -30,7 +30,8 @@ Chart loss_terms(const Source& run) {
   } else if (metrics.has("l_s")) {
     chart.series.push_back(series_of(metrics, "l_s", "step", "l_s"));
   }
-  if (metrics.has("l_aux")) chart.series.push_back(series_of(metrics, "l_aux", "step", "l_aux"));
+  for (const char* term : {"l_aux", "aux"})
+    if (metrics.has(term)) chart.series.push_back(series_of(metrics, term, "step", term));
   chart.caption += thin_out(chart);
   for (const Series& series : chart.series)
     for (std::size_t i = 0; i < series.x.size(); ++i)
@@ -41,7 +42,8 @@ Chart loss_terms(const Source& run) {
 }  // namespace
 
 std::optional<Section> build_dictionary_training(const Sources& sources) {
-  const std::vector<const Source*> runs = runs_with(sources, "l_rec");
+  // The models' trainings have train/loss instead.
+  const std::vector<const Source*> runs = runs_with(sources, "loss");
   if (runs.empty()) return std::nullopt;
   Section section{.id = "dictionary-training",
                   .title = "Training of the dictionary",
@@ -59,6 +61,9 @@ std::optional<Section> build_dictionary_training(const Sources& sources) {
         {"l_s", "dictionary_l_s", "Sparsity term", {"l_s, without its coefficient", Scale::Log}});
     add_panel(section, runs,
               {"l_aux", "dictionary_l_aux", "Auxiliary loss", {"l_aux", Scale::Log}});
+    add_panel(section, runs,
+              {"recon", "dictionary_recon", "Reconstruction loss", {"recon", Scale::Log}});
+    add_panel(section, runs, {"aux", "dictionary_aux", "Auxiliary loss", {"aux", Scale::Log}});
   }
   add_panel(section, runs,
             {"explained_variance",
@@ -77,6 +82,10 @@ std::optional<Section> build_dictionary_training(const Sources& sources) {
              "Weight of the sparsity term",
              {"l1_coefficient"},
              Scale::Linear});
+  add_panel(section, runs,
+            {"lambda", "dictionary_lambda", "Weight of the penalty", {"lambda"}, Scale::Linear});
+  add_panel(section, runs,
+            {"grad_norm", "dictionary_grad_norm", "Gradient norm", {"norm", Scale::Log}});
   return section;
 }
 

@@ -139,6 +139,13 @@ void write_quality(const Path& folder) {
   heldout.add(4500, 4000, 5000, 0.53, 0.85, 14.8);
   write_csv(folder / "heldout.csv", heldout);
 
+  Table baselines({"baseline", "rank", "step", "explained_variance"});
+  for (const int rank : {16, 64})
+    for (const std::int64_t step : kSteps)
+      baselines.add("PCA", rank, step, 0.3 + 0.05 * log_step(step) + 0.003 * rank);
+  baselines.add("PCA of all snapshots", 16, "", 0.53);
+  write_csv(folder / "baselines.csv", baselines);
+
   Table pca({"rank", "explained_variance"});
   for (const int rank : {1, 2, 4, 8, 16, 32, 64, 128})
     pca.add(rank, 1 - std::pow(1 + rank / 9.0, -0.75));
@@ -192,6 +199,28 @@ void write_neighbours(const Path& path) {
   for (std::size_t f = 0; f < kFeatures; ++f)
     for (std::size_t rank = 1; rank <= 5; ++rank)
       table.add(f, rank, (f + rank * rank) % kFeatures, 1 / (1 + 0.2 * double(rank)));
+  write_csv(path, table);
+}
+
+void write_firing_density(const Path& path, const std::vector<float>& rates) {
+  constexpr int kBins = 20;  // of a quarter of a decade, down from a rate of 1
+  Table table({"step", "log10_rate_from", "log10_rate_to", "features"});
+  for (std::size_t k = 0; k <= kSteps.size(); ++k) {  // the last: all snapshots together
+    const std::string step = k < kSteps.size() ? std::to_string(kSteps[k]) : "";
+    std::vector<int> counts(kBins + 1);  // [0]: those that never fire
+    for (std::size_t f = 0; f < kFeatures; ++f) {
+      double rate = 0;
+      for (std::size_t i = 0; i < kSteps.size(); ++i)
+        if (i == k || k == kSteps.size())
+          rate += rates[i * kFeatures + f] / (k == kSteps.size() ? double(kSteps.size()) : 1);
+      const int bin = rate < 1e-5 ? 0 : kBins + 1 + int(std::floor(4 * std::log10(rate)));
+      ++counts[static_cast<std::size_t>(std::clamp(bin, 0, kBins))];
+    }
+    table.add(step, "", "", counts[0]);
+    for (int i = 0; i < kBins; ++i)
+      table.add(step, (i - kBins) / 4.0, (i + 1 - kBins) / 4.0,
+                counts[static_cast<std::size_t>(i) + 1]);
+  }
   write_csv(path, table);
 }
 
@@ -250,6 +279,7 @@ void write_lifecycle(const Path& folder) {
   }
   write_csv(folder / "population.csv", population);
   write_csv(folder / "steps.csv", steps);
+  write_firing_density(folder / "firing_density.csv", rates);
   const std::vector<std::int64_t> shape = {static_cast<std::int64_t>(K),
                                            static_cast<std::int64_t>(kFeatures)};
   formats::write_npy(folder / "decoder_norms.npy", shape, norms);
