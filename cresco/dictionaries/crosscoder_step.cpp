@@ -16,6 +16,12 @@
 #include <cstring>
 #include <numeric>
 
+// MKL's, inside libtorch_cpu: bfloat16 inputs, sums and result in float.
+extern "C" void cblas_gemm_bf16bf16f32(int layout, int transpose_a, int transpose_b, int m, int n,
+                                       int k, float alpha, const std::uint16_t* a, int lda,
+                                       const std::uint16_t* b, int ldb, float beta, float* c,
+                                       int ldc);
+
 namespace cresco::dictionaries {
 namespace {
 
@@ -102,6 +108,7 @@ class SparseStep final : public CrosscoderStep {
 
   void set_batch_rows(std::int64_t rows);
   void encode();
+  void encode_bf16();
   void select_entries();
   void find_dead_codes(const StepRates& rates);
   void take_entries(const at::Tensor& values_QB, const at::Tensor& features_QB,
@@ -120,7 +127,7 @@ class SparseStep final : public CrosscoderStep {
   void run_band();
   void run_backward(const StepRates& rates, bool write_gradients);
   LossTerms forward(const StepRates& rates);
-  void refresh_norms();
+  void refresh_derived();
   void write_small_gradients(const StepRates& rates);
   void make_gradient_buffers();
   kernels::AdamRates adam_rates(double lr) const;
@@ -145,6 +152,7 @@ class SparseStep final : public CrosscoderStep {
   std::unique_ptr<optim::MomentOptimizer> sparse_adam_;
 
   at::Tensor x_B_KD_, x_SBC_;
+  at::Tensor encoder_bf16_, x_bf16_;  // with amp_dtype bf16: what the large product reads
   CodeBuffers<Number> codes_, dead_codes_;
   at::Tensor dead_target_SBC_;
   at::Tensor norm_FK_, new_norm_FK_, threshold_F_, total_bias_F_, pull_F_;
@@ -208,6 +216,10 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
   }
 
   x_B_KD_ = large({max_rows, K * D});
+  if (config_.amp_dtype == "bf16" && dtype_ == at::kFloat) {
+    encoder_bf16_ = tensor::large_zeros({F, K * D}, at::kBFloat16);
+    x_bf16_ = tensor::large_zeros({max_rows, K * D}, at::kBFloat16);
+  }
   x_SBC_ = large({K * D * max_rows});
   codes_ = CodeBuffers<Number>(max_, blocks_.count, dtype_);
   if (uses_auxk()) {
@@ -236,11 +248,12 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
                std::min(F, kernels::kBandFeatures) * kernels::kStripColumns<Number>);
   scratch_.resize(static_cast<std::size_t>(at::get_num_threads()));
   for (at::Tensor& scratch : scratch_) scratch = large({scratch_size});
-  refresh_norms();
+  refresh_derived();
 }
 
 template <class Number>
-void SparseStep<Number>::refresh_norms() {
+void SparseStep<Number>::refresh_derived() {
+  if (encoder_bf16_.defined()) encoder_bf16_.copy_(encoder_.value);
   parallel(features(), [&](std::int64_t f) {
     kernels::decoder_norms<Number>(max_, data(decoder_.value), data(norm_FK_), f, f + 1);
   });
@@ -290,10 +303,31 @@ void SparseStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int6
 template <class Number>
 void SparseStep<Number>::encode() {
   const CrosscoderSizes& s = sizes_;
-  at::Tensor p_FB = codes_.value_FB.narrow(1, 0, s.rows);
-  at::mm_out(p_FB, encoder_.value, x_B_KD_.narrow(0, 0, s.rows).t());
+  if (encoder_bf16_.defined()) {
+    encode_bf16();
+  } else {
+    at::Tensor p_FB = codes_.value_FB.narrow(1, 0, s.rows);
+    at::mm_out(p_FB, encoder_.value, x_B_KD_.narrow(0, 0, s.rows).t());
+  }
   at::mul_out(total_bias_F_, bias_.value, at::scalar_tensor(static_cast<double>(s.heads), dtype_));
   total_bias_F_.add_(first_bias_KF_.sum(0));
+}
+
+template <class Number>
+void SparseStep<Number>::encode_bf16() {
+  if constexpr (sizeof(Number) == 4) {
+    constexpr int kRowMajor = 101, kAsIs = 111, kTransposed = 112;
+    const CrosscoderSizes& s = sizes_;
+    at::Tensor x = x_bf16_.narrow(0, 0, s.rows);
+    x.copy_(x_B_KD_.narrow(0, 0, s.rows));
+    const auto bits = [](const at::Tensor& t) {
+      return static_cast<const std::uint16_t*>(t.const_data_ptr());
+    };
+    const int depth = static_cast<int>(s.heads * s.width);
+    cblas_gemm_bf16bf16f32(kRowMajor, kAsIs, kTransposed, static_cast<int>(s.features),
+                           static_cast<int>(s.rows), depth, 1, bits(encoder_bf16_), depth, bits(x),
+                           depth, 0, data(codes_.value_FB), static_cast<int>(s.row_stride));
+  }
 }
 
 template <class Number>
@@ -559,7 +593,10 @@ kernels::Updated<Number> SparseStep<Number>::updated(const Slot& slot, bool writ
   if (write_gradients) return {.value = data(slot.value), .gradient = data(slot.gradient)};
   return {.value = data(slot.value),
           .exp_avg = data(slot.exp_avg),
-          .exp_avg_sq = data(slot.exp_avg_sq)};
+          .exp_avg_sq = data(slot.exp_avg_sq),
+          .bf16 = &slot == &encoder_ && encoder_bf16_.defined()
+                      ? static_cast<std::uint16_t*>(encoder_bf16_.mutable_data_ptr())
+                      : nullptr};
 }
 
 // All gradients. Those of the two weights are used where they arise, or written out.
@@ -702,7 +739,8 @@ void SparseStep<Number>::backward_whole(kernels::BackwardArguments<Number> argum
     const auto shift = [&](auto*& pointer) {
       if (pointer) pointer += f * KD;
     };
-    shift(rows.value), shift(rows.exp_avg), shift(rows.exp_avg_sq), shift(rows.gradient);
+    shift(rows.value), shift(rows.exp_avg), shift(rows.exp_avg_sq), shift(rows.gradient),
+        shift(rows.bf16);
     at::parallel_for(0, count, 8, [&](std::int64_t begin, std::int64_t end) {
       kernels::adam(rows, arguments.rates, data(gradient), begin * KD, end * KD);
     });
@@ -720,7 +758,7 @@ LossTerms SparseStep<Number>::update(const StepRates& rates) {
     sparse_adam_->step({encoder_.gradient, bias_.gradient, decoder_.gradient,
                         decoder_bias_.gradient, log_threshold_.gradient},
                        {rates.lr, rates.lr, rates.lr, rates.lr, rates.threshold_lr});
-    refresh_norms();
+    refresh_derived();
   } else {
     const auto adam = [&](const Slot& slot, const at::Tensor& gradient, double lr) {
       kernels::adam(updated(slot, false), adam_rates(lr), data(gradient), 0, slot.value.numel());
@@ -814,7 +852,7 @@ void SparseStep<Number>::load_state(const formats::SafetensorsFile& file) {
     if (!named.first.ends_with(".num_updates")) own.push_back(std::move(named));
   copy_stored(file, own);
   if (sparse_adam_) sparse_adam_->load(file);
-  refresh_norms();
+  refresh_derived();
 }
 
 // The other way: released shapes into the layout of the step.
@@ -863,7 +901,7 @@ void SparseStep<Number>::load_portable_state(const formats::SafetensorsFile& fil
     (bias_.*member).copy_(moments.encoder_bias_KF[0]);
   }
   num_updates_.copy_(tensor::to_tensor(file.tensor("num_updates")).reshape({1}));
-  refresh_norms();
+  refresh_derived();
 }
 
 }  // namespace

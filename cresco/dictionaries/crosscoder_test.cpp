@@ -7,6 +7,7 @@
 #include "cresco/base/random.h"
 #include "cresco/dictionaries/crosscoder_reference.h"
 #include "cresco/dictionaries/crosscoder_step.h"
+#include "cresco/dictionaries/stacked_step.h"
 
 #include <cmath>
 #include <numeric>
@@ -346,6 +347,83 @@ TEST(CrosscoderStep, AgreesWithAutograd) {
   for (std::size_t i = 0; i < 4; ++i)
     EXPECT_LE(length(written[i].second - autograd[i]) / length(autograd[i]), 1e-12)
         << written[i].first;
+}
+
+// The loss that revives dead features, with those that did not fire at step 1 dead at step 5.
+TEST(CrosscoderStep, RevivesDeadFeaturesAsAutogradDoes) {
+  RandomBatch batch;
+  auto parameters = reference::parameters_of(batch.sizes, batch.weights, at::kDouble);
+  parameters.encoder_bias_KF.narrow(1, 6, 5).fill_(-2);  // these mostly do not fire
+  const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, at::kDouble);
+  CrosscoderConfig config = random_config();
+  config.auxk_coefficient = 0.7;
+  config.auxk_k = 2;
+  config.dead_window_steps = 4;
+  std::vector<std::int64_t> few{3}, all(150);
+  std::iota(all.begin(), all.end(), 0);
+  const auto step = make_sparse_step(config, {}, parameters, 150);
+  step->load(x_BKD, few);
+  step->update({.step = 1});  // rates of 0: only marks what fires
+  step->load(x_BKD, all);
+  CrosscoderParameters written;
+  const LossTerms terms = step->gradients({.step = 5, .l1_coefficient = 0.3}, written);
+
+  std::vector<at::Tensor> leaves;
+  for (const auto& [name, p] : parameters.named())
+    leaves.push_back(p.detach().clone().requires_grad_(true));
+  const at::Tensor p_BF = at::einsum("bkd,kdf->bf", {x_BKD, leaves[0]}) + leaves[1].sum(0);
+  const at::Tensor norm_KF = leaves[2].norm(2, -1);
+  const at::Tensor gate_BKF = (p_BF.unsqueeze(1) * norm_KF).detach().gt(leaves[4].detach().exp());
+  const at::Tensor code_BKF = p_BF.unsqueeze(1) * gate_BKF;
+  const at::Tensor r_BKD = at::einsum("bkf,kfd->bkd", {code_BKF, leaves[2]}) + leaves[3];
+  const at::Tensor mean_F = (code_BKF * norm_KF * 1.7).tanh().mean(at::IntArrayRef{0, 1});
+  const at::Tensor dead_F = gate_BKF[3].any(0).logical_not();
+  const std::int64_t num_dead = dead_F.sum().item<std::int64_t>();
+  ASSERT_GE(num_dead, 4);
+  ASSERT_LE(num_dead, 10);
+  const at::Tensor chosen_BQ = std::get<1>((p_BF.detach().abs() * dead_F).topk(2, 1));
+  const at::Tensor revived_BF =
+      at::zeros_like(p_BF).scatter(1, chosen_BQ, p_BF.gather(1, chosen_BQ).relu());
+  const at::Tensor aux_BKD = at::einsum("bf,kfd->bkd", {revived_BF, leaves[2]}) + leaves[3];
+  const at::Tensor l_aux = (aux_BKD - (x_BKD - r_BKD).detach()).square().sum(-1).mean();
+  const at::Tensor loss = (r_BKD - x_BKD).square().sum(-1).mean() +
+                          0.3 * (mean_F * (1 + mean_F / 0.05)).sum() + 0.7 * l_aux;
+  EXPECT_EQ(terms.num_silent, num_dead);
+  expect_close(terms.l_aux, l_aux.item<double>(), 1e-12);
+  expect_close(terms.loss, loss.item<double>(), 1e-12);
+  const auto autograd = torch::autograd::grad({loss}, {leaves[0], leaves[1], leaves[2], leaves[3]});
+  const auto gradients = written.named();
+  for (std::size_t i = 0; i < 4; ++i)
+    EXPECT_LE(length(gradients[i].second - autograd[i]) / length(autograd[i]), 1e-12)
+        << gradients[i].first;
+}
+
+// One code for all heads: the same entries, chosen otherwise.
+TEST(CrosscoderStep, OfTopKAndBatchTopKAgreesWithAutograd) {
+  RandomBatch batch;
+  for (const auto kind : {ActivationKind::TopK, ActivationKind::BatchTopK})
+    for (const auto& [name, dtype, tolerance] : kPrecisions) {
+      SCOPED_TRACE(fmt::format("{} {}", name_of(kind), name));
+      CrosscoderParameters parameters = reference::parameters_of(batch.sizes, batch.weights, dtype);
+      parameters.log_threshold_F = at::Tensor();
+      const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, dtype);
+      const Activation activation{.kind = kind, .k = 3, .slice_rows = 150};
+      std::vector<std::int64_t> rows(150);
+      std::iota(rows.begin(), rows.end(), 0);
+      const auto step = make_sparse_step(random_config(), activation, parameters, 150);
+      step->load(x_BKD, rows);
+      CrosscoderParameters written, expected = parameters.empty_like();
+      const LossTerms terms = step->gradients({}, written);
+      const LossTerms exact =
+          stacked_loss_and_gradients(activation, {}, parameters, x_BKD, 1, expected);
+      expect_close(terms.loss, exact.loss, tolerance);
+      EXPECT_DOUBLE_EQ(terms.l0, exact.l0);
+      const auto a = expected.named(), b = written.named();
+      ASSERT_EQ(b.size(), 4u);
+      for (std::size_t i = 0; i < 4; ++i)
+        EXPECT_LE(length(b[i].second - a[i].second) / length(a[i].second), 2 * tolerance)
+            << a[i].first;
+    }
 }
 
 // A decoder row of zeros has no direction and no norm: its feature never fires and nothing is

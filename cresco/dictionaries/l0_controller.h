@@ -1,10 +1,11 @@
 // Steers the sparsity coefficient so that codes reach a given mean L0.
 //
-// After every step past the sparsity warm-up, with l the exponential mean (0.9) of the batches' l0
-// and T the steps of the whole training:
-//   ln lambda <- ln lambda + (20/T) clamp(ln(l + 1) - ln(target + 1), -1, 1)
-// so that an l0 which is e times too high for a twentieth of the training multiplies lambda by e.
-// lambda stays within [start/1000, 1000 start].
+// After every step past the sparsity warm-up, with l the exponential mean (0.9) of the batches' l0,
+// e = ln(l + 1) - ln(target + 1) limited to [-1, 1], and T the steps of the whole training:
+//   ln lambda <- ln lambda + (100/T) e + 2 (e - e of the step before)
+// The first term lets an l0 that is e times too high for a hundredth of the training multiply
+// lambda by e; the second holds back while l0 is already on its way. lambda stays within
+// [start/1000, 1000 start].
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -23,28 +24,31 @@ class L0Controller {
       : target_(target),
         start_(start),
         coefficient_(start),
-        gain_(20.0 / static_cast<double>(num_steps)) {}
+        gain_(100.0 / static_cast<double>(num_steps)) {}
 
   double coefficient() const { return coefficient_; }
 
   void observe(double l0) {
     if (target_ <= 0) return;
-    mean_ = mean_ < 0 ? l0 : 0.9 * mean_ + 0.1 * l0;
-    const double error = std::log(mean_ + 1) - std::log(target_ + 1);
-    coefficient_ = std::clamp(coefficient_ * std::exp(gain_ * std::clamp(error, -1.0, 1.0)),
-                              start_ / 1000, start_ * 1000);
+    const bool first = mean_ < 0;
+    mean_ = first ? l0 : 0.9 * mean_ + 0.1 * l0;
+    const double error = std::clamp(std::log(mean_ + 1) - std::log(target_ + 1), -1.0, 1.0);
+    const double change = gain_ * error + (first ? 0 : 2.0 * (error - error_));
+    error_ = error;
+    coefficient_ = std::clamp(coefficient_ * std::exp(change), start_ / 1000, start_ * 1000);
   }
 
   nlohmann::ordered_json state() const {
-    return {{"coefficient", coefficient_}, {"mean_l0", mean_}};
+    return {{"coefficient", coefficient_}, {"mean_l0", mean_}, {"error", error_}};
   }
   void load(const nlohmann::ordered_json& state) {
     coefficient_ = state.value("coefficient", coefficient_);
     mean_ = state.value("mean_l0", mean_);
+    error_ = state.value("error", error_);
   }
 
  private:
-  double target_ = 0, start_ = 0, coefficient_ = 0, gain_ = 0, mean_ = -1;
+  double target_ = 0, start_ = 0, coefficient_ = 0, gain_ = 0, mean_ = -1, error_ = 0;
 };
 
 }  // namespace cresco::dictionaries

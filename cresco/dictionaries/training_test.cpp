@@ -207,6 +207,61 @@ TEST_F(Training, StoppedAtAnyStepGoesOnBitForBit) {
   }
 }
 
+// Whatever a training keeps beside weights and moments: dead features, the steered coefficient,
+// noise, codes of other kinds.
+TEST_F(Training, OfEveryKindGoesOnBitForBit) {
+  const TemporaryFolder folder;
+  const Path stack = small_stack(folder.path());
+  using Change = std::function<void(TrainingRun&)>;
+  const std::pair<const char*, Change> variants[] = {
+      {"auxk",
+       [](TrainingRun& run) {
+         run.training.auxk_coefficient = 0.1;
+         run.training.auxk_k = 3;
+         run.training.dead_window_steps = 2;
+         run.training.l1_coefficient = 3;
+       }},
+      {"noise", [](TrainingRun& run) { run.training.noise_std = 0.3; }},
+      {"target_l0", [](TrainingRun& run) { run.training.target_l0 = 2; }},
+      {"topk", [](TrainingRun& run) { run.kind = "topk", run.training.k = 3; }},
+      {"batchtopk", [](TrainingRun& run) { run.kind = "batchtopk", run.training.k = 3; }},
+      {"gated", [](TrainingRun& run) { run.kind = "gated"; }},
+      {"jumprelu", [](TrainingRun& run) { run.kind = "jumprelu"; }},
+      {"bf16", [](TrainingRun& run) { run.training.amp_dtype = "bf16"; }}};
+  std::map<std::string, std::string> logs;
+  for (const auto& [name, change] : variants) {
+    SCOPED_TRACE(name);
+    TrainingRun run = small_run();
+    change(run);
+    run.log_every = 1;
+    const Path whole = folder / (std::string("whole_") + name);
+    train(run, stack, whole);
+    for (const int stop : {4, 17}) {
+      const Path stopped = folder / fmt::format("{}_{}", name, stop);
+      TrainingRun first = run;
+      first.stop_requested = [left = stop]() mutable { return left-- == 0; };
+      EXPECT_THROW(train(first, stack, stopped), Interrupted);
+      train(run, stack, stopped);
+      toy::expect_same_contents(whole, stopped);
+    }
+    const std::string log = read_file(whole / "metrics.jsonl");
+    for (const auto& [other, text] : logs) EXPECT_NE(text, log) << other;  // each does something
+    logs[name] = log;
+  }
+}
+
+TEST_F(Training, SteersToATargetL0) {
+  const TemporaryFolder folder;
+  const Path stack = small_stack(folder.path());
+  for (const double target : {1.5, 5.0}) {
+    TrainingRun run = small_run();
+    run.training.n_epochs = 500;
+    run.training.target_l0 = target;
+    const auto outcome = train(run, stack, folder / fmt::format("{}", target));
+    EXPECT_NEAR(outcome.quality.l0 / target, 1, 0.15) << target;
+  }
+}
+
 TEST_F(Training, StoppedManyTimesGoesOnBitForBit) {
   const TemporaryFolder folder;
   const Path stack = small_stack(folder.path());
