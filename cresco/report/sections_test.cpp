@@ -288,6 +288,12 @@ TEST(Atlas, TakesTokensByRankAndLeavesOutFeaturesThatAreNotThere) {
   EXPECT_EQ(atlas.promoted[0].tokens[0].token, list.tokens[1].token);
 }
 
+TEST(Atlas, NeedsToKnowWhichFeatureIsWhich) {
+  artifacts::Table features({"alive"});
+  features.add(1);
+  EXPECT_THROW(make_report("", source_with("features.csv", features)), Error);
+}
+
 TEST(Atlas, SaysWhenListsAreCut) {
   artifacts::Table tokens = tokens_table();
   for (int rank = 1; rank <= 25; ++rank) tokens.add(3, 0, rank, rank, "x", 1.0 / rank, 0.5);
