@@ -153,6 +153,19 @@ TEST(Training, ThinsOutWhatNoDrawingCanShow) {
   EXPECT_NE(chart.caption.find("Of 20,000 logged values"), std::string::npos) << chart.caption;
 }
 
+TEST(Training, LeavesOutWhatWouldPressTheRestFlat) {
+  artifacts::Table metrics({"step", "loss", "explained_variance"});
+  metrics.add(0, 1, -4.75);
+  metrics.add(1, 1, 0.25);
+  metrics.add(2, 1, 0.5);
+  const Report report = make_report("", source_with("metrics.jsonl", metrics));
+  const auto& chart = find<Chart>(report, "dictionary_explained_variance");
+  EXPECT_EQ(chart.series[0].y, (std::vector<double>{0.25, 0.5}));
+  EXPECT_NE(chart.caption.find("1 value below 0, the lowest -4.75, is not drawn."),
+            std::string::npos)
+      << chart.caption;
+}
+
 artifacts::Table sweep_table() {
   artifacts::Table sweep({"member", "l1", "d", "explained_variance_pooled", "l0", "folder"});
   sweep.add("a", 1, 8, 0.5, 10, "a");
@@ -286,6 +299,12 @@ TEST(Atlas, TakesTokensByRankAndLeavesOutFeaturesThatAreNotThere) {
   EXPECT_EQ(list.tokens[0].score, 2);
   EXPECT_EQ(atlas.vocabulary[list.tokens[1].token], "second");
   EXPECT_EQ(atlas.promoted[0].tokens[0].token, list.tokens[1].token);
+}
+
+TEST(Atlas, NeedsToKnowWhichFeatureIsWhich) {
+  artifacts::Table features({"alive"});
+  features.add(1);
+  EXPECT_THROW(make_report("", source_with("features.csv", features)), Error);
 }
 
 TEST(Atlas, SaysWhenListsAreCut) {

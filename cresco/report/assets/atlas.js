@@ -174,7 +174,7 @@ function setUpAtlas(figure) {
 
   const tokenChip = ({token, score, below}) => make('span', {
     class: below ? 'token below' : 'token', title: below ? 'no further than a random direction' : 'further than a random direction',
-  }, make('bdi', {}, atlas.texts[token]), make('small', {}, Number.isFinite(score) ? score.toFixed(2) : '–'));
+  }, make('bdi', {}, atlas.texts[token]), make('small', {}, number(score, 3)));
 
   // Of the lists of one row, the one at the step where its norm peaks, or the last before it.
   function listAtPeak(row) {
@@ -247,7 +247,7 @@ function setUpAtlas(figure) {
         const found = lists[name].find((one) => one.step === step), cell = make('td', {'data-side': label});
         if (!found) return cell;
         cell.append(make('div', {class: 'tokens'}, ...found.tokens.map(tokenChip)));
-        if (Number.isFinite(found.floor)) cell.append(make('small', {}, `chance reaches ${found.floor.toFixed(2)}`));
+        if (Number.isFinite(found.floor)) cell.append(make('small', {}, `chance reaches ${number(found.floor, 3)}`));
         return cell;
       })));
     return make('table', {class: 'token-lists'}, make('thead', {}, head), make('tbody', {}, ...body));

@@ -30,7 +30,7 @@ std::vector<float> curves(const Source& source, const std::string& file, std::si
 class Rows {
  public:
   explicit Rows(const artifacts::Table& features) {
-    const std::vector<double> ids = numbers_or_nan(features, "feature");
+    const std::vector<double> ids = features.numbers("feature");
     for (std::size_t i = 0; i < ids.size(); ++i)
       if (std::isfinite(ids[i])) rows_.emplace(ids[i], static_cast<std::uint32_t>(i));
   }
@@ -138,6 +138,8 @@ std::vector<Neighbour> neighbours(const Source& source, const Rows& rows) {
 
 FeatureAtlas atlas_of(const Source& source) {
   FeatureAtlas atlas{.source = "features.csv", .features = source.tables.at("features.csv")};
+  require(atlas.features.has("feature"), "{}: features.csv has no column 'feature'; it has {}",
+          source.path, fmt::join(atlas.features.columns(), ", "));
   std::vector<std::string> files{"features.csv"};
   const auto also = [&](const char* file) {
     if (source.has(file)) files.emplace_back(file);

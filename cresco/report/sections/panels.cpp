@@ -29,6 +29,31 @@ void keep_apart(Series& series, Scale scale) {
   series.y = std::move(y);
 }
 
+// Takes away what is below the panel's least; what to add to the caption, or "".
+std::string leave_out_low(Chart& chart, double least) {
+  std::size_t count = 0;
+  double lowest = INFINITY;
+  for (Series& series : chart.series) {
+    Series kept = series;
+    kept.x.clear();
+    kept.y.clear();
+    for (std::size_t i = 0; i < series.y.size(); ++i) {
+      if (series.y[i] < least) {
+        ++count;
+        lowest = std::min(lowest, series.y[i]);
+        continue;
+      }
+      kept.x.push_back(series.x[i]);
+      kept.y.push_back(series.y[i]);
+    }
+    series = std::move(kept);
+  }
+  if (count == 0) return "";
+  return fmt::format(" {} value{} below {}, the lowest {}, {} not drawn.", count,
+                     count == 1 ? "" : "s", short_number(least), short_number(lowest),
+                     count == 1 ? "is" : "are");
+}
+
 }  // namespace
 
 std::vector<const Source*> runs_with(const Sources& sources, const std::string& column) {
@@ -76,8 +101,9 @@ void add_panel(Section& section, const std::vector<const Source*>& runs, const P
     shown.push_back(run);
   }
   if (shown.empty()) return;
-  chart.caption = fmt::format("{}, from {}.", panel.column, from_files("metrics.jsonl", shown)) +
-                  thin_out(chart);
+  chart.caption = fmt::format("{}, from {}.", panel.column, from_files("metrics.jsonl", shown));
+  chart.caption += leave_out_low(chart, panel.least);
+  chart.caption += thin_out(chart);
   for (std::size_t r = 0; r < shown.size(); ++r)
     for (std::size_t i = 0; i < chart.series[r].x.size(); ++i)
       chart.data.add(shown[r]->name, chart.series[r].x[i], chart.series[r].y[i]);

@@ -3,6 +3,7 @@
 
 #include "cresco/report/sections/build.h"
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct Panel {
   const char* title;
   Axis y;
   Scale steps = Scale::LogOnePlus;
+  double least = -INFINITY;  // lower values are left out, and the caption says so
 };
 
 // Adds the panel when a run has its column. Of a run that logged more often than a drawing can show

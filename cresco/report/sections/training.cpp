@@ -69,7 +69,9 @@ std::optional<Section> build_dictionary_training(const Sources& sources) {
             {"explained_variance",
              "dictionary_explained_variance",
              "Explained variance",
-             {"explained variance of the batch"}});
+             {"explained variance of the batch"},
+             Scale::LogOnePlus,
+             0});  // the first steps can be far below, and would press the rest flat
   add_panel(
       section, runs,
       {"l0", "dictionary_l0", "Active features", {"features per row and snapshot", Scale::Log}});

@@ -12,7 +12,7 @@
 namespace cresco::report::testing {
 namespace {
 
-// The first 32 of Pythia's steps up to its end, or thereabouts.
+// 32 steps as Pythia's: doubling up to 512, then even, and the last.
 std::vector<std::int64_t> steps() {
   std::vector<std::int64_t> all{0};
   for (std::int64_t step = 1; step <= 512; step *= 2) all.push_back(step);
