@@ -8,9 +8,13 @@ void ColumnMoments::add(const at::Tensor& x_BD) {
   if (x_BD.size(0) == 0) return;
   const at::Tensor x64_BD = x_BD.to(at::kDouble);
   const at::Tensor mean_D = x64_BD.mean(0);
-  const at::Tensor deviation_D = (x64_BD - mean_D).square_().sum(0);
-  const auto rows = static_cast<double>(x_BD.size(0)), before = static_cast<double>(count_);
-  count_ += x_BD.size(0);
+  merge(x_BD.size(0), mean_D, (x64_BD - mean_D).square_().sum(0));
+}
+
+void ColumnMoments::merge(std::int64_t count, const at::Tensor& mean_D,
+                          const at::Tensor& deviation_D) {
+  const auto rows = static_cast<double>(count), before = static_cast<double>(count_);
+  count_ += count;
   if (before == 0) {
     mean_D_ = mean_D;
     deviation_D_ = deviation_D;
@@ -18,8 +22,8 @@ void ColumnMoments::add(const at::Tensor& x_BD) {
   }
   const at::Tensor shift_D = mean_D - mean_D_;
   const double share = rows / (rows + before);
-  deviation_D_ += deviation_D + shift_D.square() * (before * share);
-  mean_D_ += shift_D * share;
+  deviation_D_ = deviation_D_ + deviation_D + shift_D.square() * (before * share);
+  mean_D_ = mean_D_ + shift_D * share;
 }
 
 double ColumnMoments::mean() const { return mean_D_.mean().item<double>(); }

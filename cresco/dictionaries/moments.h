@@ -11,6 +11,8 @@ namespace cresco::dictionaries {
 class ColumnMoments {
  public:
   void add(const at::Tensor& x_BD);  // of any floating type; every block has the same columns
+  // A block by its own moments.
+  void merge(std::int64_t count, const at::Tensor& mean_D, const at::Tensor& deviation_D);
 
   std::int64_t count() const { return count_; }
   const at::Tensor& mean_D() const { return mean_D_; }            // double

@@ -185,6 +185,28 @@ dictionaries::QualityOptions quality_options(const EvalConfig& config,
           .block_bytes = config.block_bytes};
 }
 
+bool reads_text(const EvalConfig& config) {
+  return !config.corpus.empty() || !config.trajectory.empty();
+}
+
+FidelityInputs fidelity_inputs(const EvalConfig& config) {
+  return {config.trajectory, config.corpus, config.tokenizer};
+}
+
+std::string text_of_fidelity(const Json& steps) {
+  std::string text =
+      fmt::format("\n{:>10} {:>10} {:>10} {:>18} {:>10} {:>10} {:>14}\n", "step", "matrix_ev",
+                  "logit_r2", "kl_native_to_recon", "nll_native", "nll_recon", "top1_agreement");
+  for (const Json& row : steps) {
+    const auto value = [&](const char* id) { return row[id].get<double>(); };
+    text += fmt::format("{:>10} {:>10.5f} {:>10.5f} {:>18.6g} {:>10.5f} {:>10.5f} {:>14.5f}\n",
+                        row["step"].get<std::int64_t>(), value("matrix_ev"), value("logit_r2"),
+                        value("kl_native_to_recon"), value("nll_native"), value("nll_recon"),
+                        value("top1_agreement"));
+  }
+  return text;
+}
+
 Outcome plan_outcome(const EvalConfig& config, const Stack& stack, const Dictionary& dictionary) {
   const auto& p = dictionary.parameters;
   const auto options = quality_options(config, dictionary);
@@ -202,13 +224,19 @@ Outcome plan_outcome(const EvalConfig& config, const Stack& stack, const Diction
       std::min(static_cast<double>(config.block_bytes),
                static_cast<double>(stack.num_rows() * quality_row_bytes(dictionary.crosscoder(),
                                                                         options.all_definitions)));
+  Cost cost{flops, block};
+  if (reads_text(config)) {
+    const Cost text = fidelity_cost(config.fidelity, fidelity_inputs(config), dictionary, stack,
+                                    config.block_bytes);
+    cost = {cost.flops + text.flops, std::max(cost.bytes, text.bytes)};
+  }
   Outcome outcome;
-  outcome.summary = {{"flops", flops}, {"memory_bytes", weights + block}};
+  outcome.summary = {{"flops", cost.flops}, {"memory_bytes", weights + cost.bytes}};
   outcome.text = fmt::format(
       "{} features over {} snapshots of {} rows: {:.3g} FLOPs, about {} of memory ({} of them the "
       "dictionary)\n",
-      p.num_features(), p.num_heads(), stack.num_rows(), flops, human_bytes(weights + block),
-      human_bytes(weights));
+      p.num_features(), p.num_heads(), stack.num_rows(), cost.flops,
+      human_bytes(weights + cost.bytes), human_bytes(weights));
   return outcome;
 }
 
@@ -223,12 +251,15 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   const Stack stack(config.stack);
   const auto indices = heads_in(stack, dictionary);
   auto options = quality_options(config, dictionary);
+  if (reads_text(config))
+    check_fidelity(config.fidelity, fidelity_inputs(config), dictionary, stack);
   if (context.options.dry_run) return plan_outcome(config, stack, dictionary);
   const bool writes = !context.options.out.empty(), holds_out = !config.heldout.empty();
   if (holds_out) Stack(config.heldout);  // refused before anything is replaced
   if (writes)
     make_output_folder(context.options.out, context.options.overwrite,
-                       {dictionary_path, config.stack, config.heldout});
+                       {dictionary_path, config.stack, config.heldout, config.trajectory,
+                        config.corpus, config.tokenizer});
 
   watch_for_interrupts();
   const StackRows rows(stack, indices, dictionary.training.input_preprocess, config.block_bytes);
@@ -256,6 +287,12 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
     outcome.summary["heldout"] = heldout_json(heldout);
     outcome.text += "\nheld out\n" + to_csv(heldout_table(heldout));
   }
+  FidelityTables fidelity;
+  if (reads_text(config)) {
+    fidelity = run_fidelity(config.fidelity, fidelity_inputs(config), dictionary, rows, context);
+    outcome.summary["fidelity"] = fidelity.steps;
+    outcome.text += text_of_fidelity(fidelity.steps);
+  }
   if (!writes) return outcome;
 
   const Path folder = context.options.out;
@@ -264,9 +301,15 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   write_csv(folder / tables[1], snapshot_table(outcome.summary["snapshots"]));
   if (pca) write_csv(folder / tables.emplace_back("pca.csv"), pca->table);
   if (holds_out) write_csv(folder / tables.emplace_back("heldout.csv"), heldout_table(heldout));
+  if (reads_text(config)) {
+    write_csv(folder / tables.emplace_back("readout_functional_fidelity.csv"), fidelity.functional);
+    write_csv(folder / tables.emplace_back("readout_fidelity_strata.csv"), fidelity.strata);
+  }
   artifacts::Manifest manifest = manifest_of("eval", config, context);
   manifest.inputs = {dictionary_path, stack.path()};
   if (holds_out) manifest.inputs.push_back(config.heldout);
+  manifest.inputs.insert(manifest.inputs.end(), fidelity.inputs.begin(), fidelity.inputs.end());
+  if (reads_text(config)) manifest.facts["fidelity"] = fidelity.facts;
   artifacts::write_manifest(folder, manifest);
   outcome.summary["tables"] = tables;
   return outcome;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cresco/dictionaries/rows.h"
+#include "cresco/verbs/eval_fidelity.h"
 #include "cresco/verbs/verb.h"
 
 #include <string>
@@ -12,6 +13,8 @@ struct EvalConfig {
   std::string dict, stack, heldout, definitions = "ours";
   std::int64_t quality_batch = 0, block_bytes = dictionaries::kBlockBytes;
   bool pca = true;
+  std::string trajectory, corpus, tokenizer;
+  FidelityConfig fidelity;
 
   void fields(FieldVisitor& v) {
     v.field("dict", dict, "a dictionary: its .safetensors file, or the folder that holds it");
@@ -25,6 +28,13 @@ struct EvalConfig {
             "memory, beside the dictionary's, for the rows that are worked on together");
     v.field("heldout", heldout, "a stack with further steps, between the trained ones");
     v.field("pca", pca, "with --out or --heldout: also a PCA of the same snapshots, side by side");
+    v.field("trajectory", trajectory,
+            "with --corpus: the models whose readout, W_U, the stack holds");
+    v.field("corpus", corpus,
+            "prefix of a corpus: how well the models predict it with the reconstructed readout");
+    v.field("tokenizer", tokenizer,
+            "tokenizer.json, for numbers by kind of token; empty is the trajectory's");
+    v.config("fidelity", fidelity, "what of the corpus is read, and at which steps");
   }
 };
 
