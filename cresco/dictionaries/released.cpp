@@ -177,8 +177,8 @@ at::Tensor read_tensor(const formats::SafetensorsFile& file, const std::string& 
   require(t.sizes() == at::IntArrayRef(shape), "{}: '{}' has shape {}, expected {}",
           file.path().string(), name, formats::shape_text(view.shape), formats::shape_text(shape));
   t = t.to(at::kFloat).contiguous();
-  require(t.isfinite().all().item<bool>(), "{}: '{}' holds a number that is not finite",
-          file.path().string(), name);
+  require(tensor::all_finite(t), "{}: '{}' holds a number that is not finite", file.path().string(),
+          name);
   return t;
 }
 
