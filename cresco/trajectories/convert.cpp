@@ -313,8 +313,12 @@ void write_nanogpt(const Path& out, const families::Gpt2Config& c, std::int64_t 
                         {"n_embd", c.n_embd},   {"block_size", c.n_positions},
                         {"bias", c.bias},       {"vocab_size", c.vocab_size},
                         {"dropout", 0.0}};
-  formats::TorchWriter writer(out, views_of(items), formats::TorchRoot::Model,
-                              {{"model_args", model_args}, {"iter_num", step}});
+  const auto views = views_of(items);
+  formats::TorchWriter writer(out,
+                              {{"model", formats::torch_dictionary(views, out.string())},
+                               {"model_args", model_args},
+                               {"iter_num", step}},
+                              views);
   write_items(writer, items);
 }
 
