@@ -3,7 +3,11 @@
 #include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
+#include "cresco/base/strings.h"
 #include "cresco/corpora/tokenize.h"
+#include "cresco/verbs/convert_dictionary.h"
+
+#include <algorithm>
 
 namespace cresco::verbs {
 namespace {
@@ -81,6 +85,13 @@ Path output_folder(const ConvertVerbConfig& config, const Path& out) {
 
 Outcome run_convert(const ConvertVerbConfig& config, VerbContext& context) {
   require_usage(!config.convert.to.empty(), "--to is needed: the layout to write");
+  if (config.convert.to == "index") return convert_to_index(config, context);
+  if (is_dictionary_layout(config.convert.to)) return convert_dictionary(config, context);
+  for (const auto& [option, value] :
+       {std::pair{"from", config.from}, std::pair{"stack", config.stack},
+        std::pair{"model", config.model}})
+    require_usage(value.empty(), "--{} is for dictionaries; --to {} is of trajectories and models",
+                  option, escape_for_terminal(config.convert.to));
   const trajectories::Trajectory trajectory(config.trajectory);
   trajectories::check_convert(trajectory, config.convert);
   if (context.options.dry_run)
