@@ -390,8 +390,9 @@ bool holds_dictionary(const Path& path) {
   if (!fs::is_directory(path)) {
     if (path.extension() == ".safetensors")
       return fs::exists(Path(path).replace_extension(".config.json"));
-    return path.extension() == ".pt" && fs::exists(path) &&
-           is_legacy_dictionary(formats::TorchFile(path));
+    if (path.extension() != ".pt" || !fs::exists(path)) return false;
+    const auto file = std::make_shared<const InputFile>(path);
+    return formats::looks_like_torch(*file) && is_legacy_dictionary(formats::TorchFile(file));
   }
   for (const auto& entry : fs::directory_iterator(path))
     if (entry.path().extension() == ".safetensors" &&
