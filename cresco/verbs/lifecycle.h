@@ -5,6 +5,7 @@
 #include "cresco/verbs/verb.h"
 
 #include <string>
+#include <vector>
 
 namespace cresco::verbs {
 
@@ -12,6 +13,9 @@ struct LifecycleConfig {
   std::string dict, stack, tokenizer;
   std::string token_steps = "all";
   std::int64_t top_tokens = 10;
+  std::string derived;
+  std::vector<std::string> seeds;
+  std::int64_t null_permutations = 10'000;
 
   void fields(FieldVisitor& v) {
     v.field("dict", dict, "a dictionary: its .safetensors file, or the folder that holds it");
@@ -19,10 +23,18 @@ struct LifecycleConfig {
     v.field("tokenizer", tokenizer, "tokenizer.json: also write the tokens that features promote");
     v.field("token_steps", token_steps, "snapshots of those lists: list, range or preset");
     v.field("top_tokens", top_tokens, "length of those lists");
+    v.field("derived", derived,
+            "also write the release's derived arrays (rates, aggregates, lifecycle.npz, ...) below "
+            "this folder");
+    v.field("seeds", seeds,
+            "with --derived: dictionaries of other seeds, for the arrays of all seeds");
+    v.field("null_permutations", null_permutations,
+            "with --derived: of cusum_null.pt; 0 writes none");
   }
 };
 
-// Summary: `num_features`, `alive`, `born`, `died` (counts), `profiles` {profile: count}, `tables`.
+// Summary: `num_features`, `alive`, `born`, `died` (counts), `profiles` {profile: count}, `tables`,
+// with --derived `derived`, the paths below that folder.
 Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs
