@@ -29,7 +29,10 @@ Path write_pt(const TemporaryFolder& folder, Json values,
   std::vector<at::Tensor> kept;
   std::vector<formats::TensorView> views;
   for (const auto& [name, t] : tensors) {
-    state[name] = formats::torch_place(kept.size());
+    const std::string stats = "preprocess_stats.";
+    Json& object = name.starts_with(stats) ? values["preprocess_stats"] : state;
+    object[name.starts_with(stats) ? name.substr(stats.size()) : name] =
+        formats::torch_place(kept.size());
     kept.push_back(t.contiguous());
     views.push_back(tensor::view_of(name, kept.back()));
   }
@@ -81,6 +84,30 @@ TEST(LegacyFile, OfATrainingIsRead) {
   other.erase("training");
   other.erase("steps");
   expect_right(write_pt(folder, other, parameters().named()));
+}
+
+TEST(LegacyFile, KeepsItsMeansAndScales) {
+  const TemporaryFolder folder;
+  const at::Tensor mean = toy::normal({kHeads, 1, 4}, 0, "mean"),
+                   scale = at::tensor({2.f, 3.f}).view({kHeads, 1, 1});
+  const auto read = [&](const at::Tensor& means, const at::Tensor& scales) {
+    auto tensors = parameters().named();
+    tensors.insert(tensors.end(),
+                   {{"preprocess_stats.mean", means}, {"preprocess_stats.scale", scales}});
+    const Json payload{
+        {"steps", {0, 1}}, {"model_name", "m"}, {"preprocess_stats", {{"mode", "center_scale"}}}};
+    return read_dictionary(write_pt(folder, payload, tensors));
+  };
+  // With the axes of 1 and without.
+  for (const bool squeezed : {false, true}) {
+    const Dictionary d = squeezed ? read(mean.squeeze(1), scale.flatten()) : read(mean, scale);
+    ASSERT_EQ(d.statistics.size(), 2u);
+    EXPECT_TRUE(at::equal(d.statistics[1].mean_D, mean[1][0]));
+    EXPECT_EQ(d.statistics[1].scale, 3);
+    EXPECT_EQ(d.training.input_preprocess, "center_scale");
+  }
+  EXPECT_THROW(read(mean, at::zeros({kHeads})), Error);
+  EXPECT_THROW(read(mean, at::ones({kHeads + 1})), Error);
 }
 
 TEST(LegacyFile, OfAWrapperIsRead) {

@@ -317,6 +317,27 @@ Dictionary dictionary_of(const Json& config, const std::string& where,
   return dictionary;
 }
 
+// `preprocess_stats` of a training: mean (K, 1, d) and scale (K, 1, 1), or with fewer axes of 1.
+std::vector<SnapshotStatistics> read_statistics(const StoredFloats& file, const Dictionary& d) {
+  const std::int64_t K = d.parameters.num_heads(), D = d.parameters.width();
+  const char *mean = "preprocess_stats.mean", *scale = "preprocess_stats.scale";
+  if (!file.has(mean) || !file.has(scale)) return {};
+  const auto read = [&](const char* name, std::int64_t width) {
+    const at::Tensor t = file.read(name, file.shape(name));
+    require(t.numel() == K * width,
+            "{}: '{}' has shape {}, expected {} numbers for each of {} heads", file.where(), name,
+            formats::shape_text(file.shape(name)), width, K);
+    return t.reshape({K, width});
+  };
+  const at::Tensor mean_KD = read(mean, D), scale_K1 = read(scale, 1);
+  require(scale_K1.gt(0).all().item<bool>(), "{}: '{}' holds a scale that is not above 0",
+          file.where(), scale);
+  std::vector<SnapshotStatistics> statistics;
+  for (std::int64_t k = 0; k < K; ++k)
+    statistics.push_back({mean_KD[k], scale_K1[k][0].item<double>()});
+  return statistics;
+}
+
 Dictionary read(const Path& path, const DictionaryLabels& labels, Numbers numbers) {
   const Path file_path = dictionary_file(path);
   const auto read_file = [&]() -> Dictionary {
@@ -324,8 +345,11 @@ Dictionary read(const Path& path, const DictionaryLabels& labels, Numbers number
       const formats::TorchFile file(file_path);
       Json config = legacy_config(file);
       apply(labels, config);
-      return dictionary_of(config, file_path.string(),
-                           {file_path.string(), legacy_tensors(file), numbers});
+      Dictionary made = dictionary_of(config, file_path.string(),
+                                      {file_path.string(), legacy_tensors(file), numbers});
+      if (numbers == Numbers::Read && made.training.input_preprocess != "none")
+        made.statistics = read_statistics({file_path.string(), file.tensors()}, made);
+      return made;
     }
     const Path config_path = Path(file_path).replace_extension(".config.json");
     Json config = read_json_file(config_path);

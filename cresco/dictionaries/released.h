@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cresco/dictionaries/crosscoder.h"
+#include "cresco/dictionaries/preprocess.h"
 #include "cresco/trajectories/stack.h"
 
 #include <nlohmann/json.hpp>
@@ -27,6 +28,8 @@ struct Dictionary {
   CrosscoderParameters parameters;
   Json quality = Json::object();  // explained_variance, reconstruction_mse, mean_l0, dead_rate, ...
   Json provenance = Json::object();  // what made it
+  // One per head, of a file that keeps them (a training's .pt); the release does not.
+  std::vector<SnapshotStatistics> statistics;
 
   std::vector<Path> files(const Path& folder) const;
   Crosscoder crosscoder() const { return Crosscoder(parameters, activation); }

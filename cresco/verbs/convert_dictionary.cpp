@@ -24,13 +24,14 @@ dictionaries::DictionaryLabels labels_of(const ConvertVerbConfig& config) {
   return labels;
 }
 
-// Those that the dictionary's rows were preprocessed with; none when nothing was done to them, or
-// when nobody says.
+// Those that the dictionary's rows were preprocessed with, of a stack or, without one, of the file
+// itself; none when nothing was done to the rows, or when nobody says.
 std::vector<SnapshotStatistics> statistics_of(const ConvertVerbConfig& config,
                                               const Dictionary& dictionary) {
   const std::string& mode = dictionary.training.input_preprocess;
   std::vector<SnapshotStatistics> statistics;
-  if (config.stack.empty() || mode == "none") return statistics;
+  if (mode == "none") return statistics;
+  if (config.stack.empty()) return dictionary.statistics;
   const trajectories::Stack stack(config.stack);
   for (const std::int64_t k : heads_in(stack, dictionary))
     statistics.push_back(dictionaries::snapshot_statistics(stack.at(k), mode));
