@@ -101,7 +101,7 @@ class Dictionaries(ProgramTest):
         self.assert_fails(1, "convert", heads, "--to", "saelens", *out, says=["2 snapshots", "llamascopium"])
         self.assert_fails(1, "convert", batch, "--to", "dictionary_learning", *out, says=["batchtopk", "threshold"])
         self.assert_fails(1, "convert", batch, "--to", "dictionary", *out, says="already")
-        self.assert_fails(2, "convert", heads, "--to", "saelenz", *out, says="saelenz")
+        self.assert_fails(2, "convert", heads, "--to", "saelenz", *out, says=["saelenz", "did you mean 'saelens'"])
         self.assert_fails(2, "convert", heads, "--to", "llamascopium", says="--out")
         self.assert_fails(1, "convert", self.folder / "nowhere", "--to", "saelens", *out, says="no such file")
         stack = write_stack(self.folder / "stack.safetensors", [0, 100])

@@ -28,7 +28,9 @@ Json converted(const PickleValue& value, int depth, std::int64_t& count) {
       for (const PickleValue* item : value.items) out.push_back(converted(*item, depth + 1, count));
       return out;
     }
+    case Kind::Object:  // of a class that is a dictionary at heart
     case Kind::Dict: {
+      if (value.kind == Kind::Object && value.entries.empty()) return nullptr;
       Json out = Json::object();
       for (const auto& [key, item] : value.entries) {
         if (key->kind != Kind::String) continue;

@@ -393,12 +393,18 @@ bool is_one_of(const std::string& text, std::initializer_list<const char*> words
 
 }  // namespace
 
+const std::vector<std::string>& converted_layouts() {
+  static const std::vector<std::string> names{"hf_steps", "wu_pt",   "stack",
+                                              "hf_model", "nanogpt", "llmc"};
+  return names;
+}
+
 void check_convert(const Trajectory& trajectory, const ConvertConfig& config) {
   const std::string& from = trajectory.layout();
   const std::string where = trajectory.path().string();
-  require_usage(is_one_of(config.to, {"hf_steps", "wu_pt", "stack", "hf_model", "nanogpt", "llmc"}),
-                "--to '{}' is not one of hf_steps, wu_pt, stack, hf_model, nanogpt, llmc",
-                config.to);
+  const auto& known = converted_layouts();
+  require_usage(std::find(known.begin(), known.end(), config.to) != known.end(),
+                "--to '{}' is not one of {}", escape_for_terminal(config.to), join(known, ", "));
   require(from != config.to || from == "hf_model", "{}: is of layout {} already", where, from);
   if (config.to == "hf_steps") {
     require(!is_one_of(from, {"wu_pt", "stack"}),

@@ -55,6 +55,9 @@ struct Converted {
 Converted convert(const Trajectory& trajectory, const ConvertConfig& config, const Path& out,
                   Progress& progress, const std::string& resume_command);
 
+// hf_steps, wu_pt, ...
+const std::vector<std::string>& converted_layouts();
+
 // UsageError or Error when convert() would refuse; reads no weights.
 void check_convert(const Trajectory& trajectory, const ConvertConfig& config);
 

@@ -52,9 +52,11 @@ Container open_torch(const std::shared_ptr<const InputFile>& file) {
   require(!found.tensors.empty(), "{}: holds no tensors{}{}", file->path().string(),
           found.foreign_objects.empty() ? "" : "; it holds what cannot be opened: ",
           join(found.foreign_objects, ", "));
-  if (const auto* sizes = weights.find_value("model_args"))
-    found.config =
-        families::gpt2_config_from_nanogpt(formats::plain_json(*sizes), file->path().string());
+  if (const auto* sizes = weights.find_value("model_args")) {
+    const Json args = formats::plain_json(*sizes);
+    found.config = families::gpt2_config_from_nanogpt(args.is_object() ? args : Json::object(),
+                                                      file->path().string());
+  }
   if (const auto* step = weights.find_value("iter_num");
       step && step->kind == formats::PickleValue::Kind::Int)
     found.step = step->integer;
