@@ -3,7 +3,8 @@
 #   make          the program, at build/cresco
 #   make demo     text to demo/report.html, in some minutes
 #   make test     everything that can be checked; ends with CTest's summary
-#   make test-peers  models as transformers writes them, against what it computes (fetches PyTorch)
+#   make test-peers  models as transformers writes them, dictionaries as their libraries do, against what these
+#                    compute (fetches PyTorch and the libraries)
 #   make bench    the benchmarks
 #   make asan     the folders without LibTorch under AddressSanitizer and UBSan
 #   make fuzz     the fuzz targets, FUZZ_SECONDS each
@@ -40,11 +41,12 @@ test:
 
 # Not part of `make test`, which needs no PyTorch for Python.
 test-peers: all
-	@tools/setup_peers
+	@tools/setup_peers dictionaries
 	rm -rf build/peer_models
 	.deps/peers/bin/python tools/make_goldens.py --folders build/peer_models
 	cd tests && CRESCO=../build/cresco CRESCO_PEER_MODELS=../build/peer_models \
 	  ../.deps/peers/bin/python -m unittest -v peer_models_test
+	cd tests && CRESCO=../build/cresco ../.deps/peers_dictionaries/bin/python -W ignore -m unittest -v peer_dictionaries_test
 
 bench:
 	@tools/setup test

@@ -2,6 +2,7 @@
 #include "cresco/verbs/batch.h"
 #include "cresco/verbs/bench.h"
 #include "cresco/verbs/bench_crosscoder.h"
+#include "cresco/verbs/codes.h"
 #include "cresco/verbs/convert.h"
 #include "cresco/verbs/demo.h"
 #include "cresco/verbs/eval.h"
@@ -49,12 +50,15 @@ std::vector<Verb> verbs() {
       verb("batch", "exactly what a training step saw", {"run?"}, verbs::run_batch),
       verb("extract", "one matrix of every snapshot to a stack", {"trajectory"},
            verbs::run_extract),
-      verb("convert", "a trajectory or a model in another layout, compared number by number",
+      verb("convert",
+           "a trajectory, model or dictionary in another layout, read again and compared",
            {"trajectory"}, verbs::run_convert),
       train,
       verb("train-sae", "a stack to a sparse autoencoder of each of its matrices", {"stack"},
            verbs::run_train_matrix_sae),
       verb("eval", "how well a dictionary reconstructs its stack", {"dict"}, verbs::run_eval),
+      verb("codes", "what a dictionary makes of rows: codes and reconstructions", {"dict"},
+           verbs::run_codes),
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),
       verb("generate", "continuations of a prompt at several snapshots", {"trajectory"},
            verbs::run_generate),

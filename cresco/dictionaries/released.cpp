@@ -4,6 +4,10 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/dictionaries/legacy_file.h"
+#include "cresco/dictionaries/stored_floats.h"
+#include "cresco/formats/safetensors.h"
+#include "cresco/formats/torch_file.h"
 
 #include <ATen/ATen.h>
 
@@ -15,6 +19,11 @@ namespace {
 constexpr const char* kThresholdName = "activation_function.log_jumprelu_threshold";
 // Of the JumpReLU of the architecture comparison, which has one gate for all heads.
 constexpr const char* kSharedGate = "raw_pre_shared_across_snapshots";
+
+std::string kind_of(const Dictionary& dictionary) {
+  if (!dictionary.kind.empty()) return dictionary.kind;
+  return dictionary.parameters.num_heads() == 1 ? "per-snapshot" : "cross-snapshot";
+}
 
 Path with_suffix(const Path& folder, const std::string& name, const char* suffix) {
   return folder / (name + suffix);
@@ -62,15 +71,21 @@ Json model_json(const Dictionary& dictionary) {
   return out;
 }
 
+// The settings that are known.
 Json training_json(const Dictionary& dictionary) {
   if (!dictionary.training_record.empty()) return dictionary.training_record;
   CrosscoderConfig training = dictionary.training;
-  return fields_to_json([&](FieldVisitor& v) { training.fields(v); });
+  Json all = fields_to_json([&](FieldVisitor& v) { training.fields(v); });
+  if (dictionary.training_is_known) return all;
+  Json known;
+  for (const char* name : {"d_sae", "expansion_factor", "input_preprocess"})
+    known[name] = all[name];
+  return known;
 }
 
 Json config_json(const Dictionary& dictionary) {
   Json out;
-  out["kind"] = dictionary.parameters.num_heads() == 1 ? "per-snapshot" : "cross-snapshot";
+  out["kind"] = kind_of(dictionary);
   out["model_name"] = dictionary.model_name;
   out["matrix"] = dictionary.matrix;
   out["steps"] = dictionary.steps;
@@ -165,29 +180,12 @@ CrosscoderConfig read_training(const Json& recorded) {
   return training;
 }
 
-at::Tensor read_tensor(const formats::SafetensorsFile& file, const std::string& name,
-                       std::vector<std::int64_t> shape) {
-  const formats::StoredTensor& view = file.tensor(name);
-  at::Tensor t = tensor::to_tensor(view);
-  require(t.is_floating_point(), "{}: '{}' holds {}, expected floating-point numbers",
-          file.path().string(), name, formats::name_of(view.dtype));
-  // A dictionary of one snapshot may be stored without its first axis.
-  if (shape.size() > 1 && shape[0] == 1 && t.dim() + 1 == static_cast<std::int64_t>(shape.size()))
-    t = t.unsqueeze(0);
-  require(t.sizes() == at::IntArrayRef(shape), "{}: '{}' has shape {}, expected {}",
-          file.path().string(), name, formats::shape_text(view.shape), formats::shape_text(shape));
-  t = t.to(at::kFloat).contiguous();
-  require(tensor::all_finite(t), "{}: '{}' holds a number that is not finite", file.path().string(),
-          name);
-  return t;
-}
-
 // The tensors that a dictionary of this activation has, each of them with the features' axis alone
 // as its shape but for the four weights.
-CrosscoderParameters read_parameters(const formats::SafetensorsFile& file, std::int64_t num_heads,
+CrosscoderParameters read_parameters(const StoredFloats& file, std::int64_t num_heads,
                                      ActivationKind kind) {
-  const std::string where = file.path().string();
-  const auto& decoder = file.tensor("W_D").shape;
+  const std::string& where = file.where();
+  const auto& decoder = file.shape("W_D");
   require(decoder.size() == 3 || (decoder.size() == 2 && num_heads == 1),
           "{}: 'W_D' has shape {}, expected (K, D, d)", where, formats::shape_text(decoder));
   const std::int64_t K = decoder.size() == 3 ? decoder[0] : 1;
@@ -196,16 +194,16 @@ CrosscoderParameters read_parameters(const formats::SafetensorsFile& file, std::
   require(F > 0 && D > 0, "{}: 'W_D' has shape {}: there is nothing in it", where,
           formats::shape_text(decoder));
   CrosscoderParameters p{
-      .encoder_KDF = read_tensor(file, "W_E", {K, D, F}),
-      .encoder_bias_KF = read_tensor(file, "b_E", {K, F}),
-      .decoder_KFD = read_tensor(file, "W_D", {K, F, D}),
-      .decoder_bias_KD = read_tensor(file, "b_D", {K, D}),
+      .encoder_KDF = file.heads("W_E", {K, D, F}),
+      .encoder_bias_KF = file.heads("b_E", {K, F}),
+      .decoder_KFD = file.heads("W_D", {K, F, D}),
+      .decoder_bias_KD = file.heads("b_D", {K, D}),
   };
-  if (Activation{kind}.has_threshold()) p.log_threshold_F = read_tensor(file, kThresholdName, {F});
+  if (Activation{kind}.has_threshold()) p.log_threshold_F = file.read(kThresholdName, {F});
   if (kind == ActivationKind::Gated) {
-    p.gate_bias_F = read_tensor(file, "activation_function.b_gate", {F});
-    p.log_magnitude_F = read_tensor(file, "activation_function.r_mag", {F});
-    p.magnitude_bias_F = read_tensor(file, "activation_function.b_mag", {F});
+    p.gate_bias_F = file.read("activation_function.b_gate", {F});
+    p.log_magnitude_F = file.read("activation_function.r_mag", {F});
+    p.magnitude_bias_F = file.read("activation_function.b_mag", {F});
   }
   const auto known = p.named();
   for (const auto& view : file.tensors())
@@ -279,6 +277,95 @@ void check_model_config(const Json& config, const CrosscoderParameters& p,
   agrees("n_snapshots", p.num_heads());
 }
 
+// Files of the release don't say which matrix they are of; their folders do.
+std::string matrix_of_place(const Path& file) {
+  const Path whole = std::filesystem::absolute(file);
+  for (const char* matrix : {"W_U", "W_E"})
+    if (std::find(whole.begin(), whole.end(), Path(matrix)) != whole.end()) return matrix;
+  return "";
+}
+
+void apply(const DictionaryLabels& labels, Json& config) {
+  if (!labels.model_name.empty()) config["model_name"] = labels.model_name;
+  if (!labels.matrix.empty()) config["matrix"] = labels.matrix;
+  if (!labels.steps.empty()) config["steps"] = labels.steps;
+}
+
+// `config` is what the release keeps in <name>.config.json.
+Dictionary dictionary_of(const Json& config, const std::string& where,
+                         const StoredFloats& tensors) {
+  Dictionary dictionary;
+  const auto text = [&](const char* key) -> std::string {
+    const auto found = config.find(key);
+    return found != config.end() && found->is_string() ? found->get<std::string>() : "";
+  };
+  dictionary.model_name = get_string(config, "model_name", where);
+  dictionary.steps = read_steps(config, where);
+  if (const auto seed = config.find("seed"); seed != config.end() && seed->is_number_integer())
+    dictionary.seed = seed->get<std::int64_t>();
+  dictionary.kind = text("kind");
+  dictionary.matrix = text("matrix");
+  const Json training = config.value("training", Json());
+  dictionary.training = read_training(training);
+  dictionary.training_is_known = training.is_object() && training.contains("lr");
+  dictionary.quality = config.value("quality", Json::object());
+  dictionary.provenance = config.value("provenance", Json::object());
+  const Json model = config.value("config", Json());
+  dictionary.activation = read_activation(model, dictionary.training, where);
+  dictionary.parameters = read_parameters(
+      tensors, static_cast<std::int64_t>(dictionary.steps.size()), dictionary.activation.kind);
+  check_model_config(model, dictionary.parameters, where);
+  return dictionary;
+}
+
+// `preprocess_stats` of a training: mean (K, 1, d) and scale (K, 1, 1), or with fewer axes of 1.
+std::vector<SnapshotStatistics> read_statistics(const StoredFloats& file, const Dictionary& d) {
+  const std::int64_t K = d.parameters.num_heads(), D = d.parameters.width();
+  const char *mean = "preprocess_stats.mean", *scale = "preprocess_stats.scale";
+  if (!file.has(mean) || !file.has(scale)) return {};
+  const auto read = [&](const char* name, std::int64_t width) {
+    const at::Tensor t = file.read(name, file.shape(name));
+    require(t.numel() == K * width,
+            "{}: '{}' has shape {}, expected {} numbers for each of {} heads", file.where(), name,
+            formats::shape_text(file.shape(name)), width, K);
+    return t.reshape({K, width});
+  };
+  const at::Tensor mean_KD = read(mean, D), scale_K1 = read(scale, 1);
+  require(scale_K1.gt(0).all().item<bool>(), "{}: '{}' holds a scale that is not above 0",
+          file.where(), scale);
+  std::vector<SnapshotStatistics> statistics;
+  for (std::int64_t k = 0; k < K; ++k)
+    statistics.push_back({mean_KD[k], scale_K1[k][0].item<double>()});
+  return statistics;
+}
+
+Dictionary read(const Path& path, const DictionaryLabels& labels, Numbers numbers) {
+  const Path file_path = dictionary_file(path);
+  const auto read_file = [&]() -> Dictionary {
+    if (file_path.extension() == ".pt") {
+      const formats::TorchFile file(file_path);
+      Json config = legacy_config(file);
+      apply(labels, config);
+      Dictionary made = dictionary_of(config, file_path.string(),
+                                      {file_path.string(), legacy_tensors(file), numbers});
+      if (numbers == Numbers::Read && made.training.input_preprocess != "none")
+        made.statistics = read_statistics({file_path.string(), file.tensors()}, made);
+      return made;
+    }
+    const Path config_path = Path(file_path).replace_extension(".config.json");
+    Json config = read_json_file(config_path);
+    require(config.is_object(), "{}: is not a JSON object", config_path.string());
+    apply(labels, config);
+    return dictionary_of(
+        config, config_path.string(),
+        {file_path.string(), formats::SafetensorsFile(file_path).tensors(), numbers});
+  };
+  Dictionary dictionary = read_file();
+  dictionary.name = file_path.stem().string();
+  if (dictionary.matrix.empty()) dictionary.matrix = matrix_of_place(file_path);
+  return dictionary;
+}
+
 }  // namespace
 
 std::vector<Path> Dictionary::files(const Path& folder) const {
@@ -295,8 +382,9 @@ void write_dictionary(const Path& folder, const Dictionary& dictionary) {
 
 Path dictionary_file(const Path& path) {
   if (!std::filesystem::is_directory(path)) {
-    require(path.extension() == ".safetensors",
-            "{}: is not a dictionary: expected a .safetensors file or its folder", path.string());
+    require(path.extension() == ".safetensors" || path.extension() == ".pt",
+            "{}: is not a dictionary: expected a .safetensors or .pt file, or a folder",
+            path.string());
     require(std::filesystem::exists(path), "{}: no such file", path.string());
     return path;
   }
@@ -313,31 +401,18 @@ Path dictionary_file(const Path& path) {
   return found[0];
 }
 
-Dictionary read_dictionary(const Path& path) {
-  const Path file_path = dictionary_file(path);
-  const Path config_path = Path(file_path).replace_extension(".config.json");
-  const std::string where = config_path.string();
-  const Json config = read_json_file(config_path);
-  require(config.is_object(), "{}: is not a JSON object", where);
+Dictionary read_dictionary(const Path& path, const DictionaryLabels& labels) {
+  return read(path, labels, Numbers::Read);
+}
 
-  Dictionary dictionary;
-  dictionary.name = file_path.stem().string();
-  dictionary.model_name = get_string(config, "model_name", where);
-  dictionary.steps = read_steps(config, where);
-  if (const auto seed = config.find("seed"); seed != config.end() && seed->is_number_integer())
-    dictionary.seed = seed->get<std::int64_t>();
-  if (const auto matrix = config.find("matrix"); matrix != config.end() && matrix->is_string())
-    dictionary.matrix = matrix->get<std::string>();
-  dictionary.training = read_training(config.value("training", Json()));
-  dictionary.quality = config.value("quality", Json::object());
-  dictionary.provenance = config.value("provenance", Json::object());
-  const Json model = config.value("config", Json());
-  dictionary.activation = read_activation(model, dictionary.training, where);
-  dictionary.parameters = read_parameters(formats::SafetensorsFile(file_path),
-                                          static_cast<std::int64_t>(dictionary.steps.size()),
-                                          dictionary.activation.kind);
-  check_model_config(model, dictionary.parameters, where);
-  return dictionary;
+Dictionary describe_dictionary(const Path& path) { return read(path, {}, Numbers::ShapesOnly); }
+
+Json recomputed_metrics(const Path& dictionary_file) {
+  const Path path = Path(dictionary_file).replace_extension(".metrics_recomputed.json");
+  if (!std::filesystem::exists(path)) return nullptr;
+  Json metrics = read_json_file(path);
+  require(metrics.is_object(), "{}: is not a JSON object", path.string());
+  return metrics;
 }
 
 Record read_record(const Path& path) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cresco/dictionaries/crosscoder.h"
+#include "cresco/dictionaries/preprocess.h"
 #include "cresco/trajectories/stack.h"
 
 #include <nlohmann/json.hpp>
@@ -15,6 +16,7 @@ namespace cresco::dictionaries {
 
 struct Dictionary {
   std::string name;                 // the files' stem
+  std::string kind;                 // "cross-snapshot", "per-snapshot", ...; "": by the heads
   std::string model_name, matrix;   // matrix is "" when the file does not say
   std::vector<std::int64_t> steps;  // one per head, in their order
   std::int64_t seed = 0;
@@ -22,10 +24,15 @@ struct Dictionary {
   // What stands in place of `training` in the file and on the card, for dictionaries that were
   // trained with other settings. Reading takes from it what has the name of a field of `training`.
   Json training_record = Json::object();
+  // False for a dictionary that another library trained: of `training` only d_sae,
+  // expansion_factor and input_preprocess are more than defaults.
+  bool training_is_known = true;
   Activation activation;
   CrosscoderParameters parameters;
   Json quality = Json::object();  // explained_variance, reconstruction_mse, mean_l0, dead_rate, ...
   Json provenance = Json::object();  // what made it
+  // One per head, of a file that keeps them (a training's .pt); the release does not.
+  std::vector<SnapshotStatistics> statistics;
 
   std::vector<Path> files(const Path& folder) const;
   Crosscoder crosscoder() const { return Crosscoder(parameters, activation); }
@@ -34,12 +41,25 @@ struct Dictionary {
 // Each file atomically, the tensors first.
 void write_dictionary(const Path& folder, const Dictionary& dictionary);
 
-// `path` is a .safetensors file or a folder that holds exactly one with its .config.json.
+// `path` is a .safetensors file, a .pt file of a training (docs/formats/dictionary.md), or a folder
+// that holds exactly one .safetensors file with its .config.json.
 Path dictionary_file(const Path& path);
+
+// What a file may not say of its dictionary. Where it is given, it goes before what the file says.
+struct DictionaryLabels {
+  std::string model_name, matrix;
+  std::vector<std::int64_t> steps;
+};
 
 // Error for tensors that are missing, do not fit each other or the config, or hold numbers that are
 // not finite, and for kinds of dictionary that this program does not compute.
-Dictionary read_dictionary(const Path& path);
+Dictionary read_dictionary(const Path& path, const DictionaryLabels& labels = {});
+
+// The same from headers alone: the parameters have shapes and no numbers (LibTorch's meta device).
+Dictionary describe_dictionary(const Path& path);
+
+// <stem>.metrics_recomputed.json beside a dictionary, or null.
+Json recomputed_metrics(const Path& dictionary_file);
 
 // What a dictionary's config says of it, without its tensors: `quality` and `provenance`.
 struct Record {

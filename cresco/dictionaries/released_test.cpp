@@ -201,7 +201,7 @@ TEST(Dictionary, SaysWhatIsWrongWithFiles) {
   const TemporaryFolder folder;
   expect_refused(folder.path(), "holds no dictionary");
   expect_refused(folder / "nowhere.safetensors", "no such file");
-  expect_refused(folder / "x.pt", "expected a .safetensors file");
+  expect_refused(folder / "x.npy", "expected a .safetensors or .pt file");
   write_dictionary(folder.path(), small_dictionary());
   std::filesystem::resize_file(folder / "seed0.safetensors", 500);
   expect_refused(folder.path(), "seed0.safetensors");

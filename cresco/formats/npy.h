@@ -60,6 +60,9 @@ std::vector<std::int64_t> npy_integers(const NpyFile& array, const std::string& 
 // F16 is not converted: F32 and F64 only.
 std::vector<double> npy_numbers(const NpyFile& array, const std::string& where);
 
+// What stands before the data of an array. Error for types that NumPy does not have.
+std::string npy_header(DType dtype, std::span<const std::int64_t> shape, const std::string& where);
+
 // Writes an array piece by piece, for those that should not stand in memory whole.
 class NpyWriter {
  public:

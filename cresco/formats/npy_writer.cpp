@@ -5,14 +5,10 @@
 
 namespace cresco::formats {
 
-NpyWriter::NpyWriter(const Path& path, DType dtype, std::span<const std::int64_t> shape)
-    : file_(path), path_(path.string()) {
+std::string npy_header(DType dtype, std::span<const std::int64_t> shape, const std::string& where) {
   const auto* known = std::find_if(std::begin(kNpyTypes), std::end(kNpyTypes),
                                    [&](const auto& entry) { return entry.second == dtype; });
-  require(known != std::end(kNpyTypes), "{}: NumPy has no type for {}", path_, name_of(dtype));
-  const auto bytes = num_bytes(dtype, shape);
-  require(bytes.has_value(), "{}: shape {} is too large", path_, shape_text(shape));
-  expected_ = *bytes;
+  require(known != std::end(kNpyTypes), "{}: NumPy has no type for {}", where, name_of(dtype));
   std::string sizes;
   for (const std::int64_t size : shape)
     sizes += fmt::format("{},{}", size, shape.size() > 1 ? " " : "");
@@ -22,10 +18,16 @@ NpyWriter::NpyWriter(const Path& path, DType dtype, std::span<const std::int64_t
   header.append(63 - (10 + header.size()) % 64, ' ');
   header += '\n';
   const auto size = static_cast<std::uint16_t>(header.size());
-  file_.write(kNpyMagic);
-  file_.write(std::string_view("\x01\x00", 2));
-  file_.write(std::as_bytes(std::span(&size, 1)));
-  file_.write(header);
+  return std::string(kNpyMagic) + std::string("\x01\x00", 2) +
+         std::string(reinterpret_cast<const char*>(&size), 2) + header;
+}
+
+NpyWriter::NpyWriter(const Path& path, DType dtype, std::span<const std::int64_t> shape)
+    : file_(path), path_(path.string()) {
+  const auto bytes = num_bytes(dtype, shape);
+  require(bytes.has_value(), "{}: shape {} is too large", path_, shape_text(shape));
+  expected_ = *bytes;
+  file_.write(npy_header(dtype, shape, path_));
 }
 
 void NpyWriter::write(Bytes bytes) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cresco/formats/npy.h"
+#include "cresco/formats/safetensors.h"
 #include "cresco/formats/zip.h"
 
 #include <memory>
@@ -40,5 +41,8 @@ class NpzFile {
   std::shared_ptr<const InputFile> file_;
   std::vector<NpzArray> arrays_;
 };
+
+// As numpy.savez does: stored, under the names of the views.
+void write_npz(const Path& path, const std::vector<TensorView>& arrays);
 
 }  // namespace cresco::formats

@@ -93,5 +93,34 @@ TEST(Npz, SurvivesEveryDamage) {
     }
 }
 
+TEST(NpzWriter, WritesWhatNpzFileReads) {
+  const TemporaryFolder folder;
+  const double x[] = {0.5, -1, 2e300};
+  const Bytes bytes = std::as_bytes(std::span(x));
+  const std::vector<TensorView> arrays{{"a", DType::F64, {3}, bytes},
+                                       {"b.c", DType::I32, {2, 3}, bytes},
+                                       {"scalar", DType::F32, {}, bytes.first(4)},
+                                       {"flags", DType::Bool, {2}, bytes.first(2)},
+                                       {"empty", DType::F32, {0, 4}, {}}};
+  write_npz(folder / "x.npz", arrays);
+  const NpzFile file(folder / "x.npz");
+  ASSERT_EQ(file.arrays().size(), arrays.size());
+  for (const TensorView& array : arrays) {
+    const StoredTensor tensor = file.tensor(array.name);
+    EXPECT_EQ(tensor.dtype, array.dtype) << array.name;
+    EXPECT_EQ(tensor.shape, array.shape) << array.name;
+    EXPECT_EQ(tensor.offset % 64, 0) << array.name;
+    std::vector<std::byte> back(array.bytes.size());
+    read(tensor, back);
+    EXPECT_TRUE(std::equal(back.begin(), back.end(), array.bytes.begin())) << array.name;
+  }
+  const InputFile zip(folder / "x.npz");
+  for (const ZipEntry& entry : read_zip_directory(zip)) read_zip_entry(zip, entry, 1 << 20);
+
+  EXPECT_THROW(write_npz(folder / "y.npz", {{"a", DType::F32, {3}, bytes}}), Error);
+  EXPECT_THROW(write_npz(folder / "y.npz", {{"a", DType::BF16, {12}, bytes}}), Error);
+  EXPECT_FALSE(std::filesystem::exists(folder / "y.npz"));
+}
+
 }  // namespace
 }  // namespace cresco::formats

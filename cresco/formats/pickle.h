@@ -4,6 +4,7 @@
 // docs/formats/torch.md.
 #pragma once
 
+#include "cresco/base/fields.h"
 #include "cresco/base/input_file.h"
 #include "cresco/formats/dtype.h"
 
@@ -102,5 +103,10 @@ class Pickle {
 };
 
 std::string_view name_of(PickleValue::Kind kind);  // "a list", for messages
+
+// Numbers, words and flags, and the lists, tuples and dictionaries by name of these. What else
+// there is (None, tensors, placeholders, keys that are no words) is left out of dictionaries and
+// null in lists. Error for a tree that contains itself or does not end.
+Json plain_json(const PickleValue& value);
 
 }  // namespace cresco::formats

@@ -279,6 +279,32 @@ TEST(TorchWriter, WritesWhatTorchFileReads) {
   EXPECT_EQ(TorchFile(folder / "b.pt").tensor("").shape, (std::vector<std::int64_t>{2, 3}));
 }
 
+TEST(TorchWriter, KeepsTensorsAmongOtherValues) {
+  const TemporaryFolder folder;
+  const float x[] = {1, 2, 3};
+  const Bytes bytes = std::as_bytes(std::span(x));
+  const Json plain = {{"steps", {0, 10, std::int64_t{1} << 40}},
+                      {"config", {{"name", "a"}, {"lr", 0.5}, {"tied", true}}},
+                      {"nothing", Json::array()}};
+  Json values = plain;
+  values["rates"] = {{"seed.0", torch_place(1)}, {"seed.1", torch_place(0)}};
+  values["config"]["absent"] = nullptr;
+  values["pair"] = {torch_place(0), torch_place(1)};
+  write_torch(folder / "a.pt", values,
+              {{"first", DType::F32, {1}, bytes.first(4)}, {"second", DType::F32, {3}, bytes}});
+  const TorchFile file(folder / "a.pt");
+  EXPECT_EQ(file.tensor("rates.seed.0").shape, (std::vector<std::int64_t>{3}));
+  EXPECT_EQ(file.tensor("rates.seed.1").shape, (std::vector<std::int64_t>{1}));
+  EXPECT_EQ(file.tensor("pair.1").offset, file.tensor("rates.seed.0").offset);
+
+  Json read = plain_json(file.root());
+  EXPECT_EQ(read["rates"], Json::object());
+  EXPECT_EQ(read["pair"], (Json{nullptr, nullptr}));
+  read.erase("rates");
+  read.erase("pair");
+  EXPECT_EQ(read, plain);
+}
+
 TEST(TorchWriter, KeepsToItsPromise) {
   const TemporaryFolder folder;
   const float x = 1;

@@ -291,6 +291,7 @@ std::string read_zip_entry_start(const InputFile& file, const ZipEntry& entry,
 }
 
 std::uint32_t crc32_of(std::string_view bytes, std::uint32_t crc) {
+  if (bytes.empty()) return crc;  // zlib takes a null pointer as the wish to begin anew
   return static_cast<std::uint32_t>(
       ::crc32_z(crc, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }

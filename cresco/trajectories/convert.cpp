@@ -208,17 +208,17 @@ std::string slug_of(std::string model) {
 }
 
 Item matrix_item(const Snapshot& snapshot, const ConvertConfig& config) {
-  const auto& stored = snapshot.tensor(snapshot.resolve(config.matrix));
+  const auto& stored = snapshot.tensor(snapshot.resolve(config.matrix_or_default()));
   require(stored.shape.size() == 2, "{}: has shape {}, expected a matrix", stored.where(),
           formats::shape_text(stored.shape));
-  return {config.matrix, stored.shape, written_type(config, stored.dtype),
+  return {config.matrix_or_default(), stored.shape, written_type(config, stored.dtype),
           [&stored] { return tensor::to_tensor(stored); }};
 }
 
 ConvertedStep convert_to_matrix_file(const Snapshot& snapshot, const ConvertConfig& config,
                                      const std::string& model, const Path& folder) {
   const Path file = folder / fmt::format("{}_step{}_{}.pt", slug_of(model), snapshot.step(),
-                                         config.matrix == "W_E" ? "we" : "wu");
+                                         config.matrix_or_default() == "W_E" ? "we" : "wu");
   const std::vector<Item> items{matrix_item(snapshot, config)};
   const auto open = [&](const Path& path) {
     return open_matrix_files({path}, snapshot.step(), folder);
@@ -236,13 +236,14 @@ ConvertedStep convert_to_matrix_file(const Snapshot& snapshot, const ConvertConf
 std::vector<ConvertedStep> convert_to_stack(const Trajectory& trajectory,
                                             const ConvertConfig& config, const Path& out,
                                             Progress& progress, const std::string& resume_command) {
-  const ExtractConfig wanted{.matrix = config.matrix, .steps = config.steps, .dtype = config.dtype};
+  const ExtractConfig wanted{
+      .matrix = config.matrix_or_default(), .steps = config.steps, .dtype = config.dtype};
   const Extracted made = extract(trajectory, wanted, out, progress, resume_command);
   const Stack stack(out);
   std::vector<ConvertedStep> steps;
   for (std::size_t k = 0; k < made.steps.size(); ++k) {
     const Snapshot snapshot = trajectory.open(made.steps[k]);
-    const MatrixReader reader(snapshot, config.matrix, false);
+    const MatrixReader reader(snapshot, config.matrix_or_default(), false);
     std::vector<std::byte> bytes;
     reader.read(reader.dtype(),
                 [&](Bytes piece) { bytes.insert(bytes.end(), piece.begin(), piece.end()); });
@@ -313,8 +314,12 @@ void write_nanogpt(const Path& out, const families::Gpt2Config& c, std::int64_t 
                         {"n_embd", c.n_embd},   {"block_size", c.n_positions},
                         {"bias", c.bias},       {"vocab_size", c.vocab_size},
                         {"dropout", 0.0}};
-  formats::TorchWriter writer(out, views_of(items), formats::TorchRoot::Model,
-                              {{"model_args", model_args}, {"iter_num", step}});
+  const auto views = views_of(items);
+  formats::TorchWriter writer(out,
+                              {{"model", formats::torch_dictionary(views, out.string())},
+                               {"model_args", model_args},
+                               {"iter_num", step}},
+                              views);
   write_items(writer, items);
 }
 
@@ -388,12 +393,18 @@ bool is_one_of(const std::string& text, std::initializer_list<const char*> words
 
 }  // namespace
 
+const std::vector<std::string>& converted_layouts() {
+  static const std::vector<std::string> names{"hf_steps", "wu_pt",   "stack",
+                                              "hf_model", "nanogpt", "llmc"};
+  return names;
+}
+
 void check_convert(const Trajectory& trajectory, const ConvertConfig& config) {
   const std::string& from = trajectory.layout();
   const std::string where = trajectory.path().string();
-  require_usage(is_one_of(config.to, {"hf_steps", "wu_pt", "stack", "hf_model", "nanogpt", "llmc"}),
-                "--to '{}' is not one of hf_steps, wu_pt, stack, hf_model, nanogpt, llmc",
-                config.to);
+  const auto& known = converted_layouts();
+  require_usage(std::find(known.begin(), known.end(), config.to) != known.end(),
+                "--to '{}' is not one of {}", escape_for_terminal(config.to), join(known, ", "));
   require(from != config.to || from == "hf_model", "{}: is of layout {} already", where, from);
   if (config.to == "hf_steps") {
     require(!is_one_of(from, {"wu_pt", "stack"}),
@@ -406,11 +417,13 @@ void check_convert(const Trajectory& trajectory, const ConvertConfig& config) {
         "are",
         where, from);
   } else if (config.to == "wu_pt") {
-    require_usage(is_one_of(config.matrix, {"W_U", "W_E"}),
-                  "--matrix '{}': files of layout wu_pt hold W_U or W_E", config.matrix);
+    require_usage(is_one_of(config.matrix_or_default(), {"W_U", "W_E"}),
+                  "--matrix '{}': files of layout wu_pt hold W_U or W_E",
+                  config.matrix_or_default());
   } else if (config.to == "stack") {
-    require_usage(config.matrix.find_first_of("*?[") == std::string::npos,
-                  "--matrix '{}' is a pattern: cresco extract writes many stacks", config.matrix);
+    require_usage(config.matrix_or_default().find_first_of("*?[") == std::string::npos,
+                  "--matrix '{}' is a pattern: cresco extract writes many stacks",
+                  config.matrix_or_default());
   } else {
     const auto steps = choose_steps(config.steps, trajectory.steps(), where);
     require(steps.size() == 1, "{}: {} steps, {} holds one model: choose one by --steps", where,

@@ -11,15 +11,22 @@
 namespace cresco::trajectories {
 
 struct ConvertConfig {
-  std::string to, matrix = "W_U", steps = "all", dtype, model_config;
+  std::string to, matrix, steps = "all", dtype, model_config;
+
+  std::string matrix_or_default() const { return matrix.empty() ? "W_U" : matrix; }
 
   void fields(FieldVisitor& v) {
     v.field(
         "to", to,
         "hf_steps (from a run, a hub cache, recipe-control arms) | wu_pt | stack (one matrix, from "
-        "anything) | hf_model | nanogpt | llmc (a GPT-2)");
-    v.field("matrix", matrix, "of wu_pt and stack: W_U or W_E; of stack any that extract knows");
-    v.field("steps", steps, "list, range or preset");
+        "anything) | hf_model | nanogpt | llmc (a GPT-2); from dictionaries: dictionary | "
+        "llamascopium | saelens | dictionary_learning | sparsify | params_npz; from a folder of "
+        "dictionaries: index");
+    v.field("matrix", matrix,
+            "of wu_pt and stack: W_U (when empty) or W_E, of stack any that extract knows; of a "
+            "dictionary: what its files may not say");
+    v.field("steps", steps,
+            "list, range or preset; of a dictionary whose files don't say them: one for each head");
     v.field("dtype", dtype, "fp32 | bf16 | fp16; empty is the type of the files");
     v.field("model_config", model_config,
             "a config.json for files that come without one (recipe-control arms)");
@@ -47,6 +54,9 @@ struct Converted {
 // written again: a call that was stopped goes on.
 Converted convert(const Trajectory& trajectory, const ConvertConfig& config, const Path& out,
                   Progress& progress, const std::string& resume_command);
+
+// hf_steps, wu_pt, ...
+const std::vector<std::string>& converted_layouts();
 
 // UsageError or Error when convert() would refuse; reads no weights.
 void check_convert(const Trajectory& trajectory, const ConvertConfig& config);

@@ -39,24 +39,6 @@ struct Container {
   std::vector<std::string> foreign_objects;
 };
 
-// Numbers, words and flags of a pickled dictionary; what else it holds is left out.
-Json scalars_of(const formats::PickleValue& dictionary) {
-  using Kind = formats::PickleValue::Kind;
-  Json out = Json::object();
-  for (const auto& [key, value] : dictionary.entries) {
-    if (key->kind != Kind::String) continue;
-    if (value->kind == Kind::Bool)
-      out[key->text] = value->integer != 0;
-    else if (value->kind == Kind::Int)
-      out[key->text] = value->integer;
-    else if (value->kind == Kind::Float)
-      out[key->text] = value->number;
-    else if (value->kind == Kind::String)
-      out[key->text] = value->text;
-  }
-  return out;
-}
-
 // The state dict alone, or in the dictionary that a trainer saved it in: nanoGPT's `model`,
 // Lightning's `state_dict`, DeepSpeed's `module`.
 Container open_torch(const std::shared_ptr<const InputFile>& file) {
@@ -70,8 +52,11 @@ Container open_torch(const std::shared_ptr<const InputFile>& file) {
   require(!found.tensors.empty(), "{}: holds no tensors{}{}", file->path().string(),
           found.foreign_objects.empty() ? "" : "; it holds what cannot be opened: ",
           join(found.foreign_objects, ", "));
-  if (const auto* sizes = weights.find_value("model_args"))
-    found.config = families::gpt2_config_from_nanogpt(scalars_of(*sizes), file->path().string());
+  if (const auto* sizes = weights.find_value("model_args")) {
+    const Json args = formats::plain_json(*sizes);
+    found.config = families::gpt2_config_from_nanogpt(args.is_object() ? args : Json::object(),
+                                                      file->path().string());
+  }
   if (const auto* step = weights.find_value("iter_num");
       step && step->kind == formats::PickleValue::Kind::Int)
     found.step = step->integer;

@@ -3,7 +3,12 @@
 #include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
+#include "cresco/base/strings.h"
 #include "cresco/corpora/tokenize.h"
+#include "cresco/dictionaries/exports.h"
+#include "cresco/verbs/convert_dictionary.h"
+
+#include <algorithm>
 
 namespace cresco::verbs {
 namespace {
@@ -81,6 +86,20 @@ Path output_folder(const ConvertVerbConfig& config, const Path& out) {
 
 Outcome run_convert(const ConvertVerbConfig& config, VerbContext& context) {
   require_usage(!config.convert.to.empty(), "--to is needed: the layout to write");
+  if (config.convert.to == "index") return convert_to_index(config, context);
+  if (is_dictionary_layout(config.convert.to)) return convert_dictionary(config, context);
+  std::vector<std::string> known = trajectories::converted_layouts();
+  known.insert(known.end(), {"index", "dictionary"});
+  const auto& others = dictionaries::export_layouts();
+  known.insert(known.end(), others.begin(), others.end());
+  require_usage(std::find(known.begin(), known.end(), config.convert.to) != known.end(),
+                "--to '{}' is not one of {}{}", escape_for_terminal(config.convert.to),
+                join(known, ", "), did_you_mean(config.convert.to, known));
+  for (const auto& [option, value] :
+       {std::pair{"from", config.from}, std::pair{"stack", config.stack},
+        std::pair{"model", config.model}})
+    require_usage(value.empty(), "--{} is for dictionaries; --to {} is of trajectories and models",
+                  option, escape_for_terminal(config.convert.to));
   const trajectories::Trajectory trajectory(config.trajectory);
   trajectories::check_convert(trajectory, config.convert);
   if (context.options.dry_run)

@@ -6,7 +6,9 @@
 #include "cresco/dictionaries/preprocess.h"
 #include "cresco/dictionaries/released.h"
 #include "cresco/formats/npy.h"
+#include "cresco/lifecycle/cusum.h"
 #include "cresco/lifecycle/decoder_geometry.h"
+#include "cresco/lifecycle/derived.h"
 #include "cresco/lifecycle/firing_density.h"
 #include "cresco/lifecycle/neighbours.h"
 #include "cresco/lifecycle/norm_lifecycle.h"
@@ -205,6 +207,53 @@ Table firing_density_table(const Measured& m, const std::vector<std::int64_t>& s
   return table;
 }
 
+lifecycle::DerivedRun derived_run(const Dictionary& dictionary, const Measured& m,
+                                  std::vector<dictionaries::SnapshotStatistics> statistics,
+                                  const Stack& stack) {
+  return {
+      .name = dictionary.name,
+      .model = dictionary.model_name,
+      .matrix = dictionary.matrix.empty() ? stack.info().matrix : dictionary.matrix,
+      .seed = dictionary.seed,
+      .steps = dictionary.steps,
+      .input_preprocess = dictionary.training.input_preprocess,
+      .statistics = std::move(statistics),
+      .rates_KF = m.rates_KF,
+      .norms_KF = m.norms_KF,
+      .rotation_JF = m.rotation_JF,
+      .distance_to_terminal_KF = lifecycle::distance_to_terminal(dictionary.parameters.decoder_KFD),
+      .lives = m.by_rate};
+}
+
+// The files of each seed, then the arrays of all of them.
+std::vector<std::string> write_derived(const LifecycleConfig& config, lifecycle::DerivedRun first,
+                                       const Stack& stack, VerbContext& context) {
+  std::vector<lifecycle::DerivedRun> runs{std::move(first)};
+  for (const std::string& path : config.seeds) {
+    const Dictionary dictionary = dictionaries::read_dictionary(path);
+    auto rows = dictionaries::preprocess_stack(stack, dictionaries::heads_in(stack, dictionary),
+                                               dictionary.training.input_preprocess, at::kCPU);
+    runs.push_back(
+        derived_run(dictionary, measure(dictionary, rows.x_VKD), rows.statistics, stack));
+  }
+  std::vector<std::string> written;
+  const auto add = [&](const std::vector<std::string>& paths) {
+    written.insert(written.end(), paths.begin(), paths.end());
+  };
+  if (runs.size() > 1) add(lifecycle::write_derived_of_seeds(config.derived, runs));
+  for (const lifecycle::DerivedRun& run : runs) {
+    std::optional<lifecycle::CusumNull> null;
+    if (config.null_permutations > 0 && run.rates_KF.size(0) >= lifecycle::kLeastSnapshotsOfCusum)
+      null = lifecycle::cusum_null(run.rates_KF, config.null_permutations, context.seed(),
+                                   context.progress);
+    else if (config.null_permutations > 0)
+      context.progress.note(fmt::format("{}: {} snapshots, cusum_null.pt needs {}", run.name,
+                                        run.rates_KF.size(0), lifecycle::kLeastSnapshotsOfCusum));
+    add(lifecycle::write_derived(config.derived, run, null));
+  }
+  return written;
+}
+
 Outcome counts(const Measured& m) {
   std::int64_t alive = 0, born = 0, died = 0;
   std::map<std::string, std::int64_t> profiles;
@@ -236,6 +285,10 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   require_cpu(context, "lifecycle");
   require_usage(config.top_tokens >= 1, "top_tokens is {}, expected 1 or more", config.top_tokens);
   require_usage(config.neighbours >= 0, "neighbours is {}, expected 0 or more", config.neighbours);
+  require_usage(config.null_permutations >= 0, "null_permutations is {}, expected 0 or more",
+                config.null_permutations);
+  require_usage(config.seeds.empty() || !config.derived.empty(),
+                "--seeds is for the arrays of --derived");
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
   const Stack stack(config.stack);
@@ -249,8 +302,13 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
             .text = fmt::format("{} features over {} snapshots\n",
                                 dictionary.parameters.num_features(), dictionary.steps.size())};
   const Path folder = context.options.out;
-  make_output_folder(folder, context.options.overwrite,
-                     {dictionary_path, stack.path(), config.tokenizer});
+  std::vector<Path> inputs{dictionary_path, stack.path()};
+  for (const std::string& path : config.seeds)
+    inputs.push_back(dictionaries::dictionary_file(path));
+  if (tokenizer) inputs.push_back(config.tokenizer);
+  make_output_folder(folder, context.options.overwrite, inputs);
+  if (!config.derived.empty())
+    make_output_folder(config.derived, context.options.overwrite, inputs);
 
   const at::Device device = tensor::parse_device(context.options.device);
   const auto rows =
@@ -280,11 +338,15 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   }
 
   artifacts::Manifest manifest = manifest_of("lifecycle", config, context);
-  manifest.inputs = {dictionary_path, stack.path()};
-  if (tokenizer) manifest.inputs.push_back(config.tokenizer);
-  artifacts::write_manifest(folder, manifest);
+  manifest.inputs = inputs;
   Outcome outcome = counts(m);
   outcome.summary["tables"] = tables;
+  if (!config.derived.empty()) {
+    outcome.summary["derived"] =
+        write_derived(config, derived_run(dictionary, m, rows.statistics, stack), stack, context);
+    artifacts::write_manifest(config.derived, manifest);
+  }
+  artifacts::write_manifest(folder, manifest);
   return outcome;
 }
 

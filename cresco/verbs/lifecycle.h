@@ -5,6 +5,7 @@
 #include "cresco/verbs/verb.h"
 
 #include <string>
+#include <vector>
 
 namespace cresco::verbs {
 
@@ -12,6 +13,9 @@ struct LifecycleConfig {
   std::string dict, stack, tokenizer;
   std::string token_steps = "five";
   std::int64_t top_tokens = 10, neighbours = 5;
+  std::string derived;
+  std::vector<std::string> seeds;
+  std::int64_t null_permutations = 10'000;
 
   void fields(FieldVisitor& v) {
     v.field("dict", dict, "a dictionary: its .safetensors file, or the folder that holds it");
@@ -23,10 +27,18 @@ struct LifecycleConfig {
             "between, one of them where the feature's norm peaks");
     v.field("top_tokens", top_tokens, "length of those lists");
     v.field("neighbours", neighbours, "nearest features to name for each; 0 for none");
+    v.field("derived", derived,
+            "also write the release's derived arrays (rates, aggregates, lifecycle.npz, ...) below "
+            "this folder");
+    v.field("seeds", seeds,
+            "with --derived: dictionaries of other seeds, for the arrays of all seeds");
+    v.field("null_permutations", null_permutations,
+            "with --derived: of cusum_null.pt; 0 writes none");
   }
 };
 
-// Summary: `num_features`, `alive`, `born`, `died` (counts), `profiles` {profile: count}, `tables`.
+// Summary: `num_features`, `alive`, `born`, `died` (counts), `profiles` {profile: count}, `tables`,
+// with --derived `derived`, the paths below that folder.
 Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs

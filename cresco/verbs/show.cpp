@@ -5,7 +5,6 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/corpora/tokenize.h"
-#include "cresco/dictionaries/released.h"
 #include "cresco/families/pythia.h"
 #include "cresco/formats/megatron.h"
 #include "cresco/formats/npy.h"
@@ -14,6 +13,7 @@
 #include "cresco/text/tokenizer.h"
 #include "cresco/trajectories/stack.h"
 #include "cresco/trajectories/trajectory.h"
+#include "cresco/verbs/show_dictionary.h"
 #include "cresco/verbs/show_pythia.h"
 
 #include <algorithm>
@@ -156,26 +156,6 @@ Json show_tensors(const Path& path) {
           {"tensors", tensors_json(file.tensors())}};
 }
 
-// <name>.config.json beside <name>.safetensors; reading it checks the config against the tensors.
-bool is_dictionary(const Path& file) {
-  return file.extension() == ".safetensors" &&
-         std::filesystem::exists(Path(file).replace_extension(".config.json"));
-}
-
-Json show_dictionary(const Path& path) {
-  const dictionaries::Dictionary dictionary = dictionaries::read_dictionary(path);
-  const formats::SafetensorsFile file(dictionaries::dictionary_file(path));
-  return {{"kind", "dictionary"},
-          {"layout", "released"},
-          {"name", dictionary.name},
-          {"model", dictionary.model_name},
-          {"matrix", dictionary.matrix},
-          {"steps", dictionary.steps},
-          {"seed", dictionary.seed},
-          {"quality", dictionary.quality},
-          {"tensors", tensors_json(file.tensors())}};
-}
-
 Json show_corpus(const Path& path) {
   const formats::TokenFile file(path);
   Json out{{"kind", "corpus"},
@@ -220,20 +200,20 @@ Json show_folder(const Path& path) {
   std::optional<Path> index;
   bool has_tables = false;
   for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    if (is_dictionary(entry.path())) return show_dictionary(path);
     const Path extension = entry.path().extension();
     has_tables = has_tables || extension == ".csv" || extension == ".npy";
     if (extension == ".idx") index = entry.path();
   }
   if (has_tables) return show_tables(path);
   if (index) return show_corpus(*index);
+  if (const auto tree = show_tree_below(path)) return *tree;
   return show_trajectory(path);  // which says what was looked for
 }
 
 Json show_any(const Path& path) {
+  if (const auto found = show_dictionaries(path)) return *found;
   if (std::filesystem::is_directory(path)) return show_folder(path);
   const std::string extension = path.extension().string();
-  if (is_dictionary(path)) return show_dictionary(path);
   if (extension == ".safetensors") return show_tensors(path);
   if (extension == ".npy") return show_array(path);
   if (extension == ".npz") return show_arrays(path);
@@ -250,7 +230,8 @@ Json show_any(const Path& path) {
   require(std::filesystem::exists(path), "{}: no such file or folder{}", path.string(),
           did_you_mean(path.string(), families::pythia_names()));
   fail(
-      "{}: is not recognised; show reads runs, snapshots, stacks, corpora, tokenizers, tables and "
+      "{}: is not recognised; show reads runs, snapshots, stacks, dictionaries, corpora, "
+      "tokenizers, tables and "
       "tensor files",
       path.string());
 }
@@ -264,7 +245,8 @@ Outcome run_show(const ShowConfig& config, VerbContext&) {
   Json summary = show_any(config.path);
   if (std::filesystem::exists(config.path) && !summary.contains("made_by"))
     add_provenance(config.path, summary);
-  return {.summary = summary, .text = as_text(summary)};
+  const bool is_tree = summary["kind"] == "dictionaries";
+  return {.summary = summary, .text = is_tree ? tree_as_text(summary) : as_text(summary)};
 }
 
 }  // namespace cresco::verbs

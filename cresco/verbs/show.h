@@ -9,8 +9,9 @@ struct ShowConfig {
   std::string path, step;
   void fields(FieldVisitor& v) {
     v.field("path", path,
-            "a run, trajectory, snapshot, stack, dictionary, corpus, tokenizer, table folder or "
-            "tensor file; or pythia, or a model of that suite, as pythia-160m");
+            "a run, trajectory, snapshot, stack, dictionary, folder of dictionaries, corpus, "
+            "tokenizer, table folder or tensor file; or pythia, or a model of that suite, as "
+            "pythia-160m");
     v.field("step", step, "of a Pythia model: its learning rate and tokens at these steps");
   }
 };

@@ -4,6 +4,8 @@
 #include "cresco/formats/torch_file.h"
 #include "cresco/formats/zip_of.h"
 
+#include <nlohmann/json.hpp>
+
 #include <cstdlib>
 
 namespace {
@@ -18,6 +20,7 @@ void read_all(std::string bytes) {
     read(tensor, numbers);
     if (!file.find_value(tensor.name)) std::abort();
   }
+  cresco::formats::plain_json(file.root());
   for (const std::string_view path : {"", "0", "model.a.0.b", "module", "object"}) {
     try {
       file.tensors_at(path);

@@ -1,0 +1,37 @@
+#include "cresco/dictionaries/stored_floats.h"
+
+#include "cresco/base/require.h"
+#include "cresco/tensor/bridge.h"
+
+#include <ATen/ATen.h>
+
+namespace cresco::dictionaries {
+
+const std::vector<std::int64_t>& StoredFloats::shape(const std::string& name) const {
+  return formats::tensor_named(tensors_, name, where_).shape;
+}
+
+at::Tensor StoredFloats::read(const std::string& name,
+                              const std::vector<std::int64_t>& shape) const {
+  const formats::StoredTensor& stored = formats::tensor_named(tensors_, name, where_);
+  require(at::isFloatingType(tensor::scalar_type(stored.dtype)),
+          "{}: '{}' holds {}, expected floating-point numbers", where_, name,
+          formats::name_of(stored.dtype));
+  require(stored.shape == shape, "{}: '{}' has shape {}, expected {}", where_, name,
+          formats::shape_text(stored.shape), formats::shape_text(shape));
+  if (numbers_ == Numbers::ShapesOnly)
+    return at::empty(shape, at::TensorOptions(at::kFloat).device(at::kMeta));
+  const at::Tensor t = tensor::to_tensor(stored).to(at::kFloat).contiguous();
+  require(t.isfinite().all().item<bool>(), "{}: '{}' holds a number that is not finite", where_,
+          name);
+  return t;
+}
+
+at::Tensor StoredFloats::heads(const std::string& name,
+                               const std::vector<std::int64_t>& shape) const {
+  if (shape[0] == 1 && this->shape(name).size() + 1 == shape.size())
+    return read(name, {shape.begin() + 1, shape.end()}).unsqueeze(0);
+  return read(name, shape);
+}
+
+}  // namespace cresco::dictionaries

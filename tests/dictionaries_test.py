@@ -1,0 +1,176 @@
+"""Dictionaries in files: other libraries' layouts and back, an index, codes, derived arrays, and what is refused."""
+import array
+import json
+import math
+import pathlib
+import random
+import shutil
+import tempfile
+import unittest
+
+from parity_test import read_npy, relative_error, write_npy, write_safetensors
+from program import ProgramTest, run, run_json
+
+WIDTH, FEATURES, ROWS = 4, 12, 40
+
+
+def floats(draw, *shape):
+    values = array.array("f", (draw.gauss(0, 1) for _ in range(math.prod(shape))))
+    return "F32", list(shape), values.tobytes()
+
+
+def write_dictionary(stem, heads=1, seed=0, config=None, preprocess="center_scale", threshold=True):
+    draw = random.Random(seed)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {"W_E": floats(draw, heads, WIDTH, FEATURES), "b_E": floats(draw, heads, FEATURES),
+               "W_D": floats(draw, heads, FEATURES, WIDTH), "b_D": floats(draw, heads, WIDTH)}
+    if threshold:
+        tensors["activation_function.log_jumprelu_threshold"] = floats(draw, FEATURES)
+    write_safetensors(stem.with_name(stem.name + ".safetensors"), tensors)
+    stem.with_name(stem.name + ".config.json").write_text(json.dumps(
+        {"model_name": "org/model", "steps": [100 * k for k in range(heads)], "seed": seed,
+         "config": config or {"act_fn": "jumprelu"}, "training": {"lr": 1e-3, "input_preprocess": preprocess},
+         "quality": {"explained_variance": 0.75, "mean_l0": 2.5}}))
+    return stem.with_name(stem.name + ".safetensors")
+
+
+def write_stack(path, steps):
+    draw = random.Random(7)
+    tensors = {f"step_{step}": floats(draw, ROWS, WIDTH) for step in steps}
+    write_safetensors(path, tensors)
+    header = {"format": "cresco-stack", "version": "1", "model": "org/model", "matrix": "W_U",
+              "steps": ",".join(map(str, steps)), "source_sha256": ",".join(["0" * 64] * len(steps))}
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8 : 8 + size]) | {"__metadata__": header}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+    return path
+
+
+class Dictionaries(ProgramTest):
+    @classmethod
+    def setUpClass(cls):  # no corpus
+        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="cresco-test-"))
+        cls.addClassCleanup(shutil.rmtree, cls.shared, ignore_errors=True)
+
+    def reconstructions(self, dictionary, *options):
+        out, r = self.folder / "codes.npy", self.folder / "r.npy"
+        run("codes", dictionary, *options, "--out", out, "--reconstructions", r, "--overwrite", "--quiet")
+        return read_npy(r)[1]
+
+    def test_other_layouts_and_back(self):
+        dictionary = write_dictionary(self.folder / "W_U" / "seed0")
+        rows = self.folder / "rows.npy"
+        draw = random.Random(1)
+        write_npy(rows, [ROWS, WIDTH], (draw.gauss(0, 1) for _ in range(ROWS * WIDTH)), "<f4", "f")
+        expected = self.reconstructions(dictionary, "--rows", rows)
+        for layout in ("llamascopium", "saelens", "dictionary_learning", "params_npz"):
+            with self.subTest(layout=layout):
+                out, back = self.folder / layout, self.folder / (layout + "_back")
+                said = run_json("convert", dictionary, "--to", layout, "--out", out)
+                self.assertLessEqual(said["codes_relative_difference"], 1e-5)
+                self.assertEqual(said["origin"]["folded"]["input_preprocess"], False)
+                self.assertEqual(run_json("show", out)["layout"], layout)
+                run("convert", out, "--to", "dictionary", "--out", back)
+                self.assertLessEqual(relative_error(self.reconstructions(back, "--rows", rows), expected), 1e-5)
+                shown = run_json("show", back)
+                self.assertEqual((shown["model"], shown["matrix"], shown["steps"], shown["input_preprocess"]),
+                                 ("org/model", "W_U", [0], "center_scale"))
+                manifest = json.loads((out / "manifest.json").read_text())
+                self.assertEqual(manifest["facts"]["origin"]["folded"]["decoder_norms"], layout != "llamascopium")
+
+    def test_a_stack_folds_means_and_scales(self):
+        dictionary = write_dictionary(self.folder / "seed0")
+        stack = write_stack(self.folder / "stack.safetensors", [0, 100])
+        out, back = self.folder / "saelens", self.folder / "back"
+        said = run_json("convert", dictionary, "--to", "saelens", "--stack", stack, "--out", out)
+        self.assertTrue(said["origin"]["folded"]["input_preprocess"])
+        self.assertLessEqual(said["reconstructions_relative_difference"], 1e-5)
+        run("convert", out, "--to", "dictionary", "--out", back)
+        self.assertEqual(run_json("show", back)["input_preprocess"], "none")
+        # Without preprocessing the same stack gives the same codes.
+        first = run_json("codes", dictionary, "--stack", stack, "--out", self.folder / "a.npy")
+        second = run_json("codes", back, "--stack", stack, "--out", self.folder / "b.npy")
+        self.assertEqual(first["l0"], second["l0"])
+        self.assertEqual(first["shape"], [ROWS, FEATURES])
+
+    def test_what_cannot_be_held_is_refused(self):
+        heads = write_dictionary(self.folder / "heads", heads=2)
+        batch = write_dictionary(self.folder / "batch", config={"arch": "batchtopk", "batchtopk_k": 3}, threshold=False)
+        out = ("--out", self.folder / "out")
+        self.assert_fails(1, "convert", heads, "--to", "saelens", *out, says=["2 snapshots", "llamascopium"])
+        self.assert_fails(1, "convert", batch, "--to", "dictionary_learning", *out, says=["batchtopk", "threshold"])
+        self.assert_fails(1, "convert", batch, "--to", "dictionary", *out, says="already")
+        self.assert_fails(2, "convert", heads, "--to", "saelenz", *out, says=["saelenz", "did you mean 'saelens'"])
+        self.assert_fails(2, "convert", heads, "--to", "llamascopium", says="--out")
+        self.assert_fails(1, "convert", self.folder / "nowhere", "--to", "saelens", *out, says="no such file")
+        stack = write_stack(self.folder / "stack.safetensors", [0, 100])
+        self.assert_fails(1, "convert", heads, "--to", "llamascopium", "--stack", stack, *out, says="share a threshold")
+        self.assertFalse((self.folder / "out" / "config.json").exists())
+        empty = self.folder / "empty"
+        empty.mkdir()
+        self.assert_fails(1, "convert", empty, "--to", "dictionary", *out, says=["holds no dictionary", "sae"])
+
+    def test_other_files_need_their_labels(self):
+        dictionary, out = write_dictionary(self.folder / "seed0"), self.folder / "npz"
+        run("convert", dictionary, "--to", "params_npz", "--out", out)
+        (out / "origin.json").unlink()
+        back = ("--to", "dictionary", "--out", self.folder / "back")
+        self.assert_fails(2, "convert", out, *back, says="--model is needed")
+        self.assert_fails(2, "convert", out, *back, "--model", "org/m", says="--steps is needed")
+        self.assert_fails(1, "convert", out, *back, "--model", "org/m", "--steps", "0,1", says="1 heads")
+        self.assert_fails(2, "convert", out, *back, "--from", "saelense", says="did you mean 'saelens'")
+        run("convert", out, *back, "--model", "org/m", "--steps", "512", "--matrix", "W_E")
+        shown = run_json("show", self.folder / "back")
+        self.assertEqual((shown["model"], shown["matrix"], shown["steps"], shown["input_preprocess"]),
+                         ("org/m", "W_E", [512], "none"))
+
+    def test_a_tree_and_its_index(self):
+        tree = self.folder / "tree"
+        place = tree / "model" / "W_U" / "cross-snapshot-2" / f"d{FEATURES}"
+        for seed in (0, 1):
+            write_dictionary(place / f"seed{seed}", heads=2, seed=seed)
+        (place / "seed1.metrics_recomputed.json").write_text('{"recomputed": {"explained_variance": 0.5}}')
+        self.assertEqual(run_json("show", place / "seed1.safetensors")["metrics_recomputed"]["recomputed"],
+                         {"explained_variance": 0.5})
+        listed = run_json("show", tree)
+        self.assertEqual(listed["kind"], "dictionaries")
+        self.assertEqual([d["seed"] for d in listed["dictionaries"]], [0, 1])
+        self.assertEqual(listed["dictionaries"][0]["files"][0]["sha256"], "")
+        run("convert", tree, "--to", "index")
+        self.assert_fails(1, "convert", tree, "--to", "index", says="--overwrite")
+        listed = run_json("show", tree)
+        self.assertEqual(len(listed["dictionaries"][0]["files"][0]["sha256"]), 64)
+        self.assertEqual(listed["dictionaries"][1]["matrix"], "W_U")
+        self.assertEqual(run_json("show", tree / "index.json")["dictionaries"], listed["dictionaries"])
+        text = run("show", tree).stdout.decode()
+        for words in ("cross-snapshot-2/d12/seed1", "0.7500", "2.5", listed["dictionaries"][0]["files"][0]["sha256"]):
+            self.assertIn(words, text)
+        # What changes afterwards is named.
+        (place / "seed0.config.json").write_text("{}")
+        (place / "seed1.md").write_text("new")
+        changed = run_json("show", tree)
+        self.assertIn("model_name", changed["unreadable"][0]["error"])
+        self.assertEqual(changed["not_in_the_index"], [f"model/W_U/cross-snapshot-2/d{FEATURES}/seed1.md"])
+        self.assert_fails(1, "convert", tree, "--to", "index", "--overwrite", says="seed0.config.json")
+
+    def test_derived_arrays(self):
+        dictionaries = [write_dictionary(self.folder / f"seed{seed}", heads=9, seed=seed) for seed in (0, 1)]
+        stack = write_stack(self.folder / "stack.safetensors", [100 * k for k in range(9)])
+        derived = self.folder / "derived"
+        said = run_json("lifecycle", dictionaries[0], "--stack", stack, "--out", self.folder / "life", "--derived", derived,
+                        "--seeds", dictionaries[1], "--null-permutations", 20)
+        for path in said["derived"]:
+            self.assertTrue((derived / path).exists(), path)
+        name = f"wu-model-d{FEATURES}"
+        for path in (f"{name}__seed1/cusum_null.pt", f"{name}__seed0/lifecycle.npz",
+                     f"aggregates/aggregates_model_d{FEATURES}_seed1.pt", f"rates/{name}-multiseed/decoder_norms_all_seeds.npy"):
+            self.assertIn(path, said["derived"])
+        shape, _ = read_npy(derived / f"rates/{name}-multiseed/firing_rates_all_seeds.npy")
+        self.assertEqual(shape, (2, 9, FEATURES))
+        self.assert_fails(2, "lifecycle", dictionaries[0], "--stack", stack, "--out", self.folder / "b", "--seeds",
+                          dictionaries[1], says="--derived")
+
+
+if __name__ == "__main__":
+    unittest.main()
