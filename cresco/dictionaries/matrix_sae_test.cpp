@@ -455,7 +455,8 @@ TEST(MatrixSaeConfig, RefusesWhatMakesNoSense) {
   EXPECT_NE(message({.d_sae = 8, .k = 2, .bandwidth = 0}).find("bandwidth"), std::string::npos);
   EXPECT_NE(message({.d_sae = 8, .input_preprocess = "centre", .k = 2}).find("centre"),
             std::string::npos);
-  EXPECT_EQ(resolved(MatrixSaeConfig{.sae_class = "gated", .d_sae = 8, .k = 50}, 8).d_sae, 8);  // k is not used
+  EXPECT_EQ(resolved(MatrixSaeConfig{.sae_class = "gated", .d_sae = 8, .k = 50}, 8).d_sae,
+            8);  // k is not used
   EXPECT_EQ(resolved(MatrixSaeConfig{.expansion_factor = 2.5, .k = 3}, 8).d_sae, 20);
   EXPECT_EQ(resolved(MatrixSaeConfig{.d_sae = 8, .k = 3}, 8).k_aux, 6);
 }

@@ -343,9 +343,8 @@ class Demo {
     const auto data =
         dictionaries::preprocess_stack(stack, dictionaries::heads_in(stack, dictionary),
                                        dictionary.training.input_preprocess, at::kCPU);
-    const artifacts::Table table =
-        lifecycle::planted_table(dictionary.crosscoder(), data.x_VKD,
-                                 dictionary.parameters.num_heads() - 1, planted);
+    const artifacts::Table table = lifecycle::planted_table(
+        dictionary.crosscoder(), data.x_VKD, dictionary.parameters.num_heads() - 1, planted);
     for (const double found : table.numbers("found")) found_ += found > 0;
     num_planted_ = static_cast<std::int64_t>(table.num_rows());
     const Path out = out_ / "planted";
