@@ -5,7 +5,6 @@
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/preprocess.h"
 #include "cresco/dictionaries/released.h"
-#include "cresco/formats/npy.h"
 #include "cresco/lifecycle/decoder_geometry.h"
 #include "cresco/lifecycle/norm_lifecycle.h"
 #include "cresco/lifecycle/population.h"
@@ -96,12 +95,6 @@ Table steps_table(const std::vector<std::int64_t>& steps) {
   return table;
 }
 
-void write_array(const Path& path, const at::Tensor& array) {
-  const at::Tensor floats = array.to(at::kFloat).contiguous();
-  formats::write_npy(path, formats::DType::F32, floats.sizes().vec(),
-                     tensor::view_of("", floats).bytes);
-}
-
 std::vector<std::int64_t> alive_features(const Measured& m) {
   std::vector<std::int64_t> features;
   for (std::size_t i = 0; i < m.by_norm.size(); ++i)
@@ -190,9 +183,9 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   write_csv(folder / tables[0], features_table(m, dictionary.steps));
   write_csv(folder / tables[1], population_table(m, dictionary.steps));
   write_csv(folder / tables[2], steps_table(dictionary.steps));
-  write_array(folder / tables[3], m.norms_KF);
-  write_array(folder / tables[4], m.rates_KF);
-  write_array(folder / tables[5], m.rotation_JF);
+  tensor::write_npy(folder / tables[3], m.norms_KF);
+  tensor::write_npy(folder / tables[4], m.rates_KF);
+  tensor::write_npy(folder / tables[5], m.rotation_JF);
   if (tokenizer)
     write_csv(folder / tables.emplace_back("promoted_tokens.csv"),
               promoted_table(m, dictionary, stack, indices, *tokenizer, config, context, device));
