@@ -12,17 +12,17 @@ STEPS = list(range(0, 8000, 1000))
 WIDTH = 512
 
 
-def write_stack(path, rows):
+def write_stack(path, rows, steps=STEPS):
     """A stack of zeros, which take no room on the disk."""
     size = rows * WIDTH * 4
     header = {"__metadata__": {"format": "cresco-stack", "version": "1", "model": "m", "matrix": "W_U",
-                               "steps": ",".join(map(str, STEPS)), "source_sha256": ",".join(["0" * 64] * len(STEPS))}}
-    for i, step in enumerate(STEPS):
+                               "steps": ",".join(map(str, steps)), "source_sha256": ",".join(["0" * 64] * len(steps))}}
+    for i, step in enumerate(steps):
         header[f"step_{step}"] = {"dtype": "F32", "shape": [rows, WIDTH], "data_offsets": [i * size, (i + 1) * size]}
     text = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + len(STEPS) * size)
+        file.truncate(8 + len(text) + len(steps) * size)
 
 
 def rows_of(path):
@@ -146,6 +146,12 @@ class Eval(ProgramTest):
         base = peak_bytes("eval", self.folder / "d", "--stack", small, *arguments)
         used = peak_bytes("eval", self.folder / "d", "--stack", large, *arguments)
         self.assertLess(used - base, 80 << 20)
+        # Held-out steps too, beside some numbers for each row.
+        held_out = self.folder / "held_out.safetensors"
+        write_stack(held_out, 32768, [500, 4500])
+        arguments += ("--heldout", held_out, "--pca=false")
+        used = peak_bytes("eval", self.folder / "d", "--stack", large, *arguments)
+        self.assertLess(used - base, 96 << 20)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-// A crosscoder on snapshots that it was not trained on.
+// A dictionary on snapshots that it was not trained on.
 //
 // For a step t between the trained t- and t+, with w = (ln(1+t) - ln(1+t-)) / (ln(1+t+) -
 // ln(1+t-)), a synthetic head is (1 - w) head(t-) + w head(t+), in W_E, b_E, W_D and b_D. Its rows,
@@ -7,9 +7,10 @@
 #pragma once
 
 #include "cresco/dictionaries/pca.h"
-#include "cresco/dictionaries/preprocess.h"
 #include "cresco/dictionaries/released.h"
+#include "cresco/dictionaries/rows.h"
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -30,15 +31,36 @@ std::optional<Neighbours> neighbours_of(std::int64_t step,
 struct HeldoutQuality {
   std::int64_t step, step_before, step_after;
   double alpha_log;
-  double synthetic_head, nearest_head, direct_interpolation;
-  double pca;            // at the rank of `pca` given; NaN without
-  double before, after;  // the neighbours at their own trained heads
+  double synthetic_head, nearest_head, direct_interpolation, endpoint;
+  double pca_at_l0;  // at the rank of the PCA given; NaN without
+  double pca_rank50;
+  double before, after;                        // the neighbours at their own trained heads
+  double before_normalized, after_normalized;  // the same of preprocessed rows
+  // By row, double: |x - r| of the synthetic head, nearest head, direct interpolation, endpoint
+  // and rank-50 PCA; and |x|.
+  at::Tensor residual_norm_5V, row_norm_V;
 };
 
-// `matrix_VD` is the held-out snapshot as it is; before and after are the raw neighbours.
-HeldoutQuality measure_heldout(const Dictionary& dictionary, const PreprocessedStack& trained,
-                               const at::Tensor& matrix_VD, const at::Tensor& before_VD,
-                               const at::Tensor& after_VD, std::int64_t step,
-                               const TrajectoryPca* pca);
+struct HeldoutOptions {
+  const TrajectoryPca* at_l0 = nullptr;
+  std::uint64_t seed = 0;                       // of the rank-50 PCA's rows and range
+  std::function<void(std::int64_t rows)> done;  // called after each block; may throw
+};
+
+// Of those steps of `held_out` that lie between trained ones, all from one pass over the rows. The
+// pre-activation of the trained heads is computed once for them all.
+std::vector<HeldoutQuality> measure_heldout(const Dictionary& dictionary, const StackRows& trained,
+                                            const trajectories::Stack& held_out,
+                                            const HeldoutOptions& options = {});
+
+// The leading `rank` directions of rows that are drawn from all heads, about the mean of those
+// rows: a random range of that width after six products with their covariance, (D,R) orthonormal.
+// As a low-rank SVD with five power iterations finds it. From each head max(2048, min(5000, V/16))
+// rows, or all.
+struct RowDirections {
+  at::Tensor mean_D, direction_DR;
+};
+RowDirections row_directions(const Rows& rows, std::int64_t rank, std::uint64_t seed,
+                             std::int64_t block_rows);
 
 }  // namespace cresco::dictionaries

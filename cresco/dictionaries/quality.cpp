@@ -33,7 +33,7 @@ class SharedGate {
     if (kind_ == ActivationKind::BatchTopK) find_least(crosscoder, rows, block);
   }
 
-  bool is_own() const {
+  bool differs() const {
     return kind_ == ActivationKind::JumpRelu || kind_ == ActivationKind::BatchTopK;
   }
   at::Tensor codes(const at::Tensor& p_BF) const {
@@ -125,7 +125,7 @@ class Measurement {
   void add(std::int64_t first, const at::Tensor& x_BKD) {
     const at::Tensor p_BF = crosscoder_.pre_activation(x_BKD);
     at::Tensor a_BF, shared_BF, open_BF;
-    if (shared_gate_ && shared_gate_->is_own()) shared_BF = shared_gate_->codes(p_BF);
+    if (shared_gate_ && shared_gate_->differs()) shared_BF = shared_gate_->codes(p_BF);
     for (std::int64_t k = 0; k < rows_.num_heads; ++k) {
       HeadSums& head = heads_[static_cast<std::size_t>(k)];
       const at::Tensor x_BD = x_BKD.select(1, k);
@@ -164,10 +164,10 @@ class Measurement {
 
   // The codes of the shared gate where they are not the dictionary's own.
   const ColumnMoments& shared_error(const HeadSums& head) const {
-    return shared_gate_->is_own() ? head.shared_error : head.error;
+    return shared_gate_->differs() ? head.shared_error : head.error;
   }
   const at::Tensor& num_shared(const HeadSums& head) const {
-    return shared_gate_->is_own() ? head.num_shared_F : head.num_open_F;
+    return shared_gate_->differs() ? head.num_shared_F : head.num_open_F;
   }
 
   SnapshotQuality snapshot(const HeadSums& head, const at::Tensor& rates_F) const {

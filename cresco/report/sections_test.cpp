@@ -213,14 +213,14 @@ TEST(Quality, LaysDictionariesOverEachOtherAndBesideBaselines) {
   pooled.add("l0", 9.5);
   for (const int rank : {32, 8})
     for (const int step : {0, 8}) baselines.add("PCA", rank, step, 0.01 * rank);
-  baselines.add("mean", "", "", 0.1);
+  baselines.add("mean", 0, "pooled", 0.1);
   Sources sources = source_with("quality_per_snapshot.csv", quality);
   sources[0].tables["quality_pooled.csv"] = pooled;
   sources.push_back(sources[0]);
   sources[1].name = "other";
   pooled.add("dead_rate_1e-6", 0.25);
   sources[1].tables["quality_pooled.csv"] = pooled;
-  sources[1].tables["baselines.csv"] = baselines;
+  sources[1].tables["linear_baselines.csv"] = baselines;
   const Report report = make_report("", sources);
   const auto& chart = find<Chart>(report, "explained_variance");
   std::vector<std::string> names;
@@ -229,7 +229,7 @@ TEST(Quality, LaysDictionariesOverEachOtherAndBesideBaselines) {
   EXPECT_TRUE(chart.series[2].dashed);
   EXPECT_EQ(chart.series[2].y, (std::vector<double>{0.08, 0.08}));
   ASSERT_EQ(chart.levels.size(), 1u);
-  EXPECT_EQ(chart.levels[0].label, "mean 0.1");
+  EXPECT_EQ(chart.levels[0].label, "mean of rank 0 0.1");
   EXPECT_EQ(find<Chart>(report, "dead_rate").series.size(), 2u);
   const auto& table = find<DataTable>(report, "quality_pooled").table;
   EXPECT_EQ(table.columns(), (std::vector<std::string>{"metric", "test", "other"}));

@@ -3,6 +3,7 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/base/threads.h"
+#include "cresco/formats/npy.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -84,6 +85,11 @@ void write_tensors(const Path& path, const std::vector<NamedTensor>& tensors,
     views.push_back(view_of(name, kept.back()));
   }
   formats::write_safetensors(path, std::move(views), metadata);
+}
+
+void write_npy(const Path& path, const at::Tensor& array) {
+  const at::Tensor floats = array.detach().to(at::kCPU, at::kFloat).contiguous();
+  formats::write_npy(path, DType::F32, floats.sizes().vec(), view_of("", floats).bytes);
 }
 
 at::Device parse_device(const std::string& name) {

@@ -32,6 +32,9 @@ formats::TensorView view_of(const std::string& name, const at::Tensor& tensor);
 void write_tensors(const Path& path, const std::vector<NamedTensor>& tensors,
                    const formats::Metadata& metadata = {});
 
+// An array of float32, row-major, as .npy.
+void write_npy(const Path& path, const at::Tensor& array);
+
 // "cpu", "cuda" or "cuda:1". Error when the build has no CUDA or no device answers.
 at::Device parse_device(const std::string& name);
 

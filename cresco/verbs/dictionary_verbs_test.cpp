@@ -123,6 +123,13 @@ TEST_F(DictionaryVerbs, EvalWritesItsTables) {
   EXPECT_EQ(table("eval/quality_per_snapshot.csv").numbers("step"),
             (std::vector<double>{0, 10, 1000}));
   EXPECT_EQ(table("eval/heldout.csv").number(0, "step_after"), 1000);
+  const auto reference = table("eval/heldout_ev.csv");
+  EXPECT_EQ(reference.columns().size(), 13u);
+  EXPECT_EQ(reference.number(0, "ev_ceiling_t_plus_norm"),
+            table("eval/heldout.csv").number(0, "explained_variance_after_normalized"));
+  EXPECT_EQ(reference.text(0, "alpha_log").size(), 6u);  // four digits behind the point
+  EXPECT_EQ(formats::read_npy(folder / "eval/heldout_residual_norms.npy").shape,
+            (std::vector<std::int64_t>{1, 5, kRows}));
   const auto pca = table("eval/pca.csv");
   EXPECT_LE(pca.number(0, "explained_variance"), 1);
   EXPECT_TRUE(pca.has("explained_variance_raw"));
@@ -131,6 +138,33 @@ TEST_F(DictionaryVerbs, EvalWritesItsTables) {
                          .stack = (folder / "stack.safetensors").string()},
                         c),
                Error);  // the folder is there already
+}
+
+TEST_F(DictionaryVerbs, EvalWritesBaselines) {
+  train();
+  auto c = context("eval");
+  const Outcome outcome = run_eval({.dict = (folder / "dictionary").string(),
+                                    .stack = (folder / "stack.safetensors").string(),
+                                    .baselines = true},
+                                   c);
+  const auto baselines = table("eval/linear_baselines.csv");
+  EXPECT_EQ(outcome.summary["baselines"].size(), baselines.num_rows());
+  std::map<std::string, std::vector<double>> explained;
+  for (std::size_t i = 0; i < baselines.num_rows(); ++i)
+    explained[baselines.text(i, "baseline")].push_back(baselines.number(i, "explained_variance"));
+  EXPECT_EQ(explained["mean"], (std::vector<double>{0}));
+  EXPECT_FALSE(explained.contains("static_pca"));       // the smallest rank, 16, is past the width
+  ASSERT_EQ(explained["concatenated_pca"].size(), 1u);  // 16 of 24
+  EXPECT_NEAR(explained["concatenated_pca"][0], explained["concatenated_pca_randomized"][0], 1e-5);
+  const auto pca = table("eval/pca.csv");
+  for (std::size_t i = 0; i < pca.num_rows(); ++i) {
+    if (pca.number(i, "rank") != 16) continue;
+    EXPECT_EQ(pca.number(i, "explained_variance_raw"), explained["concatenated_pca"][0]);
+    EXPECT_EQ(pca.number(i, "explained_variance"), explained["concatenated_pca_scaled"][0]);
+  }
+  ASSERT_EQ(explained["endpoint_line"].size(), 3u);
+  EXPECT_NEAR(explained["endpoint_line"][2], 1, 1e-12);
+  EXPECT_LT(explained["endpoint_line"][1], 1);
 }
 
 TEST_F(DictionaryVerbs, EvalSaysWhichStepsAStackLacks) {

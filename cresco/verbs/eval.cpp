@@ -7,9 +7,12 @@
 #include "cresco/dictionaries/heldout.h"
 #include "cresco/dictionaries/quality.h"
 #include "cresco/tensor/bridge.h"
+#include "cresco/verbs/eval_linear.h"
+#include "cresco/verbs/interruptible.h"
+
+#include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 namespace cresco::verbs {
@@ -18,7 +21,6 @@ namespace {
 using artifacts::Table;
 using dictionaries::Dictionary;
 using dictionaries::HeldoutQuality;
-using dictionaries::PreprocessedStack;
 using dictionaries::Quality;
 using dictionaries::StackRows;
 using trajectories::Stack;
@@ -73,77 +75,25 @@ std::string text_of(const Json& summary) {
   return text;
 }
 
-// The PCA that the dictionary is compared with: in its own space, and of the raw snapshots about
-// their means.
-struct Pca {
-  std::int64_t rank_of_l0 = 0;
-  Table table{{"rank", "explained_variance", "explained_variance_raw"}};
-  dictionaries::TrajectoryPca at_l0;
+// Our id, the reference's column, and the number.
+struct HeldoutColumn {
+  const char *id, *reference;
+  double HeldoutQuality::*value;
 };
-
-std::optional<Pca> run_pca(const StackRows& rows, const Dictionary& dictionary, double l0,
-                           Progress& progress) {
-  const dictionaries::Rows centred = rows.with_mode("center").rows();
-  if (!dictionaries::pca_is_exact_possible(centred)) {
-    progress.note(
-        fmt::format("no PCA: rows and columns are both more than {}", dictionaries::kMaxExactSize));
-    return std::nullopt;
-  }
-  const dictionaries::TrajectorySpectrum raw(centred, rows.block_bytes());
-  const bool scaled = dictionary.training.input_preprocess == "center_scale";
-  const dictionaries::TrajectorySpectrum own =
-      scaled ? dictionaries::TrajectorySpectrum(rows.rows(), rows.block_bytes()) : raw;
-
-  Pca pca;
-  pca.rank_of_l0 = std::clamp<std::int64_t>(std::llround(l0), 1, own.max_rank());
-  std::vector<std::int64_t> ranks{16, 32, 64, 128, 256, pca.rank_of_l0};
-  std::sort(ranks.begin(), ranks.end());
-  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
-  for (const std::int64_t rank : ranks)
-    if (rank <= own.max_rank())
-      pca.table.add(rank, own.explained_variance(rank), raw.explained_variance(rank));
-  pca.at_l0 = own.at_rank(pca.rank_of_l0);
-  return pca;
-}
-
-std::vector<HeldoutQuality> run_heldout(const EvalConfig& config, const Stack& stack,
-                                        const std::vector<std::int64_t>& indices,
-                                        const Dictionary& dictionary,
-                                        const PreprocessedStack& trained,
-                                        const std::optional<Pca>& pca, Progress& progress) {
-  const Stack held_out(config.heldout);
-  require(held_out.num_rows() == stack.num_rows() && held_out.width() == stack.width(),
-          "{}: holds {} x {} matrices, {} holds {} x {}", held_out.path().string(),
-          held_out.num_rows(), held_out.width(), stack.path().string(), stack.num_rows(),
-          stack.width());
-  std::vector<HeldoutQuality> all;
-  progress.begin("heldout", held_out.num_snapshots(), "snapshot");
-  for (std::int64_t k = 0; k < held_out.num_snapshots(); ++k) {
-    const std::int64_t step = held_out.steps()[static_cast<std::size_t>(k)];
-    const auto near = dictionaries::neighbours_of(step, dictionary.steps);
-    if (!near) continue;  // a trained step, or one outside the trained ones
-    const auto raw = [&](std::int64_t head) {
-      return stack.at(indices[static_cast<std::size_t>(head)]);
-    };
-    all.push_back(dictionaries::measure_heldout(dictionary, trained, held_out.at(k),
-                                                raw(near->before), raw(near->after), step,
-                                                pca ? &pca->at_l0 : nullptr));
-    progress.update(k + 1, fmt::format("step {}", step));
-  }
-  progress.end();
-  require(!all.empty(), "{}: has no step between the trained ones {}; it has {}",
-          held_out.path().string(), list_steps(dictionary.steps), list_steps(held_out.steps()));
-  return all;
-}
-
-constexpr const char* kHeldoutIds[] = {
-    "explained_variance_synthetic_head",       "explained_variance_nearest_head",
-    "explained_variance_direct_interpolation", "explained_variance_pca_at_l0",
-    "explained_variance_before_raw",           "explained_variance_after_raw"};
-
-std::vector<double> heldout_values(const HeldoutQuality& q) {
-  return {q.synthetic_head, q.nearest_head, q.direct_interpolation, q.pca, q.before, q.after};
-}
+constexpr HeldoutColumn kHeldoutColumns[] = {
+    {"explained_variance_synthetic_head", "ev_synth_interp", &HeldoutQuality::synthetic_head},
+    {"explained_variance_nearest_head", "ev_nn_head", &HeldoutQuality::nearest_head},
+    {"explained_variance_direct_interpolation", "ev_direct_wu_interp",
+     &HeldoutQuality::direct_interpolation},
+    {"explained_variance_endpoint", "ev_endpoint", &HeldoutQuality::endpoint},
+    {"explained_variance_pca_at_l0", "", &HeldoutQuality::pca_at_l0},
+    {"explained_variance_pca_rank50", "ev_pca_r50", &HeldoutQuality::pca_rank50},
+    {"explained_variance_before_raw", "ev_ceiling_t_minus_raw", &HeldoutQuality::before},
+    {"explained_variance_after_raw", "ev_ceiling_t_plus_raw", &HeldoutQuality::after},
+    {"explained_variance_before_normalized", "ev_ceiling_t_minus_norm",
+     &HeldoutQuality::before_normalized},
+    {"explained_variance_after_normalized", "ev_ceiling_t_plus_norm",
+     &HeldoutQuality::after_normalized}};
 
 Json heldout_json(const std::vector<HeldoutQuality>& all) {
   Json list = Json::array();
@@ -152,8 +102,7 @@ Json heldout_json(const std::vector<HeldoutQuality>& all) {
                 {"step_before", q.step_before},
                 {"step_after", q.step_after},
                 {"alpha_log", q.alpha_log}};
-    const auto values = heldout_values(q);
-    for (std::size_t i = 0; i < values.size(); ++i) row[kHeldoutIds[i]] = values[i];
+    for (const HeldoutColumn& column : kHeldoutColumns) row[column.id] = q.*column.value;
     list.push_back(std::move(row));
   }
   return list;
@@ -161,15 +110,80 @@ Json heldout_json(const std::vector<HeldoutQuality>& all) {
 
 Table heldout_table(const std::vector<HeldoutQuality>& all) {
   std::vector<std::string> columns{"step", "step_before", "step_after", "alpha_log"};
-  columns.insert(columns.end(), std::begin(kHeldoutIds), std::end(kHeldoutIds));
+  for (const HeldoutColumn& column : kHeldoutColumns) columns.emplace_back(column.id);
   Table table(columns);
   for (const HeldoutQuality& q : all) {
     std::vector<std::string> row{Table::cell(q.step), Table::cell(q.step_before),
                                  Table::cell(q.step_after), Table::cell(q.alpha_log)};
-    for (const double value : heldout_values(q)) row.push_back(Table::cell(value));
+    for (const HeldoutColumn& column : kHeldoutColumns) row.push_back(Table::cell(q.*column.value));
     table.add_row(row);
   }
   return table;
+}
+
+// The same under the names, and in the order, of the reference's table.
+Table heldout_reference_table(const std::vector<HeldoutQuality>& all) {
+  std::vector<std::string> columns{"held_out_step", "t_minus", "t_plus", "alpha_log"};
+  for (const HeldoutColumn& column : kHeldoutColumns)
+    if (*column.reference) columns.emplace_back(column.reference);
+  Table table(columns);
+  for (const HeldoutQuality& q : all) {
+    std::vector<std::string> row{Table::cell(q.step), Table::cell(q.step_before),
+                                 Table::cell(q.step_after), fmt::format("{:.4f}", q.alpha_log)};
+    for (const HeldoutColumn& column : kHeldoutColumns)
+      if (*column.reference) row.push_back(Table::cell(q.*column.value));
+    table.add_row(row);
+  }
+  return table;
+}
+
+// (steps, ways, rows) and (steps, rows).
+void write_heldout_norms(const Path& folder, const std::vector<HeldoutQuality>& all,
+                         std::vector<std::string>& tables) {
+  std::vector<at::Tensor> residuals, rows;
+  for (const HeldoutQuality& q : all) {
+    residuals.push_back(q.residual_norm_5V);
+    rows.push_back(q.row_norm_V);
+  }
+  tensor::write_npy(folder / tables.emplace_back("heldout_residual_norms.npy"),
+                    at::stack(residuals));
+  tensor::write_npy(folder / tables.emplace_back("heldout_row_norms.npy"), at::stack(rows));
+}
+
+Json baselines_json(const Table& table) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < table.num_rows(); ++i) {
+    Json row = Json::object();
+    for (const std::string& column : table.columns()) {
+      const std::string& cell = table.text(i, column);
+      if (column == "baseline" || cell == "pooled")
+        row[column] = cell;
+      else if (column == "step" || column == "rank")
+        row[column] = parse_int(cell, column);
+      else if (!cell.empty())
+        row[column] = table.number(i, column);
+    }
+    list.push_back(std::move(row));
+  }
+  return list;
+}
+
+std::vector<HeldoutQuality> run_heldout(const EvalConfig& config, const Dictionary& dictionary,
+                                        const StackRows& rows, const std::optional<ExactPca>& pca,
+                                        VerbContext& context) {
+  const Stack held_out(config.heldout);
+  context.progress.begin("heldout", rows.num_rows(), "row");
+  const auto all = dictionaries::measure_heldout(dictionary, rows, held_out,
+                                                 {.at_l0 = pca ? &pca->at_l0 : nullptr,
+                                                  .seed = context.seed(),
+                                                  .done = [&](std::int64_t done) {
+                                                    stop_when_interrupted(context.progress);
+                                                    context.progress.update(done, "");
+                                                  }});
+  context.progress.end();
+  require(!all.empty(), "{}: has no step between the trained ones {}; it has {}",
+          held_out.path().string(), list_steps(dictionary.steps), list_steps(held_out.steps()));
+  return all;
 }
 
 dictionaries::QualityOptions quality_options(const EvalConfig& config,
@@ -225,6 +239,19 @@ Outcome plan_outcome(const EvalConfig& config, const Stack& stack, const Diction
                static_cast<double>(stack.num_rows() * quality_row_bytes(dictionary.crosscoder(),
                                                                         options.all_definitions)));
   Cost cost{flops, block};
+  const auto product = 2 * static_cast<double>(stack.num_rows()) * static_cast<double>(p.width()) *
+                       static_cast<double>(p.num_features());
+  if (!config.heldout.empty()) {
+    // The encoder again; of each step two products that read, three that write, and two neighbours.
+    const auto steps = static_cast<double>(Stack(config.heldout).num_snapshots());
+    cost.flops += product * (static_cast<double>(p.num_heads()) + 7 * steps);
+    cost.bytes += 8 * 7 * steps * static_cast<double>(stack.num_rows());
+  }
+  if (config.baselines) {
+    cost.flops += baselines_flops(stack.num_rows(), p.num_heads(), p.width());
+    cost.bytes = std::max(
+        cost.bytes, baselines_bytes(stack.num_rows()) + static_cast<double>(config.block_bytes));
+  }
   if (reads_text(config)) {
     const Cost text = fidelity_cost(config.fidelity, fidelity_inputs(config), dictionary, stack,
                                     config.block_bytes);
@@ -265,7 +292,7 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   const StackRows rows(stack, indices, dictionary.training.input_preprocess, config.block_bytes);
   context.progress.begin("eval", stack.num_rows(), "row");
   options.done = [&](std::int64_t done) {
-    if (interrupted()) throw Interrupted("interrupted before a table was written");
+    stop_when_interrupted(context.progress);
     context.progress.update(done, "");
   };
   const Quality quality = measure_quality(dictionary.crosscoder(), rows.rows(), options);
@@ -276,16 +303,21 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   if (options.all_definitions) outcome.summary["batch_rows"] = options.batch_rows;
   outcome.text = text_of(outcome.summary);
 
-  std::optional<Pca> pca;
-  if (config.pca && (writes || holds_out))
-    pca = run_pca(rows, dictionary, quality.l0, context.progress);
+  const bool scaled = dictionary.training.input_preprocess == "center_scale";
+  std::optional<ExactPca> pca;
+  if (config.pca && (writes || holds_out || config.baselines))
+    pca = exact_pca(rows, scaled, quality.l0, context.progress);
   std::vector<HeldoutQuality> heldout;
   if (holds_out) {
-    const PreprocessedStack trained = dictionaries::preprocess_stack(
-        stack, indices, dictionary.training.input_preprocess, at::kCPU);
-    heldout = run_heldout(config, stack, indices, dictionary, trained, pca, context.progress);
+    heldout = run_heldout(config, dictionary, rows, pca, context);
     outcome.summary["heldout"] = heldout_json(heldout);
     outcome.text += "\nheld out\n" + to_csv(heldout_table(heldout));
+  }
+  Table baselines;
+  if (config.baselines) {
+    baselines = baselines_table(rows, pca, scaled, context.seed(), context.progress);
+    outcome.summary["baselines"] = baselines_json(baselines);
+    outcome.text += "\nlinear baselines\n" + to_csv(baselines);
   }
   FidelityTables fidelity;
   if (reads_text(config)) {
@@ -299,8 +331,13 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   std::vector<std::string> tables{"quality_pooled.csv", "quality_per_snapshot.csv"};
   write_csv(folder / tables[0], pooled_table(outcome.summary["pooled"]));
   write_csv(folder / tables[1], snapshot_table(outcome.summary["snapshots"]));
-  if (pca) write_csv(folder / tables.emplace_back("pca.csv"), pca->table);
-  if (holds_out) write_csv(folder / tables.emplace_back("heldout.csv"), heldout_table(heldout));
+  if (pca) write_csv(folder / tables.emplace_back("pca.csv"), pca->table());
+  if (holds_out) {
+    write_csv(folder / tables.emplace_back("heldout.csv"), heldout_table(heldout));
+    write_csv(folder / tables.emplace_back("heldout_ev.csv"), heldout_reference_table(heldout));
+    write_heldout_norms(folder, heldout, tables);
+  }
+  if (config.baselines) write_csv(folder / tables.emplace_back("linear_baselines.csv"), baselines);
   if (reads_text(config)) {
     write_csv(folder / tables.emplace_back("readout_functional_fidelity.csv"), fidelity.functional);
     write_csv(folder / tables.emplace_back("readout_fidelity_strata.csv"), fidelity.strata);

@@ -12,7 +12,7 @@ namespace cresco::verbs {
 struct EvalConfig {
   std::string dict, stack, heldout, definitions = "ours";
   std::int64_t quality_batch = 0, block_bytes = dictionaries::kBlockBytes;
-  bool pca = true;
+  bool pca = true, baselines = false;
   std::string trajectory, corpus, tokenizer;
   FidelityConfig fidelity;
 
@@ -28,6 +28,9 @@ struct EvalConfig {
             "memory, beside the dictionary's, for the rows that are worked on together");
     v.field("heldout", heldout, "a stack with further steps, between the trained ones");
     v.field("pca", pca, "with --out or --heldout: also a PCA of the same snapshots, side by side");
+    v.field("baselines", baselines,
+            "also what linear accounts of the stack explain: PCA by snapshot and of all side by "
+            "side, lines between the endpoints");
     v.field("trajectory", trajectory,
             "with --corpus: the models whose readout, W_U, the stack holds");
     v.field("corpus", corpus,

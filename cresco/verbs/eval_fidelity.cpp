@@ -1,11 +1,11 @@
 #include "cresco/verbs/eval_fidelity.h"
 
-#include "cresco/base/interrupt.h"
 #include "cresco/dictionaries/reconstruction.h"
 #include "cresco/evals/fidelity.h"
 #include "cresco/models/model.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
+#include "cresco/verbs/interruptible.h"
 #include "cresco/verbs/lint_warning.h"
 
 #include <ATen/ATen.h>
@@ -161,8 +161,7 @@ FidelityTables run_fidelity(const FidelityConfig& config, const FidelityInputs& 
     const evals::ReadoutFidelity fidelity =
         evals::measure_fidelity(predictions, native_VD, reconstruction.matrix(k),
                                 rows.block_bytes(), [&](std::int64_t done) {
-                                  if (interrupted())
-                                    throw Interrupted("interrupted before a table was written");
+                                  stop_when_interrupted(context.progress);
                                   context.progress.update(done, "");
                                 });
     context.progress.end();

@@ -5,7 +5,6 @@
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/preprocess.h"
 #include "cresco/dictionaries/released.h"
-#include "cresco/formats/npy.h"
 #include "cresco/lifecycle/cusum.h"
 #include "cresco/lifecycle/decoder_geometry.h"
 #include "cresco/lifecycle/derived.h"
@@ -100,12 +99,6 @@ Table steps_table(const std::vector<std::int64_t>& steps) {
   Table table({"step"});
   for (const std::int64_t step : steps) table.add(step);
   return table;
-}
-
-void write_array(const Path& path, const at::Tensor& array) {
-  const at::Tensor floats = array.to(at::kFloat).contiguous();
-  formats::write_npy(path, formats::DType::F32, floats.sizes().vec(),
-                     tensor::view_of("", floats).bytes);
 }
 
 std::vector<std::int64_t> alive_features(const Measured& m) {
@@ -319,7 +312,7 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
     write_csv(folder / tables.emplace_back(name), table);
   };
   const auto array = [&](const char* name, const at::Tensor& values) {
-    write_array(folder / tables.emplace_back(name), values);
+    tensor::write_npy(folder / tables.emplace_back(name), values);
   };
   csv("features.csv", features_table(m, dictionary.steps));
   csv("population.csv", population_table(m, dictionary.steps));

@@ -38,35 +38,33 @@ void add_heldout(Chart& chart, const Source& source, const std::string& metric,
                               .hollow = true});
 }
 
-// What simpler codes explain, where baselines.csv is of that kind: a dashed line for each baseline
-// and rank, or a level when it has no steps.
+// What linear accounts explain: a dashed line for each baseline and rank, or a level for one of all
+// snapshots together.
 void add_baselines(Chart& chart, const Sources& sources) {
   std::map<std::pair<std::string, double>, Series> lines;  // by baseline and rank
-  for (const Source* source : sources_with(sources, "baselines.csv")) {
-    const artifacts::Table& table = source->tables.at("baselines.csv");
-    if (!table.has("baseline") || !table.has("explained_variance")) continue;
+  for (const Source* source : sources_with(sources, "linear_baselines.csv")) {
+    const artifacts::Table& table = source->tables.at("linear_baselines.csv");
     const std::vector<double> ranks = numbers_or_nan(table, "rank"),
-                              steps = numbers_or_nan(table, "step"),
                               explained = table.numbers("explained_variance");
     for (std::size_t i = 0; i < explained.size(); ++i) {
       if (!std::isfinite(explained[i])) continue;
       const std::string& baseline = table.text(i, "baseline");
       const std::string name =
           std::isfinite(ranks[i]) ? fmt::format("{} of rank {}", baseline, ranks[i]) : baseline;
-      if (!std::isfinite(steps[i])) {
+      if (table.text(i, "step") == "pooled") {
         chart.levels.push_back(
             {explained[i], fmt::format("{} {}", name, short_number(explained[i]))});
         continue;
       }
       Series& line = lines[{baseline, std::isfinite(ranks[i]) ? ranks[i] : 0}];
       line.name = name;
-      line.x.push_back(steps[i]);
+      line.x.push_back(table.number(i, "step"));
       line.y.push_back(explained[i]);
     }
   }
   std::size_t count = 0;
   for (auto& [key, line] : lines) {
-    line.source = "baselines.csv";
+    line.source = "linear_baselines.csv";
     line.dashed = true;
     line.ramp = lines.size() < 2 ? 1 : 0.35 + 0.65 * double(count++) / double(lines.size() - 1);
     chart.series.push_back(std::move(line));
@@ -103,7 +101,7 @@ void add_metric(Section& section, const Sources& sources, const std::string& met
     const std::size_t before = chart.series.size() + chart.levels.size();
     add_baselines(chart, sources);
     if (chart.series.size() + chart.levels.size() > before)
-      chart.caption += " Dashed: what simpler codes explain, from baselines.csv.";
+      chart.caption += " Dashed: what simpler codes explain, from linear_baselines.csv.";
   }
   section.blocks.emplace_back(std::move(chart));
 }
