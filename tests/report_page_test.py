@@ -159,7 +159,7 @@ def check_marks(browser, check, demo):
     sweep = rows_of(demo / "sweep/sweep.csv")
     quality = rows_of(demo / "quality/quality_per_snapshot.csv")
     heldout = rows_of(demo / "quality/heldout.csv")
-    simpler = rows_of(demo / "quality/baselines.csv")
+    simpler = rows_of(demo / "quality/linear_baselines.csv")
     density = rows_of(demo / "lifecycle/firing_density.csv")
     population = rows_of(demo / "lifecycle/population.csv")
     weights = rows_of(demo / "spectra/weight_spectra.csv")
@@ -172,7 +172,7 @@ def check_marks(browser, check, demo):
         "dictionary_explained_variance": [len(training)],
         "dictionary_l1_coefficient": [len(training)],
         "sweep": [sum(row["d_sae"] == size and row["l0"] != "" for row in sweep) for size in ("200", "400")],
-        "explained_variance": [len(quality), len(heldout)] + [sum(row["rank"] == rank and row["step"] != "" for row in simpler)
+        "explained_variance": [len(quality), len(heldout)] + [sum(row["rank"] == rank and row["step"] != "pooled" for row in simpler)
                                                               for rank in ("16", "64")],
         "l0": [len(quality), len(heldout)],
         "dead_rate": [len(quality)],
