@@ -194,7 +194,7 @@ def check_marks(browser, check, demo):
         return browser.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length")
 
     check.equal("baselines of the dictionary", count("[data-figure=explained_variance] .wide .level"),
-                sum(row["step"] == "" for row in simpler))
+                sum(row["step"] == "pooled" for row in simpler))
     check.equal("baselines", count("[data-figure=loss] .wide .level"), len(rows_of(demo / "baselines.csv")))
     check.equal("snapshot lines", count("[data-figure=loss] .wide .stops .stop"),
                 len(list((demo / "run/snapshots").iterdir())))

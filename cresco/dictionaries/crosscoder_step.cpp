@@ -118,9 +118,16 @@ class SparseStep final : public CrosscoderStep {
   kernels::DecodeArguments<Number> decode_arguments(CodeBuffers<Number>& codes,
                                                     const at::Tensor& target_SBC, double scale);
   void decode_whole(const kernels::DecodeArguments<Number>& arguments);
-  void write_dense_codes(const kernels::DecodeArguments<Number>& arguments, std::int64_t head);
+  struct Tile {
+    at::Tensor code_TB, product_TB, gradient_TD, encoder_gradient_T_KD;
+  };
+  Tile& tile();
+  at::Tensor write_dense_codes(const kernels::DecodeArguments<Number>& arguments, Tile& tile,
+                               std::int64_t head, std::int64_t begin, std::int64_t end);
   void backward_entries(const kernels::BackwardArguments<Number>& arguments);
-  void backward_whole(kernels::BackwardArguments<Number> arguments);
+  void backward_whole(const kernels::BackwardArguments<Number>& arguments);
+  void backward_tile(kernels::BackwardArguments<Number> arguments, Tile& tile, std::int64_t begin,
+                     std::int64_t end);
   at::Tensor error_of(const kernels::Slab& slab) const;
   double run_decode(CodeBuffers<Number>& codes, const at::Tensor& target_SBC, double scale,
                     bool adds_to_bias);
@@ -163,9 +170,10 @@ class SparseStep final : public CrosscoderStep {
   std::vector<double> mean_score_F_;
   std::int64_t num_dead_ = 0;
   bool dead_codes_active_ = false;
-  // While most gates are open: one head's codes, products with the error, decoder gradient.
+  // While many gates are open: whole products, some features at a time, in a core's own cache.
+  static constexpr std::int64_t kTileFeatures = 512;
   bool dense_ = false;
-  at::Tensor dense_code_FB_, dense_product_FB_, dense_gradient_FD_, dense_encoder_gradient_;
+  std::vector<Tile> tiles_;
 };
 
 template <class Number>
@@ -248,6 +256,7 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
                std::min(F, kernels::kBandFeatures) * kernels::kStripColumns<Number>);
   scratch_.resize(static_cast<std::size_t>(at::get_num_threads()));
   for (at::Tensor& scratch : scratch_) scratch = large({scratch_size});
+  tiles_.resize(scratch_.size());
   refresh_derived();
 }
 
@@ -449,14 +458,6 @@ kernels::DecodeArguments<Number> SparseStep<Number>::decode_arguments(CodeBuffer
           .decoded = dense_ && &codes == &codes_};
 }
 
-template <class Number>
-void SparseStep<Number>::write_dense_codes(const kernels::DecodeArguments<Number>& arguments,
-                                           std::int64_t head) {
-  at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
-    kernels::dense_codes(arguments, head, data(dense_code_FB_), begin, end);
-  });
-}
-
 // The rows of a slab, (B, columns).
 template <class Number>
 at::Tensor SparseStep<Number>::error_of(const kernels::Slab& slab) const {
@@ -464,25 +465,46 @@ at::Tensor SparseStep<Number>::error_of(const kernels::Slab& slab) const {
       .view({sizes_.rows, slab.columns});
 }
 
-// codes . W_D of every head by whole products.
+// This thread's room for whole products: codes and their products with the error, for some
+// features.
+template <class Number>
+typename SparseStep<Number>::Tile& SparseStep<Number>::tile() {
+  Tile& tile = tiles_[static_cast<std::size_t>(at::get_thread_num())];
+  if (!tile.code_TB.defined()) {
+    tile.code_TB = at::zeros({kTileFeatures, max_.row_stride}, dtype_);
+    tile.product_TB = at::zeros({kTileFeatures, max_.row_stride}, dtype_);
+    tile.gradient_TD = at::zeros({kTileFeatures, max_.width}, dtype_);
+    tile.encoder_gradient_T_KD = at::zeros({kTileFeatures, max_.heads * max_.width}, dtype_);
+  }
+  return tile;
+}
+
+// A tile's codes of one head, with their zeros: (features of the tile, B).
+template <class Number>
+at::Tensor SparseStep<Number>::write_dense_codes(const kernels::DecodeArguments<Number>& arguments,
+                                                 Tile& tile, std::int64_t head, std::int64_t begin,
+                                                 std::int64_t end) {
+  kernels::dense_codes(arguments, head, data(tile.code_TB) - begin * sizes_.row_stride, begin, end);
+  return tile.code_TB.narrow(0, 0, end - begin).narrow(1, 0, sizes_.rows);
+}
+
+// codes . W_D by whole products, a head to a thread.
 template <class Number>
 void SparseStep<Number>::decode_whole(const kernels::DecodeArguments<Number>& arguments) {
-  const CrosscoderSizes& s = sizes_;
-  if (!dense_code_FB_.defined()) {
-    const auto large = [&](at::IntArrayRef shape) { return tensor::large_zeros(shape, dtype_); };
-    dense_code_FB_ = large({s.features, s.row_stride});
-    dense_product_FB_ = large({s.features, s.row_stride});
-    dense_gradient_FD_ = large({s.features, s.width});
-    dense_encoder_gradient_ = large({std::min<std::int64_t>(s.features, 512), s.heads * s.width});
-  }
-  const at::Tensor code_FB = dense_code_FB_.narrow(1, 0, s.rows);
-  for (std::int64_t index = 0; index < kernels::num_slabs(s); ++index) {
-    const kernels::Slab slab = kernels::slab_at(s, index);
-    if (slab.column == 0) write_dense_codes(arguments, slab.head);
-    at::Tensor error_BC = error_of(slab);
-    at::mm_out(error_BC, code_FB.t(),
-               decoder_.value[slab.head].narrow(1, slab.column, slab.columns));
-  }
+  const std::int64_t per_head = kernels::num_slabs(sizes_) / sizes_.heads;
+  parallel(sizes_.heads, [&](std::int64_t k) {
+    for (std::int64_t f = 0; f < features(); f += kTileFeatures) {
+      const std::int64_t end = std::min(f + kTileFeatures, features());
+      const at::Tensor code_TB = write_dense_codes(arguments, tile(), k, f, end);
+      for (std::int64_t index = k * per_head; index < (k + 1) * per_head; ++index) {
+        const kernels::Slab slab = kernels::slab_at(sizes_, index);
+        at::Tensor error_BC = error_of(slab);
+        at::addmm_out(error_BC, error_BC, code_TB.t(),
+                      decoder_.value[k].narrow(0, f, end - f).narrow(1, slab.column, slab.columns),
+                      f == 0 ? 0 : 1);
+      }
+    }
+  });
 }
 
 // The scaled error of the codes against a target; returns the sum of its squares before scaling.
@@ -690,61 +712,58 @@ void SparseStep<Number>::backward_entries(const kernels::BackwardArguments<Numbe
 }
 
 template <class Number>
-void SparseStep<Number>::backward_whole(kernels::BackwardArguments<Number> arguments) {
+void SparseStep<Number>::backward_whole(const kernels::BackwardArguments<Number>& arguments) {
+  parallel((features() + kTileFeatures - 1) / kTileFeatures, [&](std::int64_t index) {
+    const std::int64_t begin = index * kTileFeatures;
+    backward_tile(arguments, tile(), begin, std::min(begin + kTileFeatures, features()));
+  });
+}
+
+template <class Number>
+void SparseStep<Number>::backward_tile(kernels::BackwardArguments<Number> arguments, Tile& tile,
+                                       std::int64_t begin, std::int64_t end) {
   const CrosscoderSizes& s = sizes_;
-  arguments.product_FB = data(dense_product_FB_);
-  arguments.gradient_FD = data(dense_gradient_FD_);
+  Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
   const auto codes = decode_arguments(codes_, x_SBC_, 1);
-  const at::Tensor code_FB = dense_code_FB_.narrow(1, 0, s.rows);
-  at::Tensor product_FB = dense_product_FB_.narrow(1, 0, s.rows);
+  at::Tensor product_TB = tile.product_TB.narrow(0, 0, end - begin).narrow(1, 0, s.rows);
+  // The kernels count features from the first of all.
+  arguments.product_FB = data(tile.product_TB) - begin * s.row_stride;
+  arguments.gradient_FD = data(tile.gradient_TD) - begin * s.width;
   const std::int64_t per_head = kernels::num_slabs(s) / s.heads;
   for (std::int64_t k = 0; k < s.heads; ++k) {
-    write_dense_codes(codes, k);
+    const at::Tensor code_TB = write_dense_codes(codes, tile, k, begin, end);
     for (std::int64_t index = k * per_head; index < (k + 1) * per_head; ++index) {
       const kernels::Slab slab = kernels::slab_at(s, index);
       const at::Tensor error_BC = error_of(slab);
-      at::addmm_out(product_FB, product_FB, decoder_.value[k].narrow(1, slab.column, slab.columns),
-                    error_BC.t(), slab.column == 0 ? 0 : 1);
-      at::Tensor gradient_FC = dense_gradient_FD_.narrow(1, slab.column, slab.columns);
-      at::mm_out(gradient_FC, code_FB, error_BC);
+      at::addmm_out(
+          product_TB, product_TB,
+          decoder_.value[k].narrow(0, begin, end - begin).narrow(1, slab.column, slab.columns),
+          error_BC.t(), slab.column == 0 ? 0 : 1);
+      at::Tensor gradient_TC =
+          tile.gradient_TD.narrow(0, 0, end - begin).narrow(1, slab.column, slab.columns);
+      at::mm_out(gradient_TC, code_TB, error_BC);
     }
-    at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
-      kernels::backward_decoder(arguments, k * per_head, (k + 1) * per_head, begin, end,
-                                data(scratch_[static_cast<std::size_t>(at::get_thread_num())]));
-    });
+    kernels::backward_decoder(arguments, k * per_head, (k + 1) * per_head, begin, end, scratch);
   }
-  // The encoder's, some features at a time, from dp with its zeros.
-  const std::int64_t block = dense_encoder_gradient_.size(0), KD = s.heads * s.width;
+  // The encoder's, from dp with its zeros.
   const auto entries = codes_.entries();
   const Number* const pre_gradient = arguments.sources[0].pre_gradient_FB;
-  TORCH_INTERNAL_ASSERT(arguments.num_sources == 1);
-  at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t f = begin; f < end; ++f) {
-      Number* const row = data(dense_product_FB_) + f * s.row_stride;
-      std::fill_n(row, s.row_stride, Number(0));
-      Number bias = 0;
-      for (std::int32_t i = 0; i < entries.count_F[f]; ++i) {
-        const Number dp = pre_gradient[f * s.row_stride + i];
-        row[entries.row_FB[f * s.row_stride + i]] = dp;
-        bias += dp;
-      }
-      arguments.bias_gradient_F[f] = bias;
+  for (std::int64_t f = begin; f < end; ++f) {
+    Number* const row = data(tile.product_TB) + (f - begin) * s.row_stride;
+    std::fill_n(row, s.row_stride, Number(0));
+    Number bias = 0;
+    for (std::int32_t i = 0; i < entries.count_F[f]; ++i) {
+      const Number dp = pre_gradient[f * s.row_stride + i];
+      row[entries.row_FB[f * s.row_stride + i]] = dp;
+      bias += dp;
     }
-  });
-  for (std::int64_t f = 0; f < features(); f += block) {
-    const std::int64_t count = std::min(block, features() - f);
-    at::Tensor gradient = dense_encoder_gradient_.narrow(0, 0, count);
-    at::mm_out(gradient, product_FB.narrow(0, f, count), x_B_KD_.narrow(0, 0, s.rows));
-    kernels::Updated<Number> rows = arguments.encoder_FKD;
-    const auto shift = [&](auto*& pointer) {
-      if (pointer) pointer += f * KD;
-    };
-    shift(rows.value), shift(rows.exp_avg), shift(rows.exp_avg_sq), shift(rows.gradient),
-        shift(rows.bf16);
-    at::parallel_for(0, count, 8, [&](std::int64_t begin, std::int64_t end) {
-      kernels::adam(rows, arguments.rates, data(gradient), begin * KD, end * KD);
-    });
+    arguments.bias_gradient_F[f] = bias;
   }
+  const std::int64_t KD = s.heads * s.width;
+  at::Tensor gradient = tile.encoder_gradient_T_KD.narrow(0, 0, end - begin);
+  at::mm_out(gradient, product_TB, x_B_KD_.narrow(0, 0, s.rows));
+  kernels::adam(arguments.encoder_FKD, arguments.rates, data(gradient) - begin * KD, begin * KD,
+                end * KD);
 }
 
 template <class Number>

@@ -88,7 +88,7 @@ class CrosscoderStep {
 
 // While more than this share of the gates is open, as at the start of a training, the codes with
 // their zeros go through whole products, which then are faster than entries.
-inline constexpr double kDenseShare = 0.2;
+inline constexpr double kDenseShare = 0.3;
 
 // JumpRelu, TopK and BatchTopK. Batches have up to `max_rows` rows.
 std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
