@@ -139,7 +139,7 @@ def make_state(shape, phase, folder, arguments):
             run([sys.executable, HERE / "crosscoder_torch.py", "start", part, "--shape", shape, "--updates", updates, "--lr", lr],
                 TUNED | SLEEPING)
         else:
-            more = ["--active", "0.015", "--train-steps", "2000"] if phase == "sparse" else []
+            more = ["--active", "0.015", "--train-steps", arguments.train_steps] if phase == "sparse" else []
             run([arguments.cresco, "bench", "crosscoder", "--shape", shape, *more, "--write-state", part, "--json",
                  "--quiet"])
         part.rename(path)
@@ -279,6 +279,7 @@ def main():
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--train-steps", type=int, default=2000, help="of the state of the sparse phase")
     parser.add_argument("--seconds", type=float, default=4, help="a peer's time a round, for at least three steps")
     parser.add_argument("--folder", type=pathlib.Path, help="keeps the states, and takes those that are there")
     parser.add_argument("--out", type=pathlib.Path,
