@@ -9,6 +9,7 @@
 #include "cresco/verbs/lifecycle.h"
 #include "cresco/verbs/lint.h"
 #include "cresco/verbs/logits.h"
+#include "cresco/verbs/match.h"
 #include "cresco/verbs/pretrain.h"
 #include "cresco/verbs/report.h"
 #include "cresco/verbs/score.h"
@@ -47,6 +48,8 @@ std::vector<Verb> verbs() {
       verb("train", "a stack to a dictionary", {"stack"}, verbs::run_train),
       verb("eval", "how well a dictionary reconstructs its stack", {"dict"}, verbs::run_eval),
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),
+      verb("match", "features of one dictionary in another: seeds, widths, recipes", {"dicts"},
+           verbs::run_match),
       verb("generate", "continuations of a prompt at several snapshots", {"trajectory"},
            verbs::run_generate),
       verb("score", "how well every snapshot predicts a text: loss, perplexity, bits per byte",

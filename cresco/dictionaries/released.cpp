@@ -8,6 +8,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
+#include <tuple>
 
 namespace cresco::dictionaries {
 namespace {
@@ -178,10 +180,9 @@ at::Tensor read_tensor(const formats::SafetensorsFile& file, const std::string& 
   return t;
 }
 
-// The tensors that a dictionary of this activation has, each of them with the features' axis alone
-// as its shape but for the four weights.
-CrosscoderParameters read_parameters(const formats::SafetensorsFile& file, std::int64_t num_heads,
-                                     ActivationKind kind) {
+// Heads, features and width of the decoder.
+std::array<std::int64_t, 3> decoder_shape(const formats::SafetensorsFile& file,
+                                          std::int64_t num_heads) {
   const std::string where = file.path().string();
   const auto& decoder = file.tensor("W_D").shape;
   require(decoder.size() == 3 || (decoder.size() == 2 && num_heads == 1),
@@ -191,6 +192,15 @@ CrosscoderParameters read_parameters(const formats::SafetensorsFile& file, std::
   require(K == num_heads, "{}: 'W_D' has {} heads, the config names {} steps", where, K, num_heads);
   require(F > 0 && D > 0, "{}: 'W_D' has shape {}: there is nothing in it", where,
           formats::shape_text(decoder));
+  return {K, F, D};
+}
+
+// The tensors that a dictionary of this activation has, each of them with the features' axis alone
+// as its shape but for the four weights.
+CrosscoderParameters read_parameters(const formats::SafetensorsFile& file, std::int64_t num_heads,
+                                     ActivationKind kind) {
+  const std::string where = file.path().string();
+  const auto [K, F, D] = decoder_shape(file, num_heads);
   CrosscoderParameters p{
       .encoder_KDF = read_tensor(file, "W_E", {K, D, F}),
       .encoder_bias_KF = read_tensor(file, "b_E", {K, F}),
@@ -261,7 +271,7 @@ std::vector<std::int64_t> read_steps(const Json& config, const std::string& wher
   return steps;
 }
 
-void check_model_config(const Json& config, const CrosscoderParameters& p,
+void check_model_config(const Json& config, const std::array<std::int64_t, 3>& shape,
                         const std::string& where) {
   if (!config.is_object()) return;
   const auto agrees = [&](const char* key, std::int64_t value) {
@@ -270,9 +280,35 @@ void check_model_config(const Json& config, const CrosscoderParameters& p,
     require(found->get<std::int64_t>() == value, "{}: config.{} is {}, but the tensors have {}",
             where, key, found->get<std::int64_t>(), value);
   };
-  agrees("d_sae", p.num_features());
-  agrees("d_model", p.width());
-  agrees("n_snapshots", p.num_heads());
+  agrees("n_snapshots", shape[0]);
+  agrees("d_sae", shape[1]);
+  agrees("d_model", shape[2]);
+}
+
+Path config_path(const Path& file_path) {
+  return Path(file_path).replace_extension(".config.json");
+}
+
+// `model` becomes the config's part that describes the tensors.
+Dictionary read_all_but_parameters(const Path& file_path, Json& model) {
+  const std::string where = config_path(file_path).string();
+  const Json config = read_json_file(where);
+  require(config.is_object(), "{}: is not a JSON object", where);
+
+  Dictionary dictionary;
+  dictionary.name = file_path.stem().string();
+  dictionary.model_name = get_string(config, "model_name", where);
+  dictionary.steps = read_steps(config, where);
+  if (const auto seed = config.find("seed"); seed != config.end() && seed->is_number_integer())
+    dictionary.seed = seed->get<std::int64_t>();
+  if (const auto matrix = config.find("matrix"); matrix != config.end() && matrix->is_string())
+    dictionary.matrix = matrix->get<std::string>();
+  dictionary.training = read_training(config.value("training", Json()));
+  dictionary.quality = config.value("quality", Json::object());
+  dictionary.provenance = config.value("provenance", Json::object());
+  model = config.value("config", Json());
+  dictionary.activation = read_activation(model, dictionary.training, where);
+  return dictionary;
 }
 
 }  // namespace
@@ -311,29 +347,46 @@ Path dictionary_file(const Path& path) {
 
 Dictionary read_dictionary(const Path& path) {
   const Path file_path = dictionary_file(path);
-  const Path config_path = Path(file_path).replace_extension(".config.json");
-  const std::string where = config_path.string();
-  const Json config = read_json_file(config_path);
-  require(config.is_object(), "{}: is not a JSON object", where);
-
-  Dictionary dictionary;
-  dictionary.name = file_path.stem().string();
-  dictionary.model_name = get_string(config, "model_name", where);
-  dictionary.steps = read_steps(config, where);
-  if (const auto seed = config.find("seed"); seed != config.end() && seed->is_number_integer())
-    dictionary.seed = seed->get<std::int64_t>();
-  if (const auto matrix = config.find("matrix"); matrix != config.end() && matrix->is_string())
-    dictionary.matrix = matrix->get<std::string>();
-  dictionary.training = read_training(config.value("training", Json()));
-  dictionary.quality = config.value("quality", Json::object());
-  dictionary.provenance = config.value("provenance", Json::object());
-  const Json model = config.value("config", Json());
-  dictionary.activation = read_activation(model, dictionary.training, where);
+  Json model;
+  Dictionary dictionary = read_all_but_parameters(file_path, model);
   dictionary.parameters = read_parameters(formats::SafetensorsFile(file_path),
                                           static_cast<std::int64_t>(dictionary.steps.size()),
                                           dictionary.activation.kind);
-  check_model_config(model, dictionary.parameters, where);
+  const CrosscoderParameters& p = dictionary.parameters;
+  check_model_config(model, {p.num_heads(), p.num_features(), p.width()},
+                     config_path(file_path).string());
   return dictionary;
+}
+
+StoredDecoder::StoredDecoder(const Path& path) : file_(dictionary_file(path)) {
+  Json model;
+  dictionary_ = read_all_but_parameters(file_.path(), model);
+  const auto shape = decoder_shape(file_, static_cast<std::int64_t>(dictionary_.steps.size()));
+  check_model_config(model, shape, config_path(file_.path()).string());
+  std::tie(num_heads_, num_features_, width_) = std::tuple(shape[0], shape[1], shape[2]);
+  const formats::DType dtype = file_.tensor("W_D").dtype;
+  require(at::isFloatingType(tensor::scalar_type(dtype)),
+          "{}: 'W_D' holds {}, expected floating-point numbers", file_.path().string(),
+          formats::name_of(dtype));
+}
+
+at::Tensor StoredDecoder::rows_FKD(std::int64_t begin, std::int64_t count,
+                                   const std::vector<std::int64_t>& heads) const {
+  const formats::StoredTensor& whole = file_.tensor("W_D");
+  const std::int64_t row_bytes = width_ * formats::bits_of(whole.dtype) / 8;
+  at::Tensor rows_FKD = at::empty({count, static_cast<std::int64_t>(heads.size()), width_});
+  for (std::size_t k = 0; k < heads.size(); ++k) {
+    formats::StoredTensor slice = whole;
+    slice.shape = {count, width_};
+    slice.offset += (heads[k] * num_features_ + begin) * row_bytes;
+    const at::Tensor rows_FD = tensor::to_tensor(slice).to(at::kFloat);
+    require(rows_FD.isfinite().all().item<bool>(),
+            "{}: 'W_D' holds a number that is not finite, at step {}, features {} to {}",
+            file_.path().string(), dictionary_.steps[static_cast<std::size_t>(heads[k])], begin,
+            begin + count - 1);
+    rows_FKD.select(1, static_cast<std::int64_t>(k)).copy_(rows_FD);
+  }
+  return rows_FKD;
 }
 
 std::vector<std::int64_t> heads_in(const trajectories::Stack& stack, const Dictionary& dictionary) {

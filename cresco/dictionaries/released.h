@@ -38,6 +38,30 @@ Path dictionary_file(const Path& path);
 // not finite, and for kinds of dictionary that this program does not compute.
 Dictionary read_dictionary(const Path& path);
 
+// A dictionary of which only the decoder is read, and of that only the rows that are asked for: the
+// 24,576 features of 32 snapshots of width 768 have 2.4 GB of it.
+class StoredDecoder {
+ public:
+  // Errors as read_dictionary, of all but the numbers and the other tensors.
+  explicit StoredDecoder(const Path& path);
+
+  const Path& path() const { return file_.path(); }
+  const Dictionary& dictionary() const { return dictionary_; }  // without its parameters
+  std::int64_t num_heads() const { return num_heads_; }
+  std::int64_t num_features() const { return num_features_; }
+  std::int64_t width() const { return width_; }
+
+  // float32 (count, heads, width) of the features from `begin` on. Error for a number that is not
+  // finite. Besides the result one head of it is in memory.
+  at::Tensor rows_FKD(std::int64_t begin, std::int64_t count,
+                      const std::vector<std::int64_t>& heads) const;
+
+ private:
+  Dictionary dictionary_;
+  formats::SafetensorsFile file_;
+  std::int64_t num_heads_ = 0, num_features_ = 0, width_ = 0;
+};
+
 // The snapshots of a stack that the dictionary's heads stand for, in their order. Error when the
 // widths differ or a step is missing.
 std::vector<std::int64_t> heads_in(const trajectories::Stack& stack, const Dictionary& dictionary);
