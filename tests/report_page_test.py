@@ -160,6 +160,7 @@ def check_marks(browser, check, demo):
     population = rows_of(demo / "lifecycle/population.csv")
     weights = rows_of(demo / "spectra/weight_spectra.csv")
     planted = rows_of(demo / "planted.csv")
+    bins = rows_of(demo / "match/match_histogram.csv")
     expected = {
         "loss": [sum("train/loss" in line for line in metrics), sum("val/loss" in line for line in metrics)],
         "learning_rate": [sum("optim/lr" in line for line in metrics)],
@@ -169,6 +170,7 @@ def check_marks(browser, check, demo):
         "population": [count_with(population, column) for column in ("alive", "born", "died")],
         "stable_rank": [len(weights)],
         "effective_rank": [len(weights)],
+        "match_histogram": [count_with(bins, column) for column in ("features", "null")],
         "planted": [sum(row["found"] == "1" for row in planted), sum(row["found"] == "0" for row in planted)],
     }
     for figure, counts in expected.items():
@@ -187,6 +189,17 @@ def check_marks(browser, check, demo):
     check.equal("passages", count("[data-figure=continuations] .mark"),
                 len(rows_of(demo / "generate/continuations.csv")))
     check.equal("rows of pca", count("[data-figure=pca] tbody tr"), len(rows_of(demo / "quality/pca.csv")))
+    metrics = rows_of(demo / "match/match_summary.csv")
+    check.equal("numbers of the match", count("[data-figure=match_summary] tbody tr, [data-figure=match_chance] tbody tr"),
+                len(metrics))
+    check.equal("pairs of dictionaries", count("[data-figure=match_pairs] tbody tr"), len(rows_of(demo / "match/pairs.csv")))
+    check.equal("lines of the null", count("[data-figure=match_histogram] .wide .stops .stop"),
+                sum(row["metric"] in ("null_p95", "null_p99") for row in metrics))
+    cosines = sorted(float(row["cosine"]) for row in rows_of(demo / "match/matches.csv") if row["cosine"])
+    for figure, expected in (("matches_best", cosines[::-1][:12]), ("matches_worst", cosines[:12])):
+        shown = browser.evaluate(f"[...document.querySelectorAll('[data-figure={figure}] tbody tr')]"
+                                 ".map((row) => Number(row.children[2].textContent))")
+        check.equal(f"cosines of {figure}", shown, [float(f"{cosine:.4g}") for cosine in expected])
     check.equal("rows of the pooled numbers", count("[data-figure=quality_pooled] tbody tr"),
                 len(rows_of(demo / "quality/quality_pooled.csv")))
     heat = browser.evaluate("""(() => { const figure = document.querySelector('figure.heat-map');

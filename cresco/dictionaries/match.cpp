@@ -207,25 +207,28 @@ std::vector<float> counted_cosines(const Match& match) {
 
 // From the first bin that holds anything to the last.
 std::vector<HistogramBin> histogram_of(const Match& match) {
-  const auto num_bins = static_cast<std::int64_t>(std::lround(2 / kHistogramBin));
-  const auto count = [&](const std::vector<float>& cosines) {
-    std::vector<double> shares(static_cast<std::size_t>(num_bins));
-    for (const float cosine : cosines) {
-      const auto bin = static_cast<std::int64_t>(std::floor((cosine + 1.0) / kHistogramBin));
-      shares[static_cast<std::size_t>(std::clamp<std::int64_t>(bin, 0, num_bins - 1))] +=
-          1.0 / static_cast<double>(cosines.size());
-    }
-    return shares;
+  constexpr std::int64_t kBins = 2 * kBinsPerUnit;
+  const auto shares_of = [&](const std::vector<float>& cosines) {
+    std::vector<std::int64_t> counts(kBins);
+    for (const float cosine : cosines)
+      ++counts[static_cast<std::size_t>(std::clamp<std::int64_t>(
+          std::llround(std::floor((cosine + 1.0) * kBinsPerUnit)), 0, kBins - 1))];
+    std::vector<double> shares;
+    for (const std::int64_t count : counts)
+      shares.push_back(static_cast<double>(count) / static_cast<double>(cosines.size()));
+    return shares;  // NaN of no cosines
   };
-  const std::vector<double> features = count(counted_cosines(match)), null = count(match.null_best);
+  const auto edge = [](std::size_t bin) {
+    return (static_cast<double>(bin) - kBinsPerUnit) / kBinsPerUnit;
+  };
+  const std::vector<double> features = shares_of(counted_cosines(match)),
+                            null = shares_of(match.null_best);
   std::vector<HistogramBin> bins;
   for (std::size_t i = 0; i < features.size(); ++i)
-    bins.push_back({std::round((static_cast<double>(i) * kHistogramBin - 1) * 100) / 100,
-                    features[i],
-                    match.null_best.empty() ? std::numeric_limits<double>::quiet_NaN() : null[i]});
-  const auto is_full = [](const HistogramBin& bin) { return bin.features > 0 || bin.null > 0; };
-  bins.erase(std::find_if(bins.rbegin(), bins.rend(), is_full).base(), bins.end());
-  bins.erase(bins.begin(), std::find_if(bins.begin(), bins.end(), is_full));
+    bins.push_back({edge(i), edge(i + 1), features[i], null[i]});
+  const auto holds_some = [](const HistogramBin& bin) { return bin.features > 0 || bin.null > 0; };
+  bins.erase(std::find_if(bins.rbegin(), bins.rend(), holds_some).base(), bins.end());
+  bins.erase(bins.begin(), std::find_if(bins.begin(), bins.end(), holds_some));
   return bins;
 }
 
@@ -319,8 +322,8 @@ Match match(const StoredDecoder& a, const StoredDecoder& b, const MatchConfig& c
   const MatchPlan plan = plan_match(a, b, config);
   const bool concatenated = config.similarity == "concatenated";
   const bool exclude = config.dead == "excluded";
-  const UnitRows rows_a(a, plan.heads_a, concatenated, config.dead_share, exclude, progress);
-  const UnitRows rows_b(b, plan.heads_b, concatenated, config.dead_share, exclude, progress);
+  const UnitRows rows_a(a, plan.heads_a, concatenated, config.dead_share, exclude);
+  const UnitRows rows_b(b, plan.heads_b, concatenated, config.dead_share, exclude);
   const Nearest nearest =
       find_nearest(rows_a, rows_b, plan.candidates, plan.tiles_in_block, progress);
   progress.begin("assignment", rows_a.size(), "feature");

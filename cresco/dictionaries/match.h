@@ -70,10 +70,11 @@ struct FeatureMatch {
   static constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
 };
 
-// One bin of the distributions of the best cosine: from `cosine`, kHistogramBin wide.
-inline constexpr double kHistogramBin = 0.02;
+// One bin of the distributions of the best cosine: shares of the features and of the null (NaN
+// without one) from `from` on and below `to`. Bins are 1 / kBinsPerUnit wide; the last takes 1 too.
+inline constexpr std::int64_t kBinsPerUnit = 50;
 struct HistogramBin {
-  double cosine = 0, features = 0, null = 0;  // shares of the features and of the null
+  double from = 0, to = 0, features = 0, null = 0;
 };
 
 using Metrics = std::vector<std::pair<std::string, double>>;  // id, value

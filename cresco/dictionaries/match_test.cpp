@@ -350,9 +350,6 @@ TEST_F(MatchTest, RefusesWhatCannotBeCompared) {
                                                             {.block_bytes = 0},
                                                             {.assignment_bytes = -5}})
     EXPECT_NE(message_of(a, a, config), "");
-  const at::Tensor damaged = toy::normal({2, 5, 6}, 1, "a");
-  damaged[1][3][2] = NAN;
-  EXPECT_THROW(match_quietly(a, stored("damaged", damaged)), Error);
 }
 
 TEST_F(MatchTest, NotesThatSpacesMayDiffer) {

@@ -358,7 +358,8 @@ Dictionary read_dictionary(const Path& path) {
   return dictionary;
 }
 
-StoredDecoder::StoredDecoder(const Path& path) : file_(dictionary_file(path)) {
+StoredDecoder::StoredDecoder(const Path& path, Progress& progress) : file_(dictionary_file(path)) {
+  const std::string where = file_.path().string();
   Json model;
   dictionary_ = read_all_but_parameters(file_.path(), model);
   const auto shape = decoder_shape(file_, static_cast<std::int64_t>(dictionary_.steps.size()));
@@ -366,8 +367,24 @@ StoredDecoder::StoredDecoder(const Path& path) : file_(dictionary_file(path)) {
   std::tie(num_heads_, num_features_, width_) = std::tuple(shape[0], shape[1], shape[2]);
   const formats::DType dtype = file_.tensor("W_D").dtype;
   require(at::isFloatingType(tensor::scalar_type(dtype)),
-          "{}: 'W_D' holds {}, expected floating-point numbers", file_.path().string(),
-          formats::name_of(dtype));
+          "{}: 'W_D' holds {}, expected floating-point numbers", where, formats::name_of(dtype));
+
+  constexpr std::int64_t kSlice = 256;
+  norm_FK_ = at::empty({num_features_, num_heads_}, at::kDouble);
+  progress.begin("norms", num_heads_, "snapshot");
+  for (std::int64_t k = 0; k < num_heads_; ++k) {
+    for (std::int64_t begin = 0; begin < num_features_; begin += kSlice) {
+      const std::int64_t count = std::min(kSlice, num_features_ - begin);
+      const at::Tensor rows_FD = rows_FKD(begin, count, {k}).select(1, 0).to(at::kDouble);
+      const at::Tensor norm_F = rows_FD.square().sum(1).sqrt_();
+      require(norm_F.isfinite().all().item<bool>(),
+              "{}: 'W_D' holds a number that is not finite, at step {}, features {} to {}", where,
+              dictionary_.steps[static_cast<std::size_t>(k)], begin, begin + count - 1);
+      norm_FK_.select(1, k).narrow(0, begin, count).copy_(norm_F);
+    }
+    progress.update(k + 1, where);
+  }
+  progress.end();
 }
 
 at::Tensor StoredDecoder::rows_FKD(std::int64_t begin, std::int64_t count,
@@ -379,12 +396,7 @@ at::Tensor StoredDecoder::rows_FKD(std::int64_t begin, std::int64_t count,
     formats::StoredTensor slice = whole;
     slice.shape = {count, width_};
     slice.offset += (heads[k] * num_features_ + begin) * row_bytes;
-    const at::Tensor rows_FD = tensor::to_tensor(slice).to(at::kFloat);
-    require(rows_FD.isfinite().all().item<bool>(),
-            "{}: 'W_D' holds a number that is not finite, at step {}, features {} to {}",
-            file_.path().string(), dictionary_.steps[static_cast<std::size_t>(heads[k])], begin,
-            begin + count - 1);
-    rows_FKD.select(1, static_cast<std::int64_t>(k)).copy_(rows_FD);
+    rows_FKD.select(1, static_cast<std::int64_t>(k)).copy_(tensor::to_tensor(slice));
   }
   return rows_FKD;
 }

@@ -3,6 +3,7 @@
 // docs/formats/dictionary.md.
 #pragma once
 
+#include "cresco/base/progress.h"
 #include "cresco/dictionaries/crosscoder.h"
 #include "cresco/trajectories/stack.h"
 
@@ -38,12 +39,12 @@ Path dictionary_file(const Path& path);
 // not finite, and for kinds of dictionary that this program does not compute.
 Dictionary read_dictionary(const Path& path);
 
-// A dictionary of which only the decoder is read, and of that only the rows that are asked for: the
-// 24,576 features of 32 snapshots of width 768 have 2.4 GB of it.
+// A dictionary of which only the decoder is looked at, and of that only the rows that are asked for
+// are in memory: the 24,576 features of 32 snapshots of width 768 have 2.4 GB of it.
 class StoredDecoder {
  public:
-  // Errors as read_dictionary, of all but the numbers and the other tensors.
-  explicit StoredDecoder(const Path& path);
+  // Reads the decoder once, for its norms. Errors as read_dictionary, but for the other tensors.
+  explicit StoredDecoder(const Path& path, Progress& progress = no_progress());
 
   const Path& path() const { return file_.path(); }
   const Dictionary& dictionary() const { return dictionary_; }  // without its parameters
@@ -51,8 +52,10 @@ class StoredDecoder {
   std::int64_t num_features() const { return num_features_; }
   std::int64_t width() const { return width_; }
 
-  // float32 (count, heads, width) of the features from `begin` on. Error for a number that is not
-  // finite. Besides the result one head of it is in memory.
+  const at::Tensor& norm_FK() const { return norm_FK_; }  // of the rows, in double
+
+  // float32 (count, heads, width) of the features from `begin` on. Besides the result one head of
+  // it is in memory.
   at::Tensor rows_FKD(std::int64_t begin, std::int64_t count,
                       const std::vector<std::int64_t>& heads) const;
 
@@ -60,6 +63,7 @@ class StoredDecoder {
   Dictionary dictionary_;
   formats::SafetensorsFile file_;
   std::int64_t num_heads_ = 0, num_features_ = 0, width_ = 0;
+  at::Tensor norm_FK_;
 };
 
 // The snapshots of a stack that the dictionary's heads stand for, in their order. Error when the

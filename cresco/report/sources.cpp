@@ -15,12 +15,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTables[] = {
-    "baselines.csv",      "continuations.csv",   "quality_per_snapshot.csv",
-    "quality_pooled.csv", "heldout.csv",         "pca.csv",
-    "features.csv",       "population.csv",      "promoted_tokens.csv",
-    "steps.csv",          "singular_values.csv", "weight_spectra.csv",
-    "planted.csv"};
+constexpr const char* kTables[] = {"baselines.csv",
+                                   "continuations.csv",
+                                   "quality_per_snapshot.csv",
+                                   "quality_pooled.csv",
+                                   "heldout.csv",
+                                   "pca.csv",
+                                   "features.csv",
+                                   "population.csv",
+                                   "promoted_tokens.csv",
+                                   "steps.csv",
+                                   "singular_values.csv",
+                                   "weight_spectra.csv",
+                                   "planted.csv",
+                                   "matches.csv",
+                                   "match_summary.csv",
+                                   "match_histogram.csv",
+                                   "pairs.csv"};
 constexpr const char* kArrays[] = {"decoder_norms.npy", "rates.npy"};
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kManifestEnd = ".manifest.json";

@@ -61,8 +61,8 @@ Table null_table(const Match& match) {
 }
 
 Table histogram_table(const Match& match) {
-  Table table({"cosine", "features", "null"});
-  for (const auto& bin : match.histogram) table.add(bin.cosine, bin.features, bin.null);
+  Table table({"cosine_from", "cosine_to", "features", "null"});
+  for (const auto& bin : match.histogram) table.add(bin.from, bin.to, bin.features, bin.null);
   return table;
 }
 
@@ -201,7 +201,7 @@ Outcome run_match(const MatchVerbConfig& config, VerbContext& context) {
   const std::uint64_t seed = context.seed();
   std::vector<std::unique_ptr<StoredDecoder>> decoders;
   for (const std::string& path : config.dicts)
-    decoders.push_back(std::make_unique<StoredDecoder>(path));
+    decoders.push_back(std::make_unique<StoredDecoder>(path, context.progress));
   std::vector<Pair> pairs;
   for (std::size_t i = 1; i < decoders.size(); ++i)
     pairs.push_back(

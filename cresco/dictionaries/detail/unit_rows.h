@@ -2,7 +2,6 @@
 // similarity of two features is the product of their rows.
 #pragma once
 
-#include "cresco/base/progress.h"
 #include "cresco/dictionaries/released.h"
 
 #include <algorithm>
@@ -21,11 +20,10 @@ inline std::int64_t num_tiles(std::int64_t num_features) {
 class UnitRows {
  public:
   // Rows have length 1 over all heads together (`concatenated`), or every head of a row has length
-  // 1 / sqrt(K); zeros stay zero. Reads all rows once, for their norms. `exclude` says that dead
-  // features, of which no head's norm is above that share of the dictionary's largest, take no
-  // part.
+  // 1 / sqrt(K); zeros stay zero. `exclude` says that dead features take no part: those of which no
+  // head's norm is above that share of the largest of all. Error when nothing is left.
   UnitRows(const StoredDecoder& decoder, std::vector<std::int64_t> heads, bool concatenated,
-           double dead_share, bool exclude, Progress& progress);
+           double dead_share, bool exclude);
 
   std::int64_t size() const { return decoder_.num_features(); }
   std::int64_t num_heads() const { return static_cast<std::int64_t>(heads_.size()); }
@@ -46,7 +44,7 @@ class UnitRows {
  private:
   const StoredDecoder& decoder_;
   std::vector<std::int64_t> heads_;
-  bool concatenated_;
+  at::Tensor length_FK_;  // what each head of a row is divided by
   std::vector<bool> zero_, dead_, counted_;
 };
 

@@ -101,7 +101,7 @@ void write(Markup& out, const Facts& facts) {
 
 void write(Markup& out, const DataTable& table) {
   out.open("figure", {{"id", "figure-" + table.id},
-                      {"class", "half table"},
+                      {"class", table.half ? "half table" : "table"},
                       {"data-figure", table.id},
                       {"data-source", table.source},
                       {"data-rows", table.table.num_rows()}});
