@@ -170,6 +170,7 @@ class Files(ProgramTest):
         fails(2, a, says="two or more")
         fails(2, a, a, "--similarity", "dot", says="similarity 'dot'")
         fails(2, a, a, "--dead", "gone", says="dead 'gone'")
+        fails(2, a, a, "--heads", "first", says="--heads: 'first'")
         fails(2, a, a, "--threshold", "1.5", says="1.5")
         fails(2, a, a, "--shuffels", "3", says="did you mean '--shuffles'")
         fails(1, a, self.folder / "nowhere", says="nowhere")

@@ -2,7 +2,6 @@
 
 #include "cresco/base/random.h"
 #include "cresco/base/require.h"
-#include "cresco/base/strings.h"
 #include "cresco/base/threads.h"
 #include "cresco/dictionaries/assignment.h"
 #include "cresco/dictionaries/detail/unit_rows.h"
@@ -64,8 +63,7 @@ Nearest find_nearest(const UnitRows& rows_a, const UnitRows& rows_b, std::int64_
       for (std::size_t t = 0; t < block.size(); ++t)
         fold(block[t].mm(tile_b.t()), rows_a, begin + static_cast<std::int64_t>(t) * kTile, rows_b,
              b, nearest, sum, squares);
-      progress.update(done += static_cast<std::int64_t>(block.size()),
-                      human_bytes(static_cast<double>(resident_bytes())));
+      progress.update(done += static_cast<std::int64_t>(block.size()), "");
     }
   }
   progress.end();
@@ -144,7 +142,7 @@ Null shuffle_and_match(const UnitRows& rows_a, const UnitRows& rows_b, std::int6
       squares += s_NT.square().sum(at::kDouble).item<double>();
       const at::Tensor best_N = null.best_NS.select(1, s);
       best_N.copy_(at::maximum(best_N, s_NT.masked_fill_(left_out_T, -2).amax(1)));
-      progress.update(++done, human_bytes(static_cast<double>(resident_bytes())));
+      progress.update(++done, "");
     }
   }
   progress.end();

@@ -69,7 +69,7 @@ void choose_heads(const StoredDecoder& a, const StoredDecoder& b, const std::str
             a.path().string(), b.path().string(), list_steps(steps_a), list_steps(steps_b));
     if (which != "shared")
       steps = trajectories::choose_steps(
-          which, steps, fmt::format("{} with {}", a.path().string(), b.path().string()));
+          which, steps, fmt::format("{} with {}", a.path().string(), b.path().string()), "--heads");
     plan.heads_a = heads_at(a, steps);
     plan.heads_b = heads_at(b, steps);
   }

@@ -32,11 +32,10 @@ std::string which_dictionaries(const Source& source) {
 
 // The distribution of the best cosine, and that of the null.
 void add_histogram(Section& section, const Source& source, std::size_t index,
-                   const std::string& title) {
+                   std::size_t num_sources) {
   const artifacts::Table* const bins = table_of(source, "match_histogram.csv");
   if (bins == nullptr) return;
   Chart chart{.id = figure_id("match_histogram", index),
-              .title = title,
               .source = "match_histogram.csv",
               .caption = which_dictionaries(source),
               .x = {"cosine with the nearest feature"},
@@ -59,11 +58,15 @@ void add_histogram(Section& section, const Source& source, std::size_t index,
         chart.stops.push_back(at);
     if (!chart.stops.empty()) chart.stops_label = "95% and 99% of what chance gives are below";
   }
+  chart.title =
+      title_of(chart.series.size() > 1 ? "Nearest features, and by chance" : "Nearest features",
+               source, num_sources);
   section.blocks.emplace_back(std::move(chart));
 }
 
 // The numbers of the comparison, and those of the null beside them.
-void add_summary(Section& section, const Source& source, std::size_t index) {
+void add_summary(Section& section, const Source& source, std::size_t index,
+                 std::size_t num_sources) {
   const artifacts::Table* const summary = table_of(source, "match_summary.csv");
   if (summary == nullptr) return;
   artifacts::Table found({"metric", "value"}), chance({"metric", "value"});
@@ -74,26 +77,27 @@ void add_summary(Section& section, const Source& source, std::size_t index) {
   }
   section.blocks.emplace_back(
       DataTable{.id = figure_id("match_summary", index),
-                .title = "How well they match",
+                .title = title_of("How well they match", source, num_sources),
                 .source = "match_summary.csv",
                 .caption = "Metric ids and their formulas stand in docs/metrics.md.",
                 .table = std::move(found)});
   section.blocks.emplace_back(DataTable{.id = figure_id("match_chance", index),
-                                        .title = "What chance gives",
+                                        .title = title_of("What chance gives", source, num_sources),
                                         .source = "match_summary.csv",
                                         .caption = "Rows of the other dictionary, shuffled.",
                                         .table = std::move(chance)});
 }
 
 DataTable matches(const artifacts::Table& table, const std::vector<std::size_t>& rows,
-                  const std::string& id, const char* title, const char* caption) {
+                  const std::string& id, const std::string& title, const char* caption) {
+  const std::vector<double> cosines = table.numbers("cosine"),
+                            seconds = numbers_or_nan(table, "second_cosine"),
+                            p_values = numbers_or_nan(table, "p_value_pooled");
   artifacts::Table shown({"feature", "nearest", "cosine", "second", "mutual", "p"});
   for (const std::size_t row : rows)
-    shown.add(table.text(row, "feature"), table.text(row, "best"),
-              short_number(table.number(row, "cosine")),
-              short_number(table.number(row, "second_cosine")),
-              table.text(row, "mutual") == "1" ? "yes" : "no",
-              short_number(table.number(row, "p_value_pooled")));
+    shown.add(table.text(row, "feature"), table.text(row, "best"), short_number(cosines[row]),
+              short_number(seconds[row]), table.text(row, "mutual") == "1" ? "yes" : "no",
+              short_number(p_values[row]));
   return {.id = id,
           .title = title,
           .source = "matches.csv",
@@ -102,7 +106,9 @@ DataTable matches(const artifacts::Table& table, const std::vector<std::size_t>&
 }
 
 // The features with the largest cosine and those with the smallest, the extreme ones first.
-void add_extremes(Section& section, const artifacts::Table& table, std::size_t index) {
+void add_extremes(Section& section, const Source& source, std::size_t index,
+                  std::size_t num_sources) {
+  const artifacts::Table& table = source.tables.at("matches.csv");
   const std::vector<double> cosines = table.numbers("cosine");
   std::vector<std::size_t> order(table.num_rows());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -110,11 +116,12 @@ void add_extremes(Section& section, const artifacts::Table& table, std::size_t i
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return cosines[a] > cosines[b]; });
   const auto count = static_cast<std::ptrdiff_t>(std::min(order.size(), kMostRows));
-  section.blocks.emplace_back(matches(table, {order.begin(), order.begin() + count},
-                                      figure_id("matches_best", index), "The best matched",
-                                      "p is p_value_pooled."));
+  section.blocks.emplace_back(
+      matches(table, {order.begin(), order.begin() + count}, figure_id("matches_best", index),
+              title_of("The best matched", source, num_sources), "p is p_value_pooled."));
   section.blocks.emplace_back(matches(table, {order.rbegin(), order.rbegin() + count},
-                                      figure_id("matches_worst", index), "The worst matched",
+                                      figure_id("matches_worst", index),
+                                      title_of("The worst matched", source, num_sources),
                                       "Features that the other dictionary does not have."));
 }
 
@@ -151,10 +158,9 @@ std::optional<Section> build_matches(const Sources& sources) {
                       "what nearest rows reach when the numbers inside each row are shuffled."};
   for (std::size_t i = 0; i < pairs.size(); ++i) add_pairs(section, *pairs[i], i);
   for (std::size_t i = 0; i < found.size(); ++i) {
-    add_histogram(section, *found[i], i,
-                  title_of("Nearest features, and by chance", *found[i], found.size()));
-    add_summary(section, *found[i], i);
-    add_extremes(section, found[i]->tables.at("matches.csv"), i);
+    add_histogram(section, *found[i], i, found.size());
+    add_summary(section, *found[i], i, found.size());
+    add_extremes(section, *found[i], i, found.size());
   }
   return section;
 }

@@ -12,8 +12,8 @@ namespace cresco::report::testing {
 // Text that must stay text.
 const std::vector<std::string>& hostile_tokens();
 
-// run/, dictionary/, quality/, lifecycle/, generate/, spectra/, match/, baselines.csv and planted.csv in
-// `folder`, the same bytes each time.
+// run/, dictionary/, quality/, lifecycle/, generate/, spectra/, match/, baselines.csv and
+// planted.csv in `folder`, the same bytes each time.
 void write_demo_folder(const Path& folder);
 
 }  // namespace cresco::report::testing
