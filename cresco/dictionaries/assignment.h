@@ -30,7 +30,7 @@ class CandidateLists {
   std::int64_t num_rows() const { return static_cast<std::int64_t>(sizes_.size()); }
   std::int64_t num_columns() const { return num_columns_; }
   std::span<const Candidate> row(std::int64_t i) const;
-  // No value of the row that is not in its list is larger than this, nor is 0.
+  // 0 or more, and no value of the row that is not in its list is larger.
   double rest(std::int64_t i) const;
 
  private:

@@ -318,10 +318,7 @@ double Match::metric(const std::string& id) const {
 Match match(const StoredDecoder& a, const StoredDecoder& b, const MatchConfig& config,
             std::uint64_t seed, Progress& progress) {
   const MatchPlan plan = plan_match(a, b, config);
-  const bool concatenated = config.similarity == "concatenated";
-  const bool exclude = config.dead == "excluded";
-  const UnitRows rows_a(a, plan.heads_a, concatenated, config.dead_share, exclude);
-  const UnitRows rows_b(b, plan.heads_b, concatenated, config.dead_share, exclude);
+  const UnitRows rows_a(a, plan.heads_a, config), rows_b(b, plan.heads_b, config);
   const Nearest nearest =
       find_nearest(rows_a, rows_b, plan.candidates, plan.tiles_in_block, progress);
   progress.begin("assignment", rows_a.size(), "feature");

@@ -49,9 +49,9 @@ struct MatchConfig {
 // range; Error for dictionaries that cannot be compared.
 struct MatchPlan {
   std::vector<std::int64_t> heads_a, heads_b;  // equally many
-  std::int64_t null_features = 0;              // of those that may be drawn, at most
-  std::int64_t candidates = 0;                 // per feature, for the assignment
-  std::int64_t tiles_in_block = 0;             // of the first dictionary, in memory together
+  std::int64_t null_features = 0;
+  std::int64_t candidates = 0;      // per feature, for the assignment
+  std::int64_t tiles_in_block = 0;  // of the first dictionary, in memory together
   std::int64_t nearest_flops = 0, null_flops = 0, memory_bytes = 0;
   std::vector<std::string> notes;  // why cosines may mean less than they seem to
 };

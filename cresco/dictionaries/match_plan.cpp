@@ -115,8 +115,11 @@ MatchPlan plan_match(const StoredDecoder& a, const StoredDecoder& b, const Match
   const std::int64_t nearest_bytes =
       (plan.tiles_in_block + 1) * tile_bytes + one_head + kTile * kTile * 4;
   std::int64_t null_bytes = 0;
+  const UnitRows rows_a(a, plan.heads_a, config), rows_b(b, plan.heads_b, config);
   if (config.shuffles > 0) {
-    plan.null_features = config.null_features == 0 ? num_a : std::min(config.null_features, num_a);
+    plan.null_features = config.null_features == 0
+                             ? rows_a.num_counted()
+                             : std::min(config.null_features, rows_a.num_counted());
     plan.null_flops = 2 * plan.null_features * num_b * length * config.shuffles;
     null_bytes =
         plan.null_features * 4 * (length + config.shuffles + 2 * kTile) + 2 * tile_bytes + one_head;

@@ -8,19 +8,20 @@
 
 namespace cresco::dictionaries {
 
-UnitRows::UnitRows(const StoredDecoder& decoder, std::vector<std::int64_t> heads, bool concatenated,
-                   double dead_share, bool exclude)
+UnitRows::UnitRows(const StoredDecoder& decoder, std::vector<std::int64_t> heads,
+                   const MatchConfig& config)
     : decoder_(decoder), heads_(std::move(heads)) {
   const at::Tensor norm_FK = decoder.norm_FK().index_select(1, at::tensor(heads_, at::kLong));
-  length_FK_ = concatenated ? norm_FK.square().sum(1, /*keepdim=*/true).sqrt_().expand_as(norm_FK)
-                            : norm_FK * std::sqrt(static_cast<double>(num_heads()));
+  length_FK_ = config.similarity == "concatenated"
+                   ? norm_FK.square().sum(1, /*keepdim=*/true).sqrt_().expand_as(norm_FK)
+                   : norm_FK * std::sqrt(static_cast<double>(num_heads()));
   const at::Tensor largest_F = norm_FK.amax(1).contiguous();
-  const double limit = dead_share * largest_F.max().item<double>();
+  const double limit = config.dead_share * largest_F.max().item<double>();
   const double* largest = largest_F.const_data_ptr<double>();
   for (std::int64_t i = 0; i < size(); ++i) {
     zero_.push_back(largest[i] == 0);
     dead_.push_back(largest[i] <= limit);
-    counted_.push_back(!(exclude && dead_.back()));
+    counted_.push_back(!(config.dead == "excluded" && dead_.back()));
   }
   require(num_counted() > 0, "{}: every one of its {} features is dead, none is left to match",
           decoder_.path().string(), size());

@@ -2,7 +2,7 @@
 // similarity of two features is the product of their rows.
 #pragma once
 
-#include "cresco/dictionaries/released.h"
+#include "cresco/dictionaries/match.h"
 
 #include <algorithm>
 #include <vector>
@@ -19,11 +19,12 @@ inline std::int64_t num_tiles(std::int64_t num_features) {
 
 class UnitRows {
  public:
-  // Rows have length 1 over all heads together (`concatenated`), or every head of a row has length
-  // 1 / sqrt(K); zeros stay zero. `exclude` says that dead features take no part: those of which no
-  // head's norm is above that share of the largest of all. Error when nothing is left.
-  UnitRows(const StoredDecoder& decoder, std::vector<std::int64_t> heads, bool concatenated,
-           double dead_share, bool exclude);
+  // `similarity` concatenated: a row has length 1 over all heads together; mean: every head of it
+  // has length 1 / sqrt(K). Zeros stay zero. Dead features, those of which no head's norm is above
+  // `dead_share` of the largest of all, take no part when they are excluded. Error when nothing is
+  // left.
+  UnitRows(const StoredDecoder& decoder, std::vector<std::int64_t> heads,
+           const MatchConfig& config);
 
   std::int64_t size() const { return decoder_.num_features(); }
   std::int64_t num_heads() const { return static_cast<std::int64_t>(heads_.size()); }
