@@ -1,6 +1,7 @@
 #include "cli/program.h"
 #include "cresco/verbs/batch.h"
 #include "cresco/verbs/bench.h"
+#include "cresco/verbs/bench_crosscoder.h"
 #include "cresco/verbs/convert.h"
 #include "cresco/verbs/demo.h"
 #include "cresco/verbs/eval.h"
@@ -18,6 +19,7 @@
 #include "cresco/verbs/tokenize.h"
 #include "cresco/verbs/tokenizer.h"
 #include "cresco/verbs/train.h"
+#include "cresco/verbs/train_matrix_sae.h"
 
 namespace cresco::cli {
 namespace {
@@ -27,6 +29,11 @@ std::vector<Verb> verbs() {
   Verb pretrain = verb("pretrain", "a recipe and a corpus to a run with snapshots", {"recipe"},
                        verbs::run_pretrain);
   pretrain.settings = "recipe";
+  Verb train = verb("train", "a stack to a dictionary, or to several", {"stack"}, verbs::run_train);
+  train.recipe = verbs::crosscoder_recipe;
+  train.aliases = {{"--precision", "--amp-dtype"},
+                   {"--tanh-stretch", "--tanh-stretch-coefficient"},
+                   {"--epochs", "--n-epochs"}};
   return {
       verb("demo", "the whole chain at small size: text to one page", {}, verbs::run_demo),
       verb("tokenizer train", "text to a tokenizer.json", {"files"}, verbs::run_tokenizer_train),
@@ -45,7 +52,9 @@ std::vector<Verb> verbs() {
            verbs::run_extract),
       verb("convert", "a trajectory or a model in another layout, compared number by number",
            {"trajectory"}, verbs::run_convert),
-      verb("train", "a stack to a dictionary", {"stack"}, verbs::run_train),
+      train,
+      verb("train-sae", "a stack to a sparse autoencoder of each of its matrices", {"stack"},
+           verbs::run_train_matrix_sae),
       verb("eval", "how well a dictionary reconstructs its stack", {"dict"}, verbs::run_eval),
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),
       verb("match", "features of one dictionary in another: seeds, widths, recipes", {"dicts"},
@@ -58,6 +67,8 @@ std::vector<Verb> verbs() {
       verb("logits", "a snapshot's logits for given ids", {"snapshot"}, verbs::run_logits),
       verb("bench extract", "how fast one tensor is read, beside a plain read of its bytes",
            {"file"}, verbs::run_bench_extract),
+      verb("bench crosscoder", "how long one training step of a crosscoder takes, by part", {},
+           verbs::run_bench_crosscoder),
       verb("report", "folders of tables to one page", {"dirs"}, verbs::run_report),
   };
 }

@@ -7,6 +7,7 @@
 #include "cresco/tensor/bridge.h"
 
 #include <c10/util/Exception.h>
+#include <yaml-cpp/yaml.h>
 #include <CLI/CLI.hpp>
 
 #include <csignal>
@@ -27,6 +28,32 @@ std::string normalised(const std::string& argument) {
   if (!argument.starts_with("--")) return argument;
   const std::size_t end = std::min(argument.find('='), argument.size());
   return with_dashes(argument.substr(0, end)) + argument.substr(end);
+}
+
+// `--sweep a=1,2 b=3` is `--sweep a=1,2 --sweep b=3`, as with --set; and what a verb knows by other
+// names gets its own.
+std::vector<std::string> spread(const std::vector<std::string>& given,
+                                const std::vector<Verb>& verbs) {
+  std::vector<std::string> out;
+  std::string repeated;
+  for (std::string word : given) {
+    if (word.starts_with("-")) {
+      repeated = word == "--sweep" || word == "--set" ? word : "";
+      for (const Verb& verb : verbs) {
+        if (given[0] != verb.name) continue;
+        const std::size_t end = std::min(word.find('='), word.size());
+        if (const auto alias = verb.aliases.find(word.substr(0, end)); alias != verb.aliases.end())
+          word = alias->second + word.substr(end);
+      }
+    } else if (!repeated.empty() && out.back() != repeated) {
+      if (word.find('=') != std::string::npos)
+        out.push_back(repeated);
+      else
+        repeated.clear();
+    }
+    out.push_back(std::move(word));
+  }
+  return out;
 }
 
 // What a field looks like in --help.
@@ -132,6 +159,10 @@ class CommandLine {
   }
 
   void apply(const Command& command) const {
+    if (const std::string name = command.verb->recipe ? command.own->word("recipe") : "";
+        !name.empty())
+      fields_from_yaml(command.verb->fields, YAML::Load(std::string(command.verb->recipe(name))),
+                       "recipe " + name);
     if (!command.verb->settings.empty())
       fields_from_yaml_file(command.verb->fields, command.own->word(command.verb->settings));
     if (!command.config_file.empty())
@@ -245,6 +276,7 @@ int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
   CommandLine line(verbs, common);
   std::vector<std::string> typed(argv, argv + argc), arguments;
   for (int i = 1; i < argc; ++i) arguments.push_back(normalised(argv[i]));
+  if (!arguments.empty()) arguments = spread(arguments, verbs);
   try {
     const Command& command = line.parse(arguments);
     line.apply(command);

@@ -4,8 +4,10 @@
 #include "cresco/verbs/verb.h"
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cresco::cli {
@@ -17,8 +19,11 @@ struct Verb {
   std::vector<std::string> positionals;
   Fields fields;
   std::function<verbs::Outcome(verbs::VerbContext&)> run;
-  std::string
-      settings;  // the positional, if any, that names a YAML file of the fields, as --config does
+  // The positional, if any, that names a YAML file of the fields, as --config does.
+  std::string settings;
+  // The text of a named recipe, for verbs with a field `recipe`; everything given wins over it.
+  std::function<std::string_view(const std::string&)> recipe;
+  std::map<std::string, std::string> aliases;  // "--precision" for "--amp-dtype"
 };
 
 template <class Config>

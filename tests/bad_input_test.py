@@ -135,6 +135,20 @@ class Files(ProgramTest):
             for command in (("show", path), ("train", path, "--d-sae", 64, "--out", self.folder / "d")):
                 self.assert_fails(1, *command, says=str(path))
 
+    def test_settings_of_sparse_autoencoders(self):
+        out = self.folder / "saes"
+        train = ("train-sae", self.stack, "--out", out)
+        self.assert_fails(2, *train, says="--d-sae")
+        self.assert_fails(2, *train, "--d-sae", 64, "--class", "topkk", says="did you mean 'topk'")
+        self.assert_fails(2, *train, "--d-sae", 8, "--k", 9, says="k is 9")
+        self.assert_fails(2, *train, "--d-sae", 64, "--folds", 1, says="folds is 1")
+        self.assert_fails(1, *train, "--d-sae", 64, "--steps", "3", says="3")
+        self.assertFalse(out.exists())
+        small = (*train, "--d-sae", 64, "--steps", "0", "--n-epochs", 3)
+        run(*small)
+        self.assert_fails(1, *small, "--lr", 1, says="training.lr was 0.0003, now it is 1")
+        self.assert_fails(1, "train-sae", self.stack, "--d-sae", 64, "--out", self.run_folder, says="cresco pretrain")
+
     def test_overwrite_removes_only_what_it_made(self):
         mine = self.folder / "mine"
         mine.mkdir()

@@ -24,6 +24,15 @@ def run_json(*arguments, **options):
     return json.loads(run(*arguments, "--json", "--quiet", **options).stdout)
 
 
+def peak_bytes(*arguments):
+    """The largest resident size of a run of the program."""
+    process = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, arguments
+    return usage.ru_maxrss * 1024
+
+
 WORDS = ("the river grew and the stone lay still while a bird sang over the old bridge until night came "
          "and the people of the town went home to sleep").split()
 

@@ -1,9 +1,9 @@
 """Opens a report in headless Chromium and checks that the page is what its tables say.
 
-    report_page_test.py REPORT.html DEMO_FOLDER [--screenshots FOLDER]
+    report_page_test.py FOLDER [--screenshots FOLDER]
 
-REPORT.html was made from DEMO_FOLDER (cresco/report/testing/page_fixture.cpp). Only Python's standard
-library is used: the browser is driven over its DevTools pipe. Exit code 77: there is no Chromium here.
+FOLDER holds what cresco/report/testing/page_fixture.cpp wrote: report.html, made from demo/, and large.html, a
+dictionary of 24,576 features, made from large/. Only Python's standard library is used: the browser is driven over its DevTools pipe. Exit code 77: there is no Chromium here.
 """
 
 import argparse
@@ -155,8 +155,12 @@ def check_marks(browser, check, demo):
                ({name: group.dataset.series, source: group.dataset.source, points: Number(group.dataset.points),
                  marks: group.querySelectorAll('.mark').length}))]))""")
     metrics = [json.loads(line) for line in (demo / "run/metrics.jsonl").read_text().splitlines()]
+    training = (demo / "dictionary/metrics.jsonl").read_text().splitlines()
+    sweep = rows_of(demo / "sweep/sweep.csv")
     quality = rows_of(demo / "quality/quality_per_snapshot.csv")
     heldout = rows_of(demo / "quality/heldout.csv")
+    simpler = rows_of(demo / "quality/baselines.csv")
+    density = rows_of(demo / "lifecycle/firing_density.csv")
     population = rows_of(demo / "lifecycle/population.csv")
     weights = rows_of(demo / "spectra/weight_spectra.csv")
     planted = rows_of(demo / "planted.csv")
@@ -165,8 +169,15 @@ def check_marks(browser, check, demo):
         "loss": [sum("train/loss" in line for line in metrics), sum("val/loss" in line for line in metrics)],
         "learning_rate": [sum("optim/lr" in line for line in metrics)],
         "grad_norm": [sum("optim/grad_norm" in line for line in metrics)],
-        "explained_variance": [len(quality), len(heldout)],
+        "dictionary_loss": [len(training)] * 3,
+        "dictionary_explained_variance": [len(training)],
+        "dictionary_l1_coefficient": [len(training)],
+        "sweep": [sum(row["d_sae"] == size and row["l0"] != "" for row in sweep) for size in ("200", "400")],
+        "explained_variance": [len(quality), len(heldout)] + [sum(row["rank"] == rank and row["step"] != "" for row in simpler)
+                                                              for rank in ("16", "64")],
         "l0": [len(quality), len(heldout)],
+        "dead_rate": [len(quality)],
+        "firing_density": [sum(row["step"] == step for row in density) for step in ("", "0", "8", "64", "512", "5000")],
         "population": [count_with(population, column) for column in ("alive", "born", "died")],
         "stable_rank": [len(weights)],
         "effective_rank": [len(weights)],
@@ -174,8 +185,9 @@ def check_marks(browser, check, demo):
         "planted": [sum(row["found"] == "1" for row in planted), sum(row["found"] == "0" for row in planted)],
     }
     for figure, counts in expected.items():
-        check.equal(f"marks of {figure}", [one["marks"] for one in series.get(figure, [])], counts)
-        check.equal(f"points of {figure}", [one["points"] for one in series.get(figure, [])], counts)
+        drawn = [one for one in series.get(figure, []) if not one["name"].startswith("front")]
+        check.equal(f"marks of {figure}", [one["marks"] for one in drawn], counts)
+        check.equal(f"points of {figure}", [one["points"] for one in drawn], counts)
     values = rows_of(demo / "spectra/singular_values.csv")
     check.equal("marks of singular_values", sum(one["marks"] for one in series["singular_values"]), len(values))
     check.equal("curves of singular_values", len(series["singular_values"]), len({row["step"] for row in values}))
@@ -183,6 +195,8 @@ def check_marks(browser, check, demo):
     def count(selector):
         return browser.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length")
 
+    check.equal("baselines of the dictionary", count("[data-figure=explained_variance] .wide .level"),
+                sum(row["step"] == "" for row in simpler))
     check.equal("baselines", count("[data-figure=loss] .wide .level"), len(rows_of(demo / "baselines.csv")))
     check.equal("snapshot lines", count("[data-figure=loss] .wide .stops .stop"),
                 len(list((demo / "run/snapshots").iterdir())))
@@ -209,46 +223,171 @@ def check_marks(browser, check, demo):
     check.equal("cells of the heat map", heat, [num_features, num_steps, num_features * num_steps])
 
 
+READY = "document.documentElement?.dataset.ready === 'yes'"
+CARD = "document.querySelector('.card').dataset.feature"
+
+
 def search(browser, text):
-    browser.evaluate(f"""new Promise((done) => {{
-        const box = document.querySelector('.search'); box.value = {json.dumps(text)};
-        box.dispatchEvent(new Event('input', {{bubbles: true}})); setTimeout(done, 250); }})""")
-    return browser.evaluate("Number(document.querySelector('.features').dataset.matches)")
+    """How many features are found once the atlas is there."""
+    return browser.evaluate(f"""new Promise((done) => {{
+        const atlas = document.querySelector('.atlas'), box = document.querySelector('.search');
+        delete atlas.dataset.matches; box.value = {json.dumps(text)};
+        box.dispatchEvent(new Event('input', {{bubbles: true}}));
+        const look = () => atlas.dataset.matches === undefined ? setTimeout(look, 5) : done(Number(atlas.dataset.matches));
+        look(); }})""")
 
 
-def check_features(browser, check, demo):
+def set_control(browser, selector, value):
+    """How many features are found with this control set."""
+    browser.evaluate(f"""(() => {{ const control = document.querySelector({json.dumps(selector)});
+        if (control.type === 'checkbox') control.checked = {json.dumps(value)}; else control.value = {json.dumps(value)};
+        control.dispatchEvent(new Event('input', {{bubbles: true}})); }})()""")
+    return browser.evaluate("Number(document.querySelector('.atlas').dataset.matches)")
+
+
+def press(browser, key):
+    browser.evaluate(f"""document.querySelector('.list').dispatchEvent(
+        new KeyboardEvent('keydown', {{key: {json.dumps(key)}, bubbles: true, cancelable: true}}))""")
+
+
+def text_of(browser, selector):
+    return browser.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map((one) => one.textContent)")
+
+
+def check_atlas(browser, check, demo):
     features = rows_of(demo / "lifecycle/features.csv")
-    check.equal("features without a search", search(browser, ""), len(features))
-    check.true("only the first cards are built",
-               0 < browser.evaluate("document.querySelectorAll('.card').length") < len(features))
     promoted = rows_of(demo / "lifecycle/promoted_tokens.csv")
-    having = {row["feature"] for row in promoted if "king" in row["token"]}
-    check.equal("features that promote 'king'", search(browser, "KING"), len(having))
+    suppressed = rows_of(demo / "lifecycle/suppressed_tokens.csv")
+    check.equal("features without a search", search(browser, ""), len(features))
+    check.true("only rows in sight are built", 0 < len(text_of(browser, ".row")) < 40 < len(features))
+
+    def having(rows, fits):
+        return {row["feature"] for row in rows if fits(row["token"])}
+
+    check.equal("features that promote 'king'", search(browser, "KING"), len(having(promoted, lambda t: "king" in t)))
+    check.equal("features that promote ' king' exactly", search(browser, '" king"'),
+                len(having(promoted, lambda t: t == " king")))
+    check.equal("features that promote 'king' exactly", search(browser, '"king"'), 0)
+    search(browser, " lord")
+    check.equal("features that suppress a token", set_control(browser, ".side", "suppressed"),
+                len(having(suppressed, lambda t: " lord" in t)))
+    check.equal("features that do either", set_control(browser, ".side", "both"),
+                len(having(promoted + suppressed, lambda t: " lord" in t)))
+    set_control(browser, ".side", "promoted")
     check.equal("a search for nothing there", search(browser, "no such token"), 0)
-    check.equal("cards of a search for nothing there",
-                browser.evaluate("document.querySelectorAll('.card').length"), 0)
+    check.equal("rows of a search for nothing there", text_of(browser, ".row"), [])
 
-    # A token that is a script stays text.
-    check.equal("features that promote a script", search(browser, "<script>alert(1)"), 1)
-    shown = browser.evaluate("[...document.querySelectorAll('.card .token bdi')].map((token) => token.textContent)")
-    check.true("the script is shown as text", "<script>alert(1)</script>" in shown)
-    check.equal("elements inside tokens", browser.evaluate("document.querySelectorAll('.token bdi *').length"), 0)
-    check.equal("features that promote an image", search(browser, "<img src=x onerror"), 1)
-    check.equal("a bidirectional control is visible", search(browser, "\\u202eright"), 1)
+    # A token that is markup stays text, in the list and on the card.
+    hostile = {"<script>alert(1)": "<script>alert(1)</script>", "onerror=alert(6)": "</script><img src=x onerror=alert(6)>",
+               "onerror=alert(2)": '"><img src=x onerror=alert(2)>', "\\u202eright": "\\u202eright to left"}
+    for wanted, token in hostile.items():
+        check.equal(f"features that promote {wanted}", search(browser, wanted), 1)
+        for where in (".row .token", ".card .token bdi"):
+            check.true(f"{token} is text in {where}", token in text_of(browser, where))
+    check.equal("elements inside tokens", browser.evaluate("document.querySelectorAll('.atlas bdi *').length"), 0)
+    check.equal("images", browser.evaluate("document.images.length"), 0)
+
+    # The card says what the tables say.
     check.equal("a search by number", search(browser, "#123"), 1)
-    check.equal("the card of that number", browser.evaluate("document.querySelector('.card').dataset.feature"), "123")
+    check.equal("the card of that number", browser.evaluate(CARD), "123")
+    for side, rows, sign in (("Promotes", promoted, 1), ("Suppresses", suppressed, -1)):
+        mine = [row for row in rows if row["feature"] == "123"]
+        steps = sorted({int(row["step"]) for row in mine})
+        shown = browser.evaluate(f"""[...document.querySelectorAll('.card td[data-side={side}]')].map((cell) =>
+            [...cell.querySelectorAll('.token')].map((one) => [one.querySelector('bdi').textContent,
+              one.classList.contains('below'), Number(one.querySelector('small').textContent)]))""")
+        expected = [[row for row in mine if int(row["step"]) == step] for step in steps]
+        check.equal(f"tokens of feature 123: {side}", [[one[:2] for one in cell] for cell in shown],
+                    [[[row["token"], sign * float(row["score"]) <= sign * float(row["floor"])] for row in cell] for cell in expected])
+        check.true(f"their scores, to three digits: {side}", all(
+            abs(one[2] / float(row["score"]) - 1) < 0.006 for cell, rows in zip(shown, expected) for one, row in zip(cell, rows)))
+    neighbours = [row for row in rows_of(demo / "lifecycle/neighbours.csv") if row["feature"] == "123"]
+    check.equal("neighbours", list(zip(text_of(browser, ".neighbours a"), text_of(browser, ".neighbours .cosine"))),
+                [(f"Feature {row['neighbour']}", f"cos {float(row['cosine']):.3f}") for row in neighbours])
+    facts = dict(zip(text_of(browser, ".life-facts dt"), text_of(browser, ".life-facts dd")))
+    check.equal("peak on the card", facts["peak"].replace(",", ""), f"step {features[123]['peak_step']}")
+    check.equal("curves", browser.evaluate("document.querySelectorAll('.card .curve svg').length"), 2)
 
+    # Orders and filters.
     search(browser, "")
-    order = browser.evaluate("""(() => { const sort = document.querySelector('.sort'); sort.value = 'born_step';
-        sort.dispatchEvent(new Event('change')); document.querySelector('.more').click();
-        return [...document.querySelectorAll('.card')].map((card) => Number(card.dataset.feature)); })()""")
+    set_control(browser, ".sort", "born_step")
+    order = browser.evaluate("[...document.querySelectorAll('.row')].map((row) => Number(row.querySelector('.id').textContent))")
     born = {int(row["feature"]): float(row["born_step"] or "inf") for row in features}
-    check.equal("cards after 'Show more'", len(order), 48)
-    check.equal("cards sorted by birth", [born[f] for f in order], sorted(born.values())[:48])
-    alive = browser.evaluate("""(() => { document.querySelector('.alive-only').click();
-        return Number(document.querySelector('.features').dataset.matches); })()""")
-    check.equal("alive features", alive, sum(row["alive"] == "1" for row in features))
-    browser.evaluate("document.querySelector('.alive-only').click()")
+    check.equal("rows sorted by birth", [born[f] for f in order], sorted(born.values())[:len(order)])
+    check.equal("alive features", set_control(browser, ".alive-only", True), sum(row["alive"] == "1" for row in features))
+    set_control(browser, ".alive-only", False)
+    profile = browser.evaluate("document.querySelector('.profile').options[1].textContent")
+    check.equal(f"features whose profile is {profile}", set_control(browser, ".profile", "1"),
+                sum(row["profile"] == profile for row in features))
+    set_control(browser, ".profile", "")
+    set_control(browser, ".range .from", "100")
+    check.equal("features born in a range", set_control(browser, ".range .to", "1e3"),
+                sum(100 <= value <= 1000 for value in born.values()))
+    set_control(browser, ".range .from", "")
+    set_control(browser, ".range .to", "")
+
+    # The keyboard: down, end, and the row is in sight.
+    set_control(browser, ".sort", "feature")
+    press(browser, "Home")
+    press(browser, "ArrowDown")
+    check.equal("the card after one step down", browser.evaluate(CARD), "1")
+    press(browser, "End")
+    check.equal("the card at the end", browser.evaluate(CARD), str(len(features) - 1))
+    check.true("the last row is in sight", browser.evaluate("""(() => { const list = document.querySelector('.list').getBoundingClientRect(),
+        row = document.querySelector('.row[aria-selected=true]').getBoundingClientRect();
+        return row.top >= list.top - 1 && row.bottom <= list.bottom + 1; })()"""))
+    check.equal("the address names it", browser.evaluate("location.hash"), f"#feature-{len(features) - 1}")
+
+    # Links between features, whatever the filters hide.
+    search(browser, "king")
+    browser.evaluate("document.querySelector('.neighbours a').click()")
+    check.equal("the card of a neighbour", browser.evaluate(f"new Promise((done) => setTimeout(() => done('#feature-' + {CARD}), 100))"),
+                browser.evaluate("location.hash"))
+    search(browser, "")
+
+
+def check_link(browser, check, url):
+    """A page opened at a feature shows it, in sight; printed, it shows the card and not the list."""
+    browser.open("about:blank", "true")
+    browser.open(f"{url}#feature-77", f"{READY} && {CARD} === '77'")
+    place = browser.evaluate("""new Promise((done) => setTimeout(() => {
+        const box = document.querySelector('.card').getBoundingClientRect(); done(box.top < innerHeight && box.bottom > 0); }, 1000))""")
+    check.true("the linked card is in sight", place)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    check.equal("what is printed", browser.evaluate(
+        "['.card', '.list', '.controls'].map((one) => document.querySelector(one).getClientRects().length > 0)"), [True, False, False])
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def check_fallback(browser, check, url, demo):
+    """The same atlas without the browser's own decompression."""
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source="delete window.DecompressionStream")["identifier"]
+    browser.open("about:blank", "true")
+    browser.open(url, READY)
+    check.true("there is no decompression", browser.evaluate("!('DecompressionStream' in window)"))
+    check.equal("features that promote 'king', unpacked by the page", search(browser, "king"),
+                len({row["feature"] for row in rows_of(demo / "lifecycle/promoted_tokens.csv") if "king" in row["token"]}))
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+
+
+def check_large(browser, check, page):
+    """A dictionary of the released size is found through in no time; how long it took is printed, not judged."""
+    url, num_features = page.resolve().as_uri(), 24576
+    browser.open("about:blank", "true")
+    browser.open(url, READY)
+    ready = browser.evaluate("performance.now()")
+    check.equal("features that promote the planted token", search(browser, "zebrafinch"), 1)
+    found = browser.evaluate("performance.now()")
+    check.equal("its card", browser.evaluate(CARD), "12345")
+    again = browser.evaluate("performance.now()")
+    check.true("many features share a syllable", search(browser, "ab") > 1000)
+    again = browser.evaluate("performance.now()") - again
+    check.equal("all of them", search(browser, ""), num_features)
+    check.true("few are elements", browser.evaluate("document.querySelectorAll('.row').length") < 40)
+    size = page.stat().st_size
+    print(f"report_page_test: {num_features} features in {size / 1e6:.1f} MB, {size / num_features:.0f} bytes each; ready after "
+          f"{ready:.0f} ms, first search found after {found:.0f} ms, another search took {again:.0f} ms")
+    check_quiet(browser, check, url)
 
 
 def check_hover(browser, check):
@@ -266,6 +405,9 @@ def check_hover(browser, check):
         return [m.cx.baseVal.value / v.width, m.cy.baseVal.value / v.height]; })()"""
     tip = tip_over("[data-figure=explained_variance] svg.wide", *browser.evaluate(mark))
     check.true(f"values of a mark ({tip})", "snapshots trained on" in tip and "training step: 0" in tip)
+    member = mark.replace("explained_variance", "sweep")
+    tip = tip_over("[data-figure=sweep] svg.wide", *browser.evaluate(member))
+    check.true(f"values of a member ({tip})", "l1_coefficient=0.1,d_sae=200" in tip and "l0 (active" in tip)
     tip = tip_over("figure.heat-map svg.wide", 0.5, 0.5)
     check.true(f"values of a cell ({tip})", "feature " in tip and "step " in tip and "largest norm" in tip)
     marks = "document.querySelectorAll('[data-figure=loss] .wide .mark').length"
@@ -319,7 +461,7 @@ def check_without_scripts(browser, check, url):
     browser.call("Page.reload")
     time.sleep(0.5)
     check.true("figures without scripts", browser.evaluate("document.querySelectorAll('figure svg.wide .mark').length > 1000"))
-    check.true("features without scripts", browser.evaluate("document.querySelectorAll('.features tbody tr').length > 10"))
+    check.true("features without scripts", browser.evaluate("document.querySelectorAll('.atlas tbody tr').length > 10"))
     browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
@@ -329,14 +471,13 @@ def take_screenshots(browser, folder, url):
         for theme in ("light", "dark"):
             browser.resize(width)
             browser.open("about:blank", "true")
-            browser.open(f"{url}#theme={theme}", "document.documentElement?.dataset.ready === 'yes'")
+            browser.open(f"{url}#theme={theme}", READY)
             browser.screenshot(folder / f"{width}_{theme}.png")
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("report", type=pathlib.Path)
-    parser.add_argument("demo", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--screenshots", type=pathlib.Path)
     options = parser.parse_args()
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -344,24 +485,28 @@ def main():
         print("report_page_test: skipped, there is no chromium here (apt-get install chromium)")
         return SKIPPED
 
-    url = options.report.resolve().as_uri()
+    demo, url = options.folder / "demo", (options.folder / "report.html").resolve().as_uri()
     check = Checks()
     with tempfile.TemporaryDirectory(prefix="cresco-chromium-", ignore_cleanup_errors=True) as profile:
         browser = Browser(program, profile)
         try:
             browser.attach()
             browser.resize(1400)
-            browser.open(url, "document.documentElement?.dataset.ready === 'yes'")
-            check_marks(browser, check, options.demo)
-            check_features(browser, check, options.demo)
+            browser.open(url, READY)
+            check_marks(browser, check, demo)
+            check_atlas(browser, check, demo)
             check_hover(browser, check)
             for width in (1600, 1400, 900, 390, 360):
                 check_width(browser, check, width)
                 check_figures_speak(browser, check)
             check.equal("images from outside", browser.evaluate("document.images.length"), 0)
             check.equal("scripts", browser.evaluate(
-                "document.querySelectorAll('script:not([type=\"application/json\"])').length"), 1)
+                "document.querySelectorAll('script:not([type])').length"), 1)
+            check_link(browser, check, url)
+            check_fallback(browser, check, url, demo)
             check_quiet(browser, check, url)
+            browser.events.clear()
+            check_large(browser, check, options.folder / "large.html")
             check_without_scripts(browser, check, url)
             if options.screenshots:
                 take_screenshots(browser, options.screenshots, url)

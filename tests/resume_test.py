@@ -78,6 +78,19 @@ class Resume(ProgramTest):
         self.kill_until_done(("train", stack, *options, "--out", killed), killed, seed=2, kills=3)
         self.assertEqual(contents(killed), contents(whole))
 
+    def test_sparse_autoencoders_survive_kills(self):
+        run("pretrain", self.recipe, "--out", self.folder / "run")
+        stack = self.folder / "stack.safetensors"
+        run("extract", self.folder / "run", "--out", stack)
+        whole, killed = self.folder / "whole", self.folder / "killed"
+        options = ("--class", "topk", "--steps", "0,40", "--d-sae", 64, "--k", 4, "--n-epochs", 400, "--lr", 1e-2,
+                   "--noise-std", 0.1, "--resample-every", 30, "--resample-margin", 50, "--patience", 300,
+                   "--log-every", 10, "--state-every", 25)
+        run("train-sae", stack, *options, "--out", whole)
+        self.kill_until_done(("train-sae", stack, *options, "--out", killed), killed / "step0", seed=3, kills=3)
+        self.assertEqual(contents(killed), contents(whole))
+        self.assertTrue((killed / "saes.csv").exists() and (killed / "step40" / "COMPLETE").exists())
+
     def test_an_interrupt_says_how_to_go_on(self):
         out = self.folder / "run"
         arguments = ("pretrain", self.recipe, "--budget.steps", 4000, "--snapshots.at", "0", "--state.every", 0,

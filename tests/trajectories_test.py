@@ -2,7 +2,6 @@
 import hashlib
 import json
 import math
-import os
 import shutil
 import signal
 import struct
@@ -10,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from program import PROGRAM, ProgramTest, run, run_json
+from program import PROGRAM, ProgramTest, peak_bytes, run, run_json
 
 
 def read_header(path):
@@ -45,15 +44,6 @@ def write_sparse(folder, steps, rows, width):
 
 def contents(folder):
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def peak_bytes(*arguments):
-    """The largest resident size of a run of the program."""
-    process = subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, arguments
-    return usage.ru_maxrss * 1024
 
 
 class Trajectories(ProgramTest):

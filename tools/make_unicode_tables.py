@@ -23,7 +23,7 @@ HANGUL = range(0xAC00, 0xAC00 + 11172)
 
 # Bits of a code point's byte; cresco/text/unicode.h gives their meaning.
 OTHER, LETTER, NUMBER, SPACE = 0, 1, 2, 3
-WORD, HAS_COMBINING_CLASS, MAY_CHANGE = 4, 8, 16
+WORD, HAS_COMBINING_CLASS, MAY_CHANGE, LOWER, UPPER = 4, 8, 16, 32, 64
 
 
 def is_surrogate(c):
@@ -68,6 +68,7 @@ def properties(pairs):
         if (category[0] in "LM" or category in ("Nd", "Nl", "Pc") or c in JOIN_CONTROL
                 or any(a <= c <= b for a, b in ALPHABETIC_SYMBOLS)):
             bits |= WORD
+        bits |= {"Ll": LOWER, "Lu": UPPER}.get(category, 0)
         if not is_surrogate(c):
             if ud.combining(chr(c)):
                 bits |= HAS_COMBINING_CLASS

@@ -22,6 +22,11 @@ std::string Table::cell(double value) {
   return fmt::format("{}", value);
 }
 
+std::string Table::cell(float value) {
+  if (std::isnan(value)) return "";
+  return fmt::format("{}", value);
+}
+
 bool Table::has(std::string_view column) const {
   return std::find(columns_.begin(), columns_.end(), column) != columns_.end();
 }

@@ -36,6 +36,7 @@ class Table {
   std::vector<std::string> texts(std::string_view column) const;
 
   static std::string cell(double value);
+  static std::string cell(float value);  // exact as a float: fewer digits
   static std::string cell(std::int64_t value) { return std::to_string(value); }
   static std::string cell(int value) { return std::to_string(value); }
   static std::string cell(std::size_t value) { return std::to_string(value); }

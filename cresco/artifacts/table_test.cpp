@@ -23,6 +23,12 @@ TEST(Table, SurvivesCsvUnchanged) {
   EXPECT_EQ(copy.numbers("step"), (std::vector<double>{1, 2, 3}));
 }
 
+TEST(Table, WritesFloatsWithTheDigitsOfFloats) {
+  EXPECT_EQ(Table::cell(0.1f), "0.1");
+  EXPECT_EQ(Table::cell(std::nanf("")), "");
+  EXPECT_EQ(Table::cell(double{0.1f}), "0.10000000149011612");
+}
+
 TEST(Table, ReadsWindowsLineEnds) {
   const Table table = parse_csv("a,b\r\n1,2\r\n", "test");
   EXPECT_EQ(table.text(0, "b"), "2");

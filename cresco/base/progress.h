@@ -50,6 +50,8 @@ class TextProgress final : public Progress {
 
 double now_seconds();           // a clock that only goes forward
 std::int64_t resident_bytes();  // this process's memory, now
-std::string utc_time();         // 2026-11-22T20:29:00Z
+// What this process may still take: the machine's, or its control group's where that is less.
+std::int64_t available_bytes();
+std::string utc_time();  // 2026-11-22T20:29:00Z
 
 }  // namespace cresco

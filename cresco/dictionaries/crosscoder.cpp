@@ -2,6 +2,7 @@
 
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/dictionaries/selection.h"
 
 #include <ATen/ATen.h>
 
@@ -62,7 +63,7 @@ void check(const CrosscoderConfig& c) {
   check_at_least("jumprelu_lr_factor", c.jumprelu_lr_factor, 0);
   check_positive("init_threshold", c.init_threshold);
   check_at_least("decoder_transpose_init", c.decoder_transpose_init, 0);
-  check_one_of("amp_dtype", c.amp_dtype, {"fp32"});
+  check_one_of("amp_dtype", c.amp_dtype, {"fp32", "bf16"});
   check_one_of("optimizer", c.optimizer, {"adam", "sparse_adam"});
   check_one_of("input_preprocess", c.input_preprocess, {"none", "center", "center_scale"});
   check_at_least("n_epochs", static_cast<double>(c.n_epochs), 1);
@@ -72,9 +73,14 @@ void check(const CrosscoderConfig& c) {
                                      std::pair{"lr_warmup_fraction", c.lr_warmup_fraction},
                                      std::pair{"lr_decay_fraction", c.lr_decay_fraction}})
     require_usage(value >= 0 && value <= 1, "{} is {}, expected a share from 0 to 1", field, value);
-  require_usage(c.auxk_coefficient == 0,
-                "auxk_coefficient is {}: reviving dead features is not built in; use 0",
-                c.auxk_coefficient);
+  check_at_least("auxk_coefficient", c.auxk_coefficient, 0);
+  check_at_least("auxk_k", static_cast<double>(c.auxk_k), 1);
+  check_at_least("dead_window_steps", static_cast<double>(c.dead_window_steps), 0);
+  check_at_least("noise_std", c.noise_std, 0);
+  check_at_least("target_l0", c.target_l0, 0);
+  check_at_least("k", static_cast<double>(c.k), 1);
+  check_at_least("gated_l1_coefficient", c.gated_l1_coefficient, 0);
+  check_positive("bandwidth", c.bandwidth);
   require_usage(c.d_sae > 0 || (c.d_sae == 0 && c.expansion_factor > 0),
                 "d_sae is {}: say how many features the dictionary has (--d-sae 8192)", c.d_sae);
   require_usage(c.d_sae <= std::int64_t{1} << 31, "d_sae is {}, more than any matrix here can hold",
@@ -152,10 +158,8 @@ at::Tensor Crosscoder::codes(const at::Tensor& p_BF, std::int64_t k) const {
           at::relu(p_BF * parameters_.log_magnitude_F.exp() + parameters_.magnitude_bias_F);
       return magnitude_BF.masked_fill((p_BF + parameters_.gate_bias_F).le(0), 0);
     }
-    case ActivationKind::TopK: {
-      const auto [values, features] = at::relu(p_BF).topk(std::min(activation_.k, p_BF.size(1)), 1);
-      return at::zeros_like(p_BF).scatter_(1, features, values);
-    }
+    case ActivationKind::TopK:
+      return keep_largest_in_rows(at::relu(p_BF), activation_.k);
     case ActivationKind::BatchTopK:
       return select_largest(at::relu(p_BF));
     case ActivationKind::Relu:
@@ -170,14 +174,14 @@ at::Tensor Crosscoder::open(const at::Tensor& p_BF, std::int64_t k) const {
 
 // Of each slice of rows the (rows k) largest numbers; zeros elsewhere.
 at::Tensor Crosscoder::select_largest(const at::Tensor& p_BF) const {
-  const std::int64_t rows = p_BF.size(0), F = p_BF.size(1);
+  const std::int64_t rows = p_BF.size(0);
   const std::int64_t slice = activation_.slice_rows > 0 ? activation_.slice_rows : rows;
-  at::Tensor code_BF = at::zeros_like(p_BF);
+  if (slice >= rows) return keep_largest(p_BF, rows * activation_.k);
+  at::Tensor code_BF = at::empty_like(p_BF);
   for (std::int64_t b = 0; b < rows; b += slice) {
     const std::int64_t count = std::min(slice, rows - b);
-    const auto [values, places] =
-        p_BF.narrow(0, b, count).flatten().topk(std::min(count * activation_.k, count * F));
-    code_BF.narrow(0, b, count).flatten().scatter_(0, places, values);
+    code_BF.narrow(0, b, count)
+        .copy_(keep_largest(p_BF.narrow(0, b, count), count * activation_.k));
   }
   return code_BF;
 }

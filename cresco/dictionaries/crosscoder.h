@@ -61,6 +61,10 @@ struct CrosscoderConfig {
   double l1_warmup_fraction = 0.05, lr_warmup_fraction = 0, lr_decay_fraction = 0;
   double auxk_coefficient = 0;
   std::int64_t auxk_k = 512, dead_window_steps = 100;
+  double noise_std = 0;
+  double target_l0 = 0;
+  std::int64_t k = 203;
+  double gated_l1_coefficient = 0.3, bandwidth = 4;
 
   void fields(FieldVisitor& v) {
     v.field("lr", lr, "learning rate of weights and biases");
@@ -89,6 +93,12 @@ struct CrosscoderConfig {
             "weight of the loss that revives dead features; 0 is off");
     v.field("auxk_k", auxk_k, "dead features that this loss uses per row");
     v.field("dead_window_steps", dead_window_steps, "a feature silent for longer is dead", "steps");
+    v.field("noise_std", noise_std, "deviation of normal noise on each batch; 0 is none");
+    v.field("target_l0", target_l0,
+            "l1_coefficient is only where it starts: it is steered to this l0; 0: it stays");
+    v.field("k", k, "of topk and batchtopk: codes per row");
+    v.field("gated_l1_coefficient", gated_l1_coefficient, "of gated: weight of its sparsity term");
+    v.field("bandwidth", bandwidth, "of jumprelu: width of the sigmoid that stands for the step");
   }
 };
 

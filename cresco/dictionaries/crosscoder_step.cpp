@@ -1,186 +1,927 @@
 #include "cresco/dictionaries/crosscoder_step.h"
 
-#include "cresco/dictionaries/detail/gates.h"
+#include "cresco/base/progress.h"
+#include "cresco/base/require.h"
+#include "cresco/dictionaries/training_folder.h"
+#include "cresco/kernels/crosscoder.h"
+#include "cresco/optim/sparse_adam.h"
+#include "cresco/tensor/large_pages.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <numeric>
-#include <utility>
+
+// MKL's, inside libtorch_cpu: bfloat16 inputs, sums and result in float.
+extern "C" void cblas_gemm_bf16bf16f32(int layout, int transpose_a, int transpose_b, int m, int n,
+                                       int k, float alpha, const std::uint16_t* a, int lda,
+                                       const std::uint16_t* b, int ldb, float beta, float* c,
+                                       int ldc);
 
 namespace cresco::dictionaries {
 namespace {
 
-template <class Number>
-detail::Head<Number> head_of(const at::Tensor& p_BF, const at::Tensor& norm_F,
-                             const at::Tensor& threshold_F) {
-  return {p_BF.size(0), p_BF.size(1), p_BF.const_data_ptr<Number>(),
-          norm_F.const_data_ptr<Number>(), threshold_F.const_data_ptr<Number>()};
+using kernels::CrosscoderSizes;
+using kernels::Gate;
+
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
 }
 
-// The first rows of head k of a (K,B,...) buffer, for a batch that may be shorter.
-at::Tensor head_rows(const at::Tensor& buffer_KB, std::int64_t k, std::int64_t rows) {
-  return buffer_KB[k].narrow(0, 0, rows);
-}
-
-// Whole heads go to threads, so that threads meet twice a step instead of at every operation. With
-// fewer heads than threads, the operations of a head share them instead.
 template <class Task>
-void over_heads(std::int64_t num_heads, const Task& task) {
-  if (num_heads >= at::get_num_threads()) {
-    at::parallel_for(0, num_heads, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t k = begin; k < end; ++k) task(k);
-    });
-  } else {
-    for (std::int64_t k = 0; k < num_heads; ++k) task(k);
+void parallel(std::int64_t n, const Task& task) {
+  at::parallel_for(0, n, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) task(i);
+  });
+}
+
+// Adds the time since the last call to where it went.
+class Stopwatch {
+ public:
+  void lap(double& spent) {
+    const double now = now_seconds();
+    spent += now - last_;
+    last_ = now;
   }
+
+ private:
+  double last_ = now_seconds();
+};
+
+// A parameter in the layout of the step, with its moments or, when gradients are written out, its
+// gradient.
+struct Slot {
+  const char* name;
+  at::Tensor value, exp_avg, exp_avg_sq, gradient;
+};
+
+// The codes of some features, by feature, and the error that they are to make smaller.
+template <class Number>
+struct CodeBuffers {
+  at::Tensor value_FB, row_FB, count_F, begin_FN, pre_gradient_FB, error_SBC;
+
+  CodeBuffers() = default;
+  CodeBuffers(const CrosscoderSizes& s, std::int64_t blocks, at::ScalarType dtype)
+      : value_FB(tensor::large_zeros({s.features, s.row_stride}, dtype)),
+        row_FB(tensor::large_zeros({s.features, s.row_stride}, at::kInt)),
+        count_F(at::zeros({s.features}, at::kInt)),
+        begin_FN(at::zeros({s.features, blocks + 1}, at::kInt)),
+        pre_gradient_FB(tensor::large_zeros({s.features, s.row_stride}, dtype)),
+        error_SBC(tensor::large_zeros({s.heads * s.width * s.rows}, dtype)) {}
+
+  bool there() const { return value_FB.defined(); }
+  kernels::Entries<Number> entries() const {
+    return {value_FB.mutable_data_ptr<Number>(), row_FB.mutable_data_ptr<std::int32_t>(),
+            count_F.mutable_data_ptr<std::int32_t>(), begin_FN.mutable_data_ptr<std::int32_t>()};
+  }
+};
+
+template <class Number>
+class SparseStep final : public CrosscoderStep {
+ public:
+  SparseStep(const CrosscoderConfig& config, const Activation& activation,
+             const CrosscoderParameters& start, std::int64_t max_rows, double dense_share);
+
+  void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
+            const BatchNoise& noise) override;
+  LossTerms update(const StepRates& rates) override;
+  LossTerms gradients(const StepRates& rates, CrosscoderParameters& out) override;
+  double batch_deviation() const override;
+  CrosscoderParameters parameters() const override;
+  Activation activation() const override { return activation_; }
+  std::vector<tensor::NamedTensor> state() const override;
+  void load_state(const formats::SafetensorsFile& file) override;
+  std::vector<tensor::NamedTensor> portable_state() const override;
+  void load_portable_state(const formats::SafetensorsFile& file) override;
+
+ private:
+  static constexpr std::int64_t kLanes = kernels::kLanes<Number>;
+  static Number* data(const at::Tensor& t) { return t.mutable_data_ptr<Number>(); }
+
+  bool gated() const { return activation_.kind == ActivationKind::JumpRelu; }
+  bool uses_auxk() const { return config_.auxk_coefficient > 0; }
+  std::int64_t features() const { return max_.features; }
+
+  void set_batch_rows(std::int64_t rows);
+  void encode();
+  void encode_bf16();
+  void select_entries();
+  void find_dead_codes(const StepRates& rates);
+  void take_entries(const at::Tensor& values_QB, const at::Tensor& features_QB,
+                    CodeBuffers<Number>& codes);
+  void find_block_begins(const CodeBuffers<Number>& codes);
+  void run_gates();
+  kernels::DecodeArguments<Number> decode_arguments(CodeBuffers<Number>& codes,
+                                                    const at::Tensor& target_SBC, double scale);
+  void decode_whole(const kernels::DecodeArguments<Number>& arguments);
+  void write_dense_codes(const kernels::DecodeArguments<Number>& arguments, std::int64_t head);
+  void backward_entries(const kernels::BackwardArguments<Number>& arguments);
+  void backward_whole(kernels::BackwardArguments<Number> arguments);
+  at::Tensor error_of(const kernels::Slab& slab) const;
+  double run_decode(CodeBuffers<Number>& codes, const at::Tensor& target_SBC, double scale,
+                    bool adds_to_bias);
+  void run_band();
+  void run_backward(const StepRates& rates, bool write_gradients);
+  LossTerms forward(const StepRates& rates);
+  void refresh_derived();
+  void write_small_gradients(const StepRates& rates);
+  void make_gradient_buffers();
+  kernels::AdamRates adam_rates(double lr) const;
+  kernels::Updated<Number> updated(const Slot& slot, bool write_gradients) const;
+  CrosscoderParameters released(at::Tensor Slot::*member) const;
+  void take_released(const CrosscoderParameters& from, at::Tensor Slot::*member);
+
+  CrosscoderConfig config_;
+  Activation activation_;
+  double dense_share_;
+  std::int64_t width_;           // as it is, without padding
+  CrosscoderSizes max_, sizes_;  // of the largest batch, and of the one at hand
+  kernels::RowBlocks blocks_;
+  at::ScalarType dtype_;
+
+  // encoder (F, K d), bias (F), decoder (K, F, d), decoder bias (K, d), log threshold (F)
+  Slot encoder_{"encoder_FKD"}, bias_{"bias_F"}, decoder_{"decoder_KFD"},
+      decoder_bias_{"decoder_bias_KD"}, log_threshold_{"log_threshold_F"};
+  // Heads start with biases of their own but all get the same gradient: one change for all of them.
+  at::Tensor first_bias_KF_;
+  at::Tensor num_updates_, last_fired_F_;
+  std::unique_ptr<optim::MomentOptimizer> sparse_adam_;
+
+  at::Tensor x_B_KD_, x_SBC_;
+  at::Tensor encoder_bf16_, x_bf16_;  // with amp_dtype bf16: what the large product reads
+  CodeBuffers<Number> codes_, dead_codes_;
+  at::Tensor dead_target_SBC_;
+  at::Tensor norm_FK_, new_norm_FK_, threshold_F_, total_bias_F_, pull_F_;
+  at::Tensor positive_WF_, num_positive_F_, score_sum_F_, num_open_F_, near_F_, bias_gradient_F_;
+  at::Tensor squared_error_SN_, column_sum_SNC_, band_UF_, decoder_bias_gradient_KD_,
+      threshold_gradient_F_;
+  std::vector<at::Tensor> scratch_;
+  std::vector<double> mean_score_F_;
+  std::int64_t num_dead_ = 0;
+  bool dead_codes_active_ = false;
+  // While most gates are open: one head's codes, products with the error, decoder gradient.
+  bool dense_ = false;
+  at::Tensor dense_code_FB_, dense_product_FB_, dense_gradient_FD_, dense_encoder_gradient_;
+};
+
+template <class Number>
+SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation& activation,
+                               const CrosscoderParameters& start, std::int64_t max_rows,
+                               double dense_share)
+    : config_(config),
+      activation_(activation),
+      dense_share_(dense_share),
+      width_(start.width()),
+      dtype_(start.decoder_KFD.scalar_type()) {
+  max_ = {.rows = max_rows,
+          .row_stride = round_up(max_rows, 32),
+          .heads = start.num_heads(),
+          .width = round_up(width_, kLanes),
+          .features = start.num_features()};
+  sizes_ = max_;
+  const auto K = max_.heads, F = max_.features, D = max_.width, S = kernels::num_slabs(max_);
+  // As many rows of a slab as leave half of a second-level cache of 1 MiB to the decoder's rows.
+  blocks_.rows = std::max<std::int64_t>(
+      32, (std::int64_t{1} << 19) /
+              static_cast<std::int64_t>(sizeof(Number) * std::min(D, kernels::kSlabColumns)) / 32 *
+              32);
+  blocks_.count = (max_rows + blocks_.rows - 1) / blocks_.rows;
+
+  const auto large = [&](at::IntArrayRef shape) { return tensor::large_zeros(shape, dtype_); };
+  const auto small = [&](at::IntArrayRef shape) { return at::zeros(shape, dtype_); };
+  encoder_.value = large({F, K * D});
+  decoder_.value = large({K, F, D});
+  decoder_bias_.value = small({K, D});
+  bias_.value = small({F});
+  first_bias_KF_ = start.encoder_bias_KF.clone();
+  log_threshold_.value = small({F});
+  take_released(start, &Slot::value);
+  num_updates_ = at::zeros({1}, at::kLong);
+  last_fired_F_ = at::full({F}, std::numeric_limits<std::int64_t>::min() / 2, at::kLong);
+  if (config_.optimizer == "sparse_adam") {
+    make_gradient_buffers();
+    std::vector<tensor::NamedTensor> all;
+    for (const Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_})
+      all.emplace_back(slot->name, slot->value);
+    sparse_adam_ = optim::make_moment_optimizer("sparse_adam", {}, std::move(all));
+  } else {
+    for (Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_}) {
+      slot->exp_avg = large(slot->value.sizes());
+      slot->exp_avg_sq = large(slot->value.sizes());
+    }
+  }
+
+  x_B_KD_ = large({max_rows, K * D});
+  if (config_.amp_dtype == "bf16" && dtype_ == at::kFloat) {
+    encoder_bf16_ = tensor::large_zeros({F, K * D}, at::kBFloat16);
+    x_bf16_ = tensor::large_zeros({max_rows, K * D}, at::kBFloat16);
+  }
+  x_SBC_ = large({K * D * max_rows});
+  codes_ = CodeBuffers<Number>(max_, blocks_.count, dtype_);
+  if (uses_auxk()) {
+    dead_codes_ = CodeBuffers<Number>(max_, blocks_.count, dtype_);
+    dead_target_SBC_ = large({K * D * max_rows});
+  }
+  norm_FK_ = small({F, K});
+  new_norm_FK_ = small({F, K});
+  threshold_F_ = small({F});
+  total_bias_F_ = small({F});
+  pull_F_ = small({F});
+  positive_WF_ = at::zeros({max_.row_stride / 32, F}, at::kInt);
+  num_positive_F_ = at::zeros({F}, at::kInt);
+  score_sum_F_ = at::zeros({F}, at::kDouble);
+  num_open_F_ = at::zeros({F}, at::kLong);
+  near_F_ = at::zeros({F}, at::kDouble);
+  bias_gradient_F_ = small({F});
+  threshold_gradient_F_ = small({F});
+  decoder_bias_gradient_KD_ = small({K, D});
+  squared_error_SN_ = at::zeros({S, blocks_.count}, at::kDouble);
+  column_sum_SNC_ = small({S, blocks_.count, kernels::kSlabColumns});
+  band_UF_ = small({K * kernels::strips_per_head<Number>(max_), F});
+  mean_score_F_.resize(static_cast<std::size_t>(F));
+  const std::int64_t scratch_size =
+      std::max(kernels::backward_scratch(max_),
+               std::min(F, kernels::kBandFeatures) * kernels::kStripColumns<Number>);
+  scratch_.resize(static_cast<std::size_t>(at::get_num_threads()));
+  for (at::Tensor& scratch : scratch_) scratch = large({scratch_size});
+  refresh_derived();
+}
+
+template <class Number>
+void SparseStep<Number>::refresh_derived() {
+  if (encoder_bf16_.defined()) encoder_bf16_.copy_(encoder_.value);
+  parallel(features(), [&](std::int64_t f) {
+    kernels::decoder_norms<Number>(max_, data(decoder_.value), data(norm_FK_), f, f + 1);
+  });
+}
+
+template <class Number>
+void SparseStep<Number>::set_batch_rows(std::int64_t rows) {
+  require(rows >= 1 && rows <= max_.rows, "a batch of {} rows, expected 1 to {}", rows, max_.rows);
+  sizes_ = max_;
+  sizes_.rows = rows;
+  blocks_.count = (rows + blocks_.rows - 1) / blocks_.rows;
+}
+
+template <class Number>
+void SparseStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
+                              const BatchNoise& noise) {
+  Stopwatch watch;
+  set_batch_rows(static_cast<std::int64_t>(rows.size()));
+  const CrosscoderSizes& s = sizes_;
+  TORCH_INTERNAL_ASSERT(x_VKD.is_contiguous() && x_VKD.scalar_type() == dtype_ &&
+                        x_VKD.size(1) == s.heads && x_VKD.size(2) == width_);
+  const Number* const source = x_VKD.const_data_ptr<Number>();
+  Number* const by_row = data(x_B_KD_);
+  Number* const by_slab = data(x_SBC_);
+  at::parallel_for(0, s.rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      Number* const row = by_row + b * s.heads * s.width;
+      const Number* const from = source + rows[static_cast<std::size_t>(b)] * s.heads * width_;
+      for (std::int64_t k = 0; k < s.heads; ++k)
+        std::memcpy(row + k * s.width, from + k * width_,
+                    static_cast<std::size_t>(width_) * sizeof(Number));
+      if (noise.deviation > 0)
+        for (std::int64_t k = 0; k < s.heads; ++k)
+          add_noise(noise, b * s.heads + k, row + k * s.width, width_);
+      for (std::int64_t index = 0; index < kernels::num_slabs(s); ++index) {
+        const kernels::Slab slab = kernels::slab_at(s, index);
+        std::memcpy(by_slab + slab.offset(s) + b * slab.columns,
+                    row + slab.head * s.width + slab.column,
+                    static_cast<std::size_t>(slab.columns) * sizeof(Number));
+      }
+    }
+  });
+  watch.lap(times_.gather);
+}
+
+// p without its bias, by feature: one product of depth K d.
+template <class Number>
+void SparseStep<Number>::encode() {
+  const CrosscoderSizes& s = sizes_;
+  if (encoder_bf16_.defined()) {
+    encode_bf16();
+  } else {
+    at::Tensor p_FB = codes_.value_FB.narrow(1, 0, s.rows);
+    at::mm_out(p_FB, encoder_.value, x_B_KD_.narrow(0, 0, s.rows).t());
+  }
+  at::mul_out(total_bias_F_, bias_.value, at::scalar_tensor(static_cast<double>(s.heads), dtype_));
+  total_bias_F_.add_(first_bias_KF_.sum(0));
+}
+
+template <class Number>
+void SparseStep<Number>::encode_bf16() {
+  if constexpr (sizeof(Number) == 4) {
+    constexpr int kRowMajor = 101, kAsIs = 111, kTransposed = 112;
+    const CrosscoderSizes& s = sizes_;
+    at::Tensor x = x_bf16_.narrow(0, 0, s.rows);
+    x.copy_(x_B_KD_.narrow(0, 0, s.rows));
+    const auto bits = [](const at::Tensor& t) {
+      return static_cast<const std::uint16_t*>(t.const_data_ptr());
+    };
+    const int depth = static_cast<int>(s.heads * s.width);
+    cblas_gemm_bf16bf16f32(kRowMajor, kAsIs, kTransposed, static_cast<int>(s.features),
+                           static_cast<int>(s.rows), depth, 1, bits(encoder_bf16_), depth, bits(x),
+                           depth, 0, data(codes_.value_FB), static_cast<int>(s.row_stride));
+  }
+}
+
+template <class Number>
+void SparseStep<Number>::run_gates() {
+  const CrosscoderSizes& s = sizes_;
+  at::exp_out(threshold_F_, log_threshold_.value);
+  const kernels::GatesArguments<Number> arguments{
+      .sizes = s,
+      .blocks = blocks_,
+      .entries = codes_.entries(),
+      .bias_F = data(total_bias_F_),
+      .norm_FK = data(norm_FK_),
+      .threshold_F = data(threshold_F_),
+      .stretch = static_cast<Number>(config_.tanh_stretch_coefficient),
+      .half_window = static_cast<Number>(kThresholdWindow / 2),
+      .positive_WF =
+          reinterpret_cast<std::uint32_t*>(positive_WF_.mutable_data_ptr<std::int32_t>()),
+      .num_positive_F = num_positive_F_.mutable_data_ptr<std::int32_t>(),
+      .score_sum_F = score_sum_F_.mutable_data_ptr<double>(),
+      .num_open_F = num_open_F_.mutable_data_ptr<std::int64_t>()};
+  at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
+    kernels::gates(arguments, begin, end);
+  });
+}
+
+// Codes given as the values of some features of each row, (Q, B), become entries by feature. Values
+// that are not above 0 are left out.
+template <class Number>
+void SparseStep<Number>::take_entries(const at::Tensor& values_QB, const at::Tensor& features_QB,
+                                      CodeBuffers<Number>& codes) {
+  const auto entries = codes.entries();
+  std::fill_n(entries.count_F, features(), 0);
+  const auto values = values_QB.accessor<Number, 2>();
+  const auto chosen = features_QB.template accessor<std::int64_t, 2>();
+  for (std::int64_t b = 0; b < values_QB.size(1); ++b)
+    for (std::int64_t q = 0; q < values_QB.size(0); ++q) {
+      if (!(values[q][b] > 0)) continue;
+      const std::int64_t f = chosen[q][b];
+      const std::int64_t place = f * sizes_.row_stride + entries.count_F[f]++;
+      entries.value_FB[place] = values[q][b];
+      entries.row_FB[place] = static_cast<std::int32_t>(b);
+    }
+  find_block_begins(codes);
+}
+
+template <class Number>
+void SparseStep<Number>::find_block_begins(const CodeBuffers<Number>& codes) {
+  at::parallel_for(0, features(), 256, [&](std::int64_t begin, std::int64_t end) {
+    kernels::find_blocks(sizes_, blocks_, codes.entries(), begin, end);
+  });
+}
+
+// TopK: the k largest of each row. BatchTopK: the B k largest of the batch; a tie is broken by
+// place.
+template <class Number>
+void SparseStep<Number>::select_entries() {
+  const std::int64_t B = sizes_.rows, F = features();
+  const at::Tensor p_FB = codes_.value_FB.narrow(1, 0, B).add(total_bias_F_.unsqueeze(1)).relu_();
+  if (activation_.kind == ActivationKind::TopK) {
+    const auto [values_QB, features_QB] = p_FB.topk(std::min(activation_.k, F), 0);
+    take_entries(values_QB, features_QB, codes_);
+  } else {
+    const std::int64_t count = std::min(B * activation_.k, B * F);
+    at::Tensor places = std::get<1>(p_FB.flatten().topk(count, -1, true, /*sorted=*/false));
+    places = std::get<0>(places.sort());  // by feature, then row
+    const auto entries = codes_.entries();
+    std::fill_n(entries.count_F, F, 0);
+    const Number* const p = p_FB.const_data_ptr<Number>();
+    const std::int64_t* const place = places.const_data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (!(p[place[i]] > 0)) continue;
+      const std::int64_t f = place[i] / B, at = f * sizes_.row_stride + entries.count_F[f]++;
+      entries.value_FB[at] = p[place[i]];
+      entries.row_FB[at] = static_cast<std::int32_t>(place[i] % B);
+    }
+    find_block_begins(codes_);
+  }
+  num_open_F_.copy_(codes_.count_F).mul_(sizes_.heads);
+}
+
+// The codes of the dead features, from p before the gates move it.
+template <class Number>
+void SparseStep<Number>::find_dead_codes(const StepRates& rates) {
+  dead_codes_active_ = false;
+  num_dead_ = 0;
+  if (!uses_auxk() || rates.step <= config_.dead_window_steps) return;
+  const at::Tensor dead_N = at::full({1}, rates.step, at::kLong)
+                                .sub(last_fired_F_)
+                                .gt(config_.dead_window_steps)
+                                .nonzero()
+                                .squeeze(1);
+  num_dead_ = dead_N.size(0);
+  if (num_dead_ == 0) return;
+  const at::Tensor p_NB = codes_.value_FB.narrow(1, 0, sizes_.rows).index_select(0, dead_N) +
+                          total_bias_F_.index_select(0, dead_N).unsqueeze(1);
+  const at::Tensor chosen_QB = std::get<1>(p_NB.abs().topk(std::min(config_.auxk_k, num_dead_), 0));
+  take_entries(p_NB.gather(0, chosen_QB),
+               dead_N.index_select(0, chosen_QB.flatten()).view_as(chosen_QB), dead_codes_);
+  dead_codes_active_ = true;
+}
+
+template <class Number>
+kernels::DecodeArguments<Number> SparseStep<Number>::decode_arguments(CodeBuffers<Number>& codes,
+                                                                      const at::Tensor& target_SBC,
+                                                                      double scale) {
+  return {.sizes = sizes_,
+          .blocks = blocks_,
+          .entries = codes.entries(),
+          .gate = gated() && &codes == &codes_ ? Gate::PerHead : Gate::Shared,
+          .norm_FK = data(norm_FK_),
+          .threshold_F = data(threshold_F_),
+          .decoder_KFD = data(decoder_.value),
+          .decoder_bias_KD = data(decoder_bias_.value),
+          .target_SBC = data(target_SBC),
+          .error_SBC = data(codes.error_SBC),
+          .scale = static_cast<Number>(scale),
+          .squared_error_SN = squared_error_SN_.mutable_data_ptr<double>(),
+          .column_sum_SNC = data(column_sum_SNC_),
+          .decoded = dense_ && &codes == &codes_};
+}
+
+template <class Number>
+void SparseStep<Number>::write_dense_codes(const kernels::DecodeArguments<Number>& arguments,
+                                           std::int64_t head) {
+  at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
+    kernels::dense_codes(arguments, head, data(dense_code_FB_), begin, end);
+  });
+}
+
+// The rows of a slab, (B, columns).
+template <class Number>
+at::Tensor SparseStep<Number>::error_of(const kernels::Slab& slab) const {
+  return codes_.error_SBC.narrow(0, slab.offset(sizes_), sizes_.rows * slab.columns)
+      .view({sizes_.rows, slab.columns});
+}
+
+// codes . W_D of every head by whole products.
+template <class Number>
+void SparseStep<Number>::decode_whole(const kernels::DecodeArguments<Number>& arguments) {
+  const CrosscoderSizes& s = sizes_;
+  if (!dense_code_FB_.defined()) {
+    const auto large = [&](at::IntArrayRef shape) { return tensor::large_zeros(shape, dtype_); };
+    dense_code_FB_ = large({s.features, s.row_stride});
+    dense_product_FB_ = large({s.features, s.row_stride});
+    dense_gradient_FD_ = large({s.features, s.width});
+    dense_encoder_gradient_ = large({std::min<std::int64_t>(s.features, 512), s.heads * s.width});
+  }
+  const at::Tensor code_FB = dense_code_FB_.narrow(1, 0, s.rows);
+  for (std::int64_t index = 0; index < kernels::num_slabs(s); ++index) {
+    const kernels::Slab slab = kernels::slab_at(s, index);
+    if (slab.column == 0) write_dense_codes(arguments, slab.head);
+    at::Tensor error_BC = error_of(slab);
+    at::mm_out(error_BC, code_FB.t(),
+               decoder_.value[slab.head].narrow(1, slab.column, slab.columns));
+  }
+}
+
+// The scaled error of the codes against a target; returns the sum of its squares before scaling.
+// Its column sums are the decoder bias's gradient, or are added to it.
+template <class Number>
+double SparseStep<Number>::run_decode(CodeBuffers<Number>& codes, const at::Tensor& target_SBC,
+                                      double scale, bool adds_to_bias) {
+  const CrosscoderSizes& s = sizes_;
+  const std::int64_t S = kernels::num_slabs(s), N = blocks_.count;
+  const auto arguments = decode_arguments(codes, target_SBC, scale);
+  if (arguments.decoded) decode_whole(arguments);
+  parallel(S * N, [&](std::int64_t unit) { kernels::decode(arguments, unit / N, unit % N); });
+
+  Number* const bias_gradient = data(decoder_bias_gradient_KD_);
+  const Number* const column_sum = data(column_sum_SNC_);
+  for (std::int64_t index = 0; index < S; ++index) {
+    const kernels::Slab slab = kernels::slab_at(s, index);
+    for (std::int64_t c = 0; c < slab.columns; ++c) {
+      Number sum = 0;
+      for (std::int64_t n = 0; n < N; ++n)
+        sum += column_sum[(index * N + n) * kernels::kSlabColumns + c];
+      Number& out = bias_gradient[slab.head * s.width + slab.column + c];
+      out = adds_to_bias ? out + sum : sum;
+    }
+  }
+  const double* const squares = squared_error_SN_.const_data_ptr<double>();
+  return std::accumulate(squares, squares + S * N, 0.0);
+}
+
+template <class Number>
+LossTerms SparseStep<Number>::forward(const StepRates& rates) {
+  const CrosscoderSizes& s = sizes_;
+  const double M = static_cast<double>(s.rows * s.heads);
+  Stopwatch watch;
+  encode();
+  watch.lap(times_.encode);
+  find_dead_codes(rates);
+  if (gated())
+    run_gates();
+  else
+    select_entries();
+  watch.lap(times_.gates);
+
+  LossTerms terms;
+  const std::int64_t* const num_open = num_open_F_.const_data_ptr<std::int64_t>();
+  const std::int64_t open = std::accumulate(num_open, num_open + features(), std::int64_t{0});
+  terms.l0 = static_cast<double>(open) / M;
+  dense_ =
+      gated() && !dead_codes_active_ && terms.l0 > dense_share_ * static_cast<double>(features());
+  terms.sum_squared_error = run_decode(codes_, x_SBC_, 2 / M, false);
+  terms.l_rec = terms.sum_squared_error / M;
+  if (dead_codes_active_) {
+    at::mul_out(dead_target_SBC_, codes_.error_SBC, at::scalar_tensor(-M / 2, dtype_));
+    terms.l_aux =
+        run_decode(dead_codes_, dead_target_SBC_, 2 * config_.auxk_coefficient / M, true) / M;
+  }
+  const double* const score_sum = score_sum_F_.const_data_ptr<double>();
+  std::int64_t silent = 0;
+  for (std::int64_t f = 0; f < features(); ++f) {
+    silent += num_open[f] == 0;
+    if (!gated()) continue;
+    const double mean = score_sum[f] / M;
+    mean_score_F_[static_cast<std::size_t>(f)] = mean;
+    terms.l_s += mean * (1 + mean / config_.frequency_scale);
+  }
+  terms.num_silent = uses_auxk() ? num_dead_ : silent;
+  terms.loss =
+      terms.l_rec + rates.l1_coefficient * terms.l_s + config_.auxk_coefficient * terms.l_aux;
+  watch.lap(times_.decode);
+  return terms;
+}
+
+template <class Number>
+void SparseStep<Number>::run_band() {
+  const kernels::BandArguments<Number> arguments{
+      .sizes = sizes_,
+      .positive_WF =
+          reinterpret_cast<const std::uint32_t*>(positive_WF_.const_data_ptr<std::int32_t>()),
+      .norm_FK = data(norm_FK_),
+      .decoder_KFD = data(decoder_.value),
+      .error_SBC = data(codes_.error_SBC),
+      .band_UF = data(band_UF_)};
+  const std::int64_t strips = sizes_.heads * kernels::strips_per_head<Number>(sizes_);
+  at::parallel_for(0, strips, 1, [&](std::int64_t begin, std::int64_t end) {
+    Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
+    for (std::int64_t u = begin; u < end; ++u) kernels::band(arguments, u, scratch);
+  });
+  double* const near = near_F_.mutable_data_ptr<double>();
+  const Number* const part = data(band_UF_);
+  at::parallel_for(0, features(), 512, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t u = 0; u < strips; ++u)
+      for (std::int64_t f = begin; f < end; ++f)
+        near[f] += static_cast<double>(part[u * features() + f]);
+  });
+}
+
+template <class Number>
+kernels::AdamRates SparseStep<Number>::adam_rates(double lr) const {
+  kernels::AdamRates rates;
+  const double t = static_cast<double>(num_updates_.const_data_ptr<std::int64_t>()[0] + 1);
+  rates.step_size = lr / (1 - std::pow(rates.beta1, t));
+  rates.root_correction = std::sqrt(1 - std::pow(rates.beta2, t));
+  return rates;
+}
+
+template <class Number>
+kernels::Updated<Number> SparseStep<Number>::updated(const Slot& slot, bool write_gradients) const {
+  if (write_gradients) return {.value = data(slot.value), .gradient = data(slot.gradient)};
+  return {.value = data(slot.value),
+          .exp_avg = data(slot.exp_avg),
+          .exp_avg_sq = data(slot.exp_avg_sq),
+          .bf16 = &slot == &encoder_ && encoder_bf16_.defined()
+                      ? static_cast<std::uint16_t*>(encoder_bf16_.mutable_data_ptr())
+                      : nullptr};
+}
+
+// All gradients. Those of the two weights are used where they arise, or written out.
+template <class Number>
+void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradients) {
+  const CrosscoderSizes& s = sizes_;
+  const double M = static_cast<double>(s.rows * s.heads);
+  Stopwatch watch;
+  near_F_.zero_();
+  if (gated()) {
+    Number* const pull = data(pull_F_);
+    for (std::int64_t f = 0; f < features(); ++f)
+      pull[f] = static_cast<Number>(
+          rates.l1_coefficient / M * config_.tanh_stretch_coefficient *
+          (1 + 2 * mean_score_F_[static_cast<std::size_t>(f)] / config_.frequency_scale));
+    if (!dense_) run_band();
+  }
+  watch.lap(times_.band);
+
+  const kernels::Source<Number> sources[2] = {
+      {.entries = codes_.entries(),
+       .gate = gated() ? Gate::PerHead : Gate::Shared,
+       .error_SBC = data(codes_.error_SBC),
+       .pre_gradient_FB = data(codes_.pre_gradient_FB)},
+      dead_codes_active_
+          ? kernels::Source<Number>{.entries = dead_codes_.entries(),
+                                    .gate = Gate::Shared,
+                                    .error_SBC = data(dead_codes_.error_SBC),
+                                    .pre_gradient_FB = data(dead_codes_.pre_gradient_FB)}
+          : kernels::Source<Number>{}};
+  const kernels::BackwardArguments<Number> arguments{
+      .sizes = s,
+      .sources = sources,
+      .num_sources = dead_codes_active_ ? 2 : 1,
+      .norm_FK = data(norm_FK_),
+      .threshold_F = data(threshold_F_),
+      .pull_F = gated() ? data(pull_F_) : nullptr,
+      .stretch = static_cast<Number>(config_.tanh_stretch_coefficient),
+      .half_window = static_cast<Number>(kThresholdWindow / 2),
+      .num_positive_F = num_positive_F_.const_data_ptr<std::int32_t>(),
+      .x_SBC = data(x_SBC_),
+      .decoder_KFD = updated(decoder_, write_gradients),
+      .encoder_FKD = updated(encoder_, write_gradients),
+      .rates = adam_rates(rates.lr),
+      .new_norm_FK = data(new_norm_FK_),
+      .near_F = near_F_.mutable_data_ptr<double>(),
+      .bias_gradient_F = data(bias_gradient_F_),
+      .positive_WF =
+          reinterpret_cast<const std::uint32_t*>(positive_WF_.const_data_ptr<std::int32_t>())};
+  if (dense_)
+    backward_whole(arguments);
+  else
+    backward_entries(arguments);
+  watch.lap(times_.backward);
+
+  if (gated()) {
+    const double* const near = near_F_.const_data_ptr<double>();
+    const Number* const theta = data(threshold_F_);
+    Number* const gradient = data(threshold_gradient_F_);
+    for (std::int64_t f = 0; f < features(); ++f)
+      gradient[f] = static_cast<Number>(-static_cast<double>(theta[f]) * theta[f] /
+                                        kThresholdWindow * near[f]);
+  }
+}
+
+template <class Number>
+void SparseStep<Number>::backward_entries(const kernels::BackwardArguments<Number>& arguments) {
+  // A range of features per thread, of equal work: the update of the weights costs about as much as
+  // `kEntries` entries.
+  constexpr std::int64_t kEntries = 24;
+  const std::int32_t* const count = codes_.entries().count_F;
+  std::int64_t total = 0;
+  for (std::int64_t f = 0; f < features(); ++f) total += count[f] + kEntries;
+  const std::int64_t ranges = at::get_num_threads();
+  std::vector<std::int64_t> begin{0};
+  std::int64_t work = 0;
+  for (std::int64_t f = 0; f < features(); ++f) {
+    work += count[f] + kEntries;
+    if (work * ranges >= total * static_cast<std::int64_t>(begin.size()) &&
+        static_cast<std::int64_t>(begin.size()) < ranges)
+      begin.push_back(f + 1);
+  }
+  begin.push_back(features());
+  parallel(static_cast<std::int64_t>(begin.size()) - 1, [&](std::int64_t range) {
+    Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
+    const auto r = static_cast<std::size_t>(range);
+    kernels::backward_decoder(arguments, 0, kernels::num_slabs(sizes_), begin[r], begin[r + 1],
+                              scratch);
+    kernels::backward_encoder(arguments, begin[r], begin[r + 1], scratch);
+  });
+}
+
+template <class Number>
+void SparseStep<Number>::backward_whole(kernels::BackwardArguments<Number> arguments) {
+  const CrosscoderSizes& s = sizes_;
+  arguments.product_FB = data(dense_product_FB_);
+  arguments.gradient_FD = data(dense_gradient_FD_);
+  const auto codes = decode_arguments(codes_, x_SBC_, 1);
+  const at::Tensor code_FB = dense_code_FB_.narrow(1, 0, s.rows);
+  at::Tensor product_FB = dense_product_FB_.narrow(1, 0, s.rows);
+  const std::int64_t per_head = kernels::num_slabs(s) / s.heads;
+  for (std::int64_t k = 0; k < s.heads; ++k) {
+    write_dense_codes(codes, k);
+    for (std::int64_t index = k * per_head; index < (k + 1) * per_head; ++index) {
+      const kernels::Slab slab = kernels::slab_at(s, index);
+      const at::Tensor error_BC = error_of(slab);
+      at::addmm_out(product_FB, product_FB, decoder_.value[k].narrow(1, slab.column, slab.columns),
+                    error_BC.t(), slab.column == 0 ? 0 : 1);
+      at::Tensor gradient_FC = dense_gradient_FD_.narrow(1, slab.column, slab.columns);
+      at::mm_out(gradient_FC, code_FB, error_BC);
+    }
+    at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
+      kernels::backward_decoder(arguments, k * per_head, (k + 1) * per_head, begin, end,
+                                data(scratch_[static_cast<std::size_t>(at::get_thread_num())]));
+    });
+  }
+  // The encoder's, some features at a time, from dp with its zeros.
+  const std::int64_t block = dense_encoder_gradient_.size(0), KD = s.heads * s.width;
+  const auto entries = codes_.entries();
+  const Number* const pre_gradient = arguments.sources[0].pre_gradient_FB;
+  TORCH_INTERNAL_ASSERT(arguments.num_sources == 1);
+  at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t f = begin; f < end; ++f) {
+      Number* const row = data(dense_product_FB_) + f * s.row_stride;
+      std::fill_n(row, s.row_stride, Number(0));
+      Number bias = 0;
+      for (std::int32_t i = 0; i < entries.count_F[f]; ++i) {
+        const Number dp = pre_gradient[f * s.row_stride + i];
+        row[entries.row_FB[f * s.row_stride + i]] = dp;
+        bias += dp;
+      }
+      arguments.bias_gradient_F[f] = bias;
+    }
+  });
+  for (std::int64_t f = 0; f < features(); f += block) {
+    const std::int64_t count = std::min(block, features() - f);
+    at::Tensor gradient = dense_encoder_gradient_.narrow(0, 0, count);
+    at::mm_out(gradient, product_FB.narrow(0, f, count), x_B_KD_.narrow(0, 0, s.rows));
+    kernels::Updated<Number> rows = arguments.encoder_FKD;
+    const auto shift = [&](auto*& pointer) {
+      if (pointer) pointer += f * KD;
+    };
+    shift(rows.value), shift(rows.exp_avg), shift(rows.exp_avg_sq), shift(rows.gradient),
+        shift(rows.bf16);
+    at::parallel_for(0, count, 8, [&](std::int64_t begin, std::int64_t end) {
+      kernels::adam(rows, arguments.rates, data(gradient), begin * KD, end * KD);
+    });
+  }
+}
+
+template <class Number>
+LossTerms SparseStep<Number>::update(const StepRates& rates) {
+  const LossTerms terms = forward(rates);
+  if (!std::isfinite(terms.loss)) return terms;
+  run_backward(rates, sparse_adam_ != nullptr);
+  Stopwatch watch;
+  if (sparse_adam_) {
+    write_small_gradients(rates);
+    sparse_adam_->step({encoder_.gradient, bias_.gradient, decoder_.gradient,
+                        decoder_bias_.gradient, log_threshold_.gradient},
+                       {rates.lr, rates.lr, rates.lr, rates.lr, rates.threshold_lr});
+    refresh_derived();
+  } else {
+    const auto adam = [&](const Slot& slot, const at::Tensor& gradient, double lr) {
+      kernels::adam(updated(slot, false), adam_rates(lr), data(gradient), 0, slot.value.numel());
+    };
+    adam(bias_, bias_gradient_F_, rates.lr);
+    adam(decoder_bias_, decoder_bias_gradient_KD_, rates.lr);
+    if (gated()) adam(log_threshold_, threshold_gradient_F_, rates.threshold_lr);
+    std::swap(norm_FK_, new_norm_FK_);
+  }
+  num_updates_.add_(1);
+  if (uses_auxk()) last_fired_F_.masked_fill_(num_open_F_.gt(0), rates.step);
+  watch.lap(times_.small);
+  return terms;
+}
+
+template <class Number>
+void SparseStep<Number>::make_gradient_buffers() {
+  for (Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_})
+    if (!slot->gradient.defined())
+      slot->gradient = tensor::large_zeros(slot->value.sizes(), dtype_);
+}
+
+template <class Number>
+void SparseStep<Number>::write_small_gradients(const StepRates&) {
+  bias_.gradient.copy_(bias_gradient_F_);
+  decoder_bias_.gradient.copy_(decoder_bias_gradient_KD_);
+  log_threshold_.gradient.copy_(threshold_gradient_F_);
+}
+
+template <class Number>
+LossTerms SparseStep<Number>::gradients(const StepRates& rates, CrosscoderParameters& out) {
+  make_gradient_buffers();
+  const LossTerms terms = forward(rates);
+  run_backward(rates, true);
+  write_small_gradients(rates);
+  out = released(&Slot::gradient);
+  return terms;
+}
+
+template <class Number>
+double SparseStep<Number>::batch_deviation() const {
+  const CrosscoderSizes& s = sizes_;
+  const at::Tensor x64 = x_B_KD_.narrow(0, 0, s.rows)
+                             .view({s.rows, s.heads, s.width})
+                             .narrow(2, 0, width_)
+                             .to(at::kDouble);
+  return (x64 - x64.mean()).square_().sum().item().toDouble();
+}
+
+template <class Number>
+CrosscoderParameters SparseStep<Number>::released(at::Tensor Slot::*member) const {
+  const auto K = max_.heads, F = max_.features, D = max_.width;
+  CrosscoderParameters p{
+      .encoder_KDF =
+          (encoder_.*member).view({F, K, D}).narrow(2, 0, width_).permute({1, 2, 0}).contiguous(),
+      .encoder_bias_KF = (bias_.*member).expand({K, F}).clone(),
+      .decoder_KFD = (decoder_.*member).narrow(2, 0, width_).contiguous(),
+      .decoder_bias_KD = (decoder_bias_.*member).narrow(1, 0, width_).contiguous()};
+  if (gated()) p.log_threshold_F = (log_threshold_.*member).clone();
+  return p;
+}
+
+template <class Number>
+CrosscoderParameters SparseStep<Number>::parameters() const {
+  CrosscoderParameters p = released(&Slot::value);
+  p.encoder_bias_KF.add_(first_bias_KF_);
+  return p;
+}
+
+template <class Number>
+std::vector<tensor::NamedTensor> SparseStep<Number>::state() const {
+  std::vector<tensor::NamedTensor> all;
+  for (const Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_}) {
+    all.emplace_back(slot->name, slot->value);
+    if (sparse_adam_) continue;
+    all.emplace_back(std::string(slot->name) + ".exp_avg", slot->exp_avg);
+    all.emplace_back(std::string(slot->name) + ".exp_avg_sq", slot->exp_avg_sq);
+  }
+  if (sparse_adam_)
+    for (auto& moment : sparse_adam_->state()) all.push_back(std::move(moment));
+  all.emplace_back("first_bias_KF", first_bias_KF_);
+  all.emplace_back("num_updates", num_updates_);
+  if (uses_auxk()) all.emplace_back("last_fired_F", last_fired_F_);
+  return all;
+}
+
+template <class Number>
+void SparseStep<Number>::load_state(const formats::SafetensorsFile& file) {
+  std::vector<tensor::NamedTensor> own;
+  for (auto& named : state())
+    if (!named.first.ends_with(".num_updates")) own.push_back(std::move(named));
+  copy_stored(file, own);
+  if (sparse_adam_) sparse_adam_->load(file);
+  refresh_derived();
+}
+
+// The other way: released shapes into the layout of the step.
+template <class Number>
+void SparseStep<Number>::take_released(const CrosscoderParameters& from, at::Tensor Slot::*member) {
+  const auto K = max_.heads, F = max_.features, D = max_.width;
+  (encoder_.*member)
+      .view({F, K, D})
+      .narrow(2, 0, width_)
+      .copy_(from.encoder_KDF.permute({2, 0, 1}));
+  (decoder_.*member).narrow(2, 0, width_).copy_(from.decoder_KFD);
+  (decoder_bias_.*member).narrow(1, 0, width_).copy_(from.decoder_bias_KD);
+  if (gated()) (log_threshold_.*member).copy_(from.log_threshold_F);
+}
+
+template <class Number>
+std::vector<tensor::NamedTensor> SparseStep<Number>::portable_state() const {
+  TORCH_INTERNAL_ASSERT(!sparse_adam_);
+  std::vector<tensor::NamedTensor> all = parameters().named();
+  for (const auto& [suffix, member] :
+       {std::pair{".exp_avg", &Slot::exp_avg}, std::pair{".exp_avg_sq", &Slot::exp_avg_sq}})
+    for (auto& [name, moment] : released(member).named()) all.emplace_back(name + suffix, moment);
+  all.emplace_back("num_updates", num_updates_);
+  return all;
+}
+
+template <class Number>
+void SparseStep<Number>::load_portable_state(const formats::SafetensorsFile& file) {
+  TORCH_INTERNAL_ASSERT(!sparse_adam_);
+  const CrosscoderParameters like = parameters();
+  const auto read = [&](const std::string& suffix) {
+    CrosscoderParameters p = like.empty_like();
+    std::vector<tensor::NamedTensor> named;
+    for (auto& [name, t] : p.named()) named.emplace_back(name + suffix, t);
+    copy_stored(file, named);
+    return p;
+  };
+  const CrosscoderParameters values = read("");
+  take_released(values, &Slot::value);
+  first_bias_KF_.copy_(values.encoder_bias_KF);
+  bias_.value.zero_();
+  for (const auto& [suffix, member] :
+       {std::pair{".exp_avg", &Slot::exp_avg}, std::pair{".exp_avg_sq", &Slot::exp_avg_sq}}) {
+    const CrosscoderParameters moments = read(suffix);
+    take_released(moments, member);
+    (bias_.*member).copy_(moments.encoder_bias_KF[0]);
+  }
+  num_updates_.copy_(tensor::to_tensor(file.tensor("num_updates")).reshape({1}));
+  refresh_derived();
 }
 
 }  // namespace
 
-CrosscoderStep::CrosscoderStep(const CrosscoderConfig& config, std::int64_t max_rows,
-                               const CrosscoderParameters& parameters)
-    : config_(config), max_rows_(max_rows) {
-  const auto K = parameters.num_heads(), F = parameters.num_features(), D = parameters.width();
-  const auto options = parameters.decoder_KFD.options();
-  p_BF_ = at::empty({max_rows, F}, options);
-  code_KBF_ = at::empty({K, max_rows, F}, options);
-  tanh_score_KBF_ = at::empty({K, max_rows, F}, options);
-  error_KBD_ = at::empty({K, max_rows, D}, options);
-  score_sum_KF_ = at::empty({K, F}, options);
-  near_threshold_KF_ = at::empty({K, F}, options);
-  squared_error_K_.resize(static_cast<std::size_t>(K));
-  num_open_K_.resize(static_cast<std::size_t>(K));
+std::string CrosscoderStep::first_not_finite() const {
+  for (const auto& [name, t] : state())
+    if (t.is_floating_point() && !t.isfinite().all().item<bool>()) return name;
+  return "";
 }
 
-LossTerms CrosscoderStep::operator()(const CrosscoderParameters& parameters,
-                                     const at::Tensor& x_BKD, double l1_coefficient,
-                                     CrosscoderParameters& gradients) {
-  const LossTerms terms = forward(parameters, x_BKD, l1_coefficient);
-  backward(parameters, x_BKD, l1_coefficient, gradients);
-  return terms;
-}
-
-LossTerms CrosscoderStep::forward(const CrosscoderParameters& w, const at::Tensor& x_BKD,
-                                  double l1_coefficient) {
-  const auto B = x_BKD.size(0), K = x_BKD.size(1);
-  const auto M = static_cast<double>(B * K);
-  norm_KF_ = at::linalg_vector_norm(w.decoder_KFD, 2, {-1});
-  inverse_norm_KF_ = norm_KF_.reciprocal().masked_fill_(norm_KF_.eq(0), 0);
-  threshold_F_ = w.log_threshold_F.exp();
-  at::Tensor p_BF = p_BF_.narrow(0, 0, B);
-  at::addmm_out(p_BF, w.encoder_bias_KF.sum(0), x_BKD.flatten(1), w.encoder_KDF.flatten(0, 1));
-  over_heads(K, [&](std::int64_t k) { forward_head(w, x_BKD, k); });
-  mean_score_F_ = score_sum_KF_.sum(0).div_(M);
-
-  const at::Tensor mean_F = mean_score_F_.to(at::kDouble);
-  LossTerms terms;
-  terms.sum_squared_error = std::accumulate(squared_error_K_.begin(), squared_error_K_.end(), 0.0);
-  terms.l_rec = terms.sum_squared_error / M;
-  terms.l_s = (mean_F * (1 + mean_F / config_.frequency_scale)).sum().item<double>();
-  terms.loss = terms.l_rec + l1_coefficient * terms.l_s;
-  terms.l0 = static_cast<double>(
-                 std::accumulate(num_open_K_.begin(), num_open_K_.end(), std::int64_t{0})) /
-             M;
-  return terms;
-}
-
-// Codes and tanh of the scores, their sums, and the error r - x.
-void CrosscoderStep::forward_head(const CrosscoderParameters& w, const at::Tensor& x_BKD,
-                                  std::int64_t k) {
-  const auto B = x_BKD.size(0);
-  const at::Tensor p_BF = p_BF_.narrow(0, 0, B);
-  at::Tensor code_BF = head_rows(code_KBF_, k, B), score_BF = head_rows(tanh_score_KBF_, k, B);
-  AT_DISPATCH_FLOATING_TYPES(p_BF.scalar_type(), "open_gates", [&] {
-    num_open_K_[static_cast<std::size_t>(k)] = detail::open_gates(
-        head_of<scalar_t>(p_BF, norm_KF_[k], threshold_F_),
-        static_cast<scalar_t>(config_.tanh_stretch_coefficient),
-        code_BF.mutable_data_ptr<scalar_t>(), score_BF.mutable_data_ptr<scalar_t>());
-  });
-  at::Tensor score_sum_F = score_sum_KF_[k], error_BD = head_rows(error_KBD_, k, B);
-  at::sum_out(score_sum_F, score_BF.tanh_(), 0);
-  at::addmm_out(error_BD, w.decoder_bias_KD[k], code_BF, w.decoder_KFD[k]);
-  error_BD.sub_(x_BKD.select(1, k));
-  squared_error_K_[static_cast<std::size_t>(k)] = error_BD.square().sum(at::kDouble).item<double>();
-}
-
-void CrosscoderStep::backward(const CrosscoderParameters& w, const at::Tensor& x_BKD,
-                              double l1_coefficient, CrosscoderParameters& gradients) {
-  const auto B = x_BKD.size(0), K = x_BKD.size(1);
-  // G c, the same for every head.
-  const at::Tensor pull_F =
-      (mean_score_F_ * (2 / config_.frequency_scale) + 1)
-          .mul_(l1_coefficient / static_cast<double>(B * K) * config_.tanh_stretch_coefficient);
-  thread_buffers_.resize(
-      std::max(thread_buffers_.size(), static_cast<std::size_t>(at::get_num_threads())));
-  for (ThreadBuffers& buffers : thread_buffers_) buffers.used = false;
-  over_heads(K, [&](std::int64_t k) {
-    ThreadBuffers& buffers = buffers_of_this_thread();
-    if (!std::exchange(buffers.used, true)) buffers.dp_BF.zero_();
-    backward_head(w, pull_F, buffers, B, k, gradients);
-  });
-
-  // A thread's heads are always the same, so the sum over threads has a fixed order.
-  at::Tensor dp_BF;
-  for (const ThreadBuffers& buffers : thread_buffers_) {
-    if (!buffers.used) continue;
-    const at::Tensor part_BF = buffers.dp_BF.narrow(0, 0, B);
-    dp_BF = dp_BF.defined() ? dp_BF.add_(part_BF) : part_BF;
-  }
-  at::Tensor encoder_KD_F = gradients.encoder_KDF.flatten(0, 1);
-  at::mm_out(encoder_KD_F, x_BKD.flatten(1).t(), dp_BF);
-  gradients.encoder_bias_KF.copy_(dp_BF.sum(0).expand_as(gradients.encoder_bias_KF));
-  at::mul_out(gradients.log_threshold_F, near_threshold_KF_.sum(0),
-              threshold_F_.square().mul_(-1 / kThresholdWindow));
-}
-
-void CrosscoderStep::backward_head(const CrosscoderParameters& w, const at::Tensor& pull_F,
-                                   ThreadBuffers& buffers, std::int64_t B, std::int64_t k,
-                                   CrosscoderParameters& gradients) {
-  const auto M = static_cast<double>(B * w.num_heads());
-  const auto chunks = detail::num_chunks(B);
-  const at::Tensor p_BF = p_BF_.narrow(0, 0, B);
-  const at::Tensor code_BF = head_rows(code_KBF_, k, B),
-                   tanh_score_BF = head_rows(tanh_score_KBF_, k, B);
-  const at::Tensor error_BD = head_rows(error_KBD_, k, B).mul_(2 / M);
-  at::Tensor from_decoder_BF = buffers.from_decoder_BF.narrow(0, 0, B);
-  at::mm_out(from_decoder_BF, error_BD, w.decoder_KFD[k].t());
-  const at::Tensor head_pull_F = pull_F * norm_KF_[k];
-  AT_DISPATCH_FLOATING_TYPES(p_BF.scalar_type(), "gate_gradients", [&] {
-    detail::gate_gradients(
-        head_of<scalar_t>(p_BF, norm_KF_[k], threshold_F_),
-        {.code_BF = code_BF.const_data_ptr<scalar_t>(),
-         .tanh_score_BF = tanh_score_BF.const_data_ptr<scalar_t>(),
-         .from_decoder_BF = from_decoder_BF.const_data_ptr<scalar_t>(),
-         .pull_F = head_pull_F.const_data_ptr<scalar_t>(),
-         .half_window = static_cast<scalar_t>(kThresholdWindow / 2),
-         .pre_activation_BF = buffers.dp_BF.mutable_data_ptr<scalar_t>(),
-         .code_pull_CF = buffers.code_pull_CF.mutable_data_ptr<scalar_t>(),
-         .near_threshold_CF = buffers.near_threshold_CF.mutable_data_ptr<scalar_t>()});
-  });
-  near_threshold_KF_[k].copy_(
-      buffers.near_threshold_CF.narrow(0, 0, chunks).sum(0).mul_(inverse_norm_KF_[k]));
-
-  at::Tensor decoder_FD = gradients.decoder_KFD[k], decoder_bias_D = gradients.decoder_bias_KD[k];
-  at::mm_out(decoder_FD, code_BF.t(), error_BD);
-  const at::Tensor along_itself_F =
-      buffers.code_pull_CF.narrow(0, 0, chunks).sum(0).mul_(pull_F).mul_(inverse_norm_KF_[k]);
-  decoder_FD.addcmul_(w.decoder_KFD[k], along_itself_F.unsqueeze(1));
-  at::sum_out(decoder_bias_D, error_BD, 0);
-}
-
-CrosscoderStep::ThreadBuffers& CrosscoderStep::buffers_of_this_thread() {
-  ThreadBuffers& buffers = thread_buffers_[static_cast<std::size_t>(at::get_thread_num())];
-  if (!buffers.dp_BF.defined()) {
-    const auto F = p_BF_.size(1), chunks = detail::num_chunks(max_rows_);
-    buffers.dp_BF = at::empty({max_rows_, F}, p_BF_.options());
-    buffers.from_decoder_BF = at::empty({max_rows_, F}, p_BF_.options());
-    buffers.code_pull_CF = at::empty({chunks, F}, p_BF_.options());
-    buffers.near_threshold_CF = at::empty({chunks, F}, p_BF_.options());
-  }
-  return buffers;
+std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
+                                                 const Activation& activation,
+                                                 const CrosscoderParameters& start,
+                                                 std::int64_t max_rows, double dense_share) {
+  TORCH_INTERNAL_ASSERT(activation.kind == ActivationKind::JumpRelu ||
+                        activation.kind == ActivationKind::TopK ||
+                        activation.kind == ActivationKind::BatchTopK);
+  if (start.decoder_KFD.scalar_type() == at::kDouble)
+    return std::make_unique<SparseStep<double>>(config, activation, start, max_rows, dense_share);
+  return std::make_unique<SparseStep<float>>(config, activation, start, max_rows, dense_share);
 }
 
 }  // namespace cresco::dictionaries

@@ -1,8 +1,10 @@
-// The loss of one batch and its gradients, written out.
+// One update of a dictionary: the loss of a batch, its gradients, Adam. Everything is computed from
+// the entries that a code has, without an array of the size (rows, snapshots, features); how stands
+// in kernels/crosscoder.h.
 //
 //   l_rec = mean over (b,k) of |r[b,k] - x[b,k]|^2
 //   s     = tanh(c a n);  m[f] = mean of s over b and k;  l_s = sum_f m (1 + m/alpha)
-//   loss  = l_rec + lambda l_s
+//   loss  = l_rec + lambda l_s + kappa l_aux
 //
 // With M = B K, e = (2/M)(r - x), G[f] = (lambda/M)(1 + 2 m/alpha), w the width of the threshold's
 // window:
@@ -12,57 +14,92 @@
 //   dW_D[k,f]        = sum_b a e[b,k] + (sum_b G c a (1 - s^2)) W_D[k,f]/n
 //   db_D[k]          = sum_b e[b,k]
 //   dlog_threshold   = -(theta^2/w) sum over (b,k) with 0 < p n and |p n - theta| < w/2 of g/n
-// The gate passes no gradient to n, and W_D/n and g/n count as 0 where n is 0.
+// The gate passes no gradient to n, and W_D/n and g/n count as 0 where n is 0. TopK and BatchTopK
+// have l_rec alone.
+//
+// l_aux revives dead features. A feature is dead when no gate of it was open for more than
+// dead_window_steps steps; of each row the auxk_k dead features with the largest |p| are decoded
+// with ReLU(p) as their codes, gates apart, to what the reconstruction misses: l_aux = mean over
+// (b,k) of
+// |(a_aux W_D + b_D) - (x - r)|^2, x - r held fixed.
 #pragma once
 
+#include "cresco/dictionaries/batch_noise.h"
 #include "cresco/dictionaries/crosscoder.h"
+
+#include <memory>
+#include <span>
 
 namespace cresco::dictionaries {
 
 struct LossTerms {
-  double loss = 0, l_rec = 0, l_s = 0;
+  double loss = 0, l_rec = 0, l_s = 0, l_aux = 0;
   double l0 = 0;                 // mean open gates per row and head
   double sum_squared_error = 0;  // of the whole batch
+  std::int64_t num_silent = 0;   // features that no row of the batch fires; with l_aux: the dead
+};
+
+// What a schedule gives a step.
+struct StepRates {
+  std::int64_t step = 0;
+  double l1_coefficient = 0, lr = 0, threshold_lr = 0;
+};
+
+// Where the time of a step went, in seconds.
+struct StepTimes {
+  double gather = 0, encode = 0, gates = 0, decode = 0, band = 0, backward = 0, small = 0;
 };
 
 class CrosscoderStep {
  public:
-  // Keeps the working memory for batches of up to `max_rows` rows: two arrays (K,B,F), one (B,F),
-  // and two more (B,F) per thread.
-  CrosscoderStep(const CrosscoderConfig& config, std::int64_t max_rows,
-                 const CrosscoderParameters& parameters);
+  virtual ~CrosscoderStep() = default;
 
-  // x_BKD is contiguous; `gradients` is overwritten.
-  LossTerms operator()(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
-                       double l1_coefficient, CrosscoderParameters& gradients);
+  // The batch is those rows of x_VKD (float or double, as the parameters; contiguous). Noise is
+  // added to what is read and to what is to be reconstructed alike.
+  virtual void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
+                    const BatchNoise& noise = {}) = 0;
+  // The loss of the batch before the update, and the update. When the loss is not finite nothing is
+  // changed.
+  virtual LossTerms update(const StepRates& rates) = 0;
+  // The same without the update: the gradients, in the shapes of released files.
+  virtual LossTerms gradients(const StepRates& rates, CrosscoderParameters& out) = 0;
 
- private:
-  // What one thread needs for the backward pass of its heads.
-  struct ThreadBuffers {
-    at::Tensor dp_BF, from_decoder_BF, code_pull_CF, near_threshold_CF;
-    bool used = false;
-  };
+  // Sum over the batch of (x - mean of all its numbers)^2.
+  virtual double batch_deviation() const = 0;
+  // Copies, in the shapes of released files.
+  virtual CrosscoderParameters parameters() const = 0;
+  virtual Activation activation() const = 0;
 
-  LossTerms forward(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
-                    double l1_coefficient);
-  void backward(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
-                double l1_coefficient, CrosscoderParameters& gradients);
-  void forward_head(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
-                    std::int64_t k);
-  void backward_head(const CrosscoderParameters& parameters, const at::Tensor& pull_F,
-                     ThreadBuffers& buffers, std::int64_t rows, std::int64_t k,
-                     CrosscoderParameters& gradients);
-  ThreadBuffers& buffers_of_this_thread();
+  // Everything that the next update depends on, by reference: parameters, moments, counts.
+  virtual std::vector<tensor::NamedTensor> state() const = 0;
+  virtual void load_state(const formats::SafetensorsFile& file) = 0;  // Error for other shapes
+  // Parameters under their released names and shapes, each with <name>.exp_avg and .exp_avg_sq, and
+  // num_updates: what another program's training goes on from. With adam only.
+  virtual std::vector<tensor::NamedTensor> portable_state() const = 0;
+  virtual void load_portable_state(const formats::SafetensorsFile& file) = 0;
+  // The name of a tensor of the state that holds a number that is not finite, or "".
+  std::string first_not_finite() const;
 
-  CrosscoderConfig config_;
-  std::int64_t max_rows_;
-  at::Tensor p_BF_, code_KBF_, tanh_score_KBF_, error_KBD_;
-  std::vector<ThreadBuffers> thread_buffers_;
-  // Of the batch at hand.
-  at::Tensor norm_KF_, inverse_norm_KF_, threshold_F_, mean_score_F_;
-  at::Tensor score_sum_KF_, near_threshold_KF_;
-  std::vector<double> squared_error_K_;
-  std::vector<std::int64_t> num_open_K_;
+  const StepTimes& times() const { return times_; }
+
+ protected:
+  StepTimes times_;
 };
+
+// While more than this share of the gates is open, as at the start of a training, the codes with
+// their zeros go through whole products, which then are faster than entries.
+inline constexpr double kDenseShare = 0.2;
+
+// JumpRelu, TopK and BatchTopK. Batches have up to `max_rows` rows.
+std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
+                                                 const Activation& activation,
+                                                 const CrosscoderParameters& start,
+                                                 std::int64_t max_rows,
+                                                 double dense_share = kDenseShare);
+
+// That of any activation.
+std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
+                                          const Activation& activation,
+                                          const CrosscoderParameters& start, std::int64_t max_rows);
 
 }  // namespace cresco::dictionaries

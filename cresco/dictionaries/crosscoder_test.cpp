@@ -1,20 +1,24 @@
 #include "cresco/dictionaries/crosscoder.h"
 
-#include "cresco/base/random.h"
-#include "cresco/dictionaries/crosscoder_reference.h"
-#include "cresco/dictionaries/crosscoder_step.h"
-#include "cresco/optim/moments.h"
-
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+#include "cresco/base/random.h"
+#include "cresco/dictionaries/crosscoder_reference.h"
+#include "cresco/dictionaries/crosscoder_step.h"
+#include "cresco/dictionaries/stacked_step.h"
 
 #include <cmath>
+#include <numeric>
 
 namespace cresco::dictionaries {
 namespace {
 
 using reference::Fixture;
+
+// By entries alone, and by whole products alone.
+constexpr double kWays[] = {1, 0};
 
 // How far numbers may be from those known to twelve digits, relative to the largest of their
 // tensor.
@@ -88,6 +92,18 @@ std::vector<double> numbers(const at::Tensor& t) {
   return {d.const_data_ptr<double>(), d.const_data_ptr<double>() + d.numel()};
 }
 
+// The loss of a batch, and the gradients of all parameters.
+LossTerms differentiate(const CrosscoderConfig& config, const CrosscoderParameters& parameters,
+                        const at::Tensor& x_BKD, double l1, CrosscoderParameters& gradients,
+                        std::int64_t max_rows = 0, double dense_share = kDenseShare) {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(x_BKD.size(0)));
+  std::iota(rows.begin(), rows.end(), 0);
+  const auto step =
+      make_sparse_step(config, {}, parameters, std::max(max_rows, x_BKD.size(0)), dense_share);
+  step->load(x_BKD, rows);
+  return step->gradients({.l1_coefficient = l1}, gradients);
+}
+
 CrosscoderConfig fixture_config() {
   return {
       .l1_coefficient = 0.02, .frequency_scale = 0.01, .tanh_stretch_coefficient = 1.0, .d_sae = 5};
@@ -112,22 +128,24 @@ TEST(CrosscoderReference, GivesTheKnownNumbers) {
 
 TEST(CrosscoderStep, GivesTheKnownNumbers) {
   Fixture f;
-  for (const auto& [name, dtype, tolerance] : kPrecisions) {
-    SCOPED_TRACE(name);
-    const auto parameters = reference::parameters_of(f.sizes, f.weights, dtype);
-    const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, dtype);
-    auto gradients = parameters.empty_like();
-    CrosscoderStep step(fixture_config(), 6, parameters);
-    const LossTerms terms = step(parameters, x_BKD, 0.02, gradients);
+  for (const auto& [name, dtype, tolerance] : kPrecisions)
+    for (const double dense_share : kWays) {
+      SCOPED_TRACE(fmt::format("{} {}", name, dense_share));
+      const auto parameters = reference::parameters_of(f.sizes, f.weights, dtype);
+      const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, dtype);
+      CrosscoderParameters gradients;
+      const LossTerms terms =
+          differentiate(fixture_config(), parameters, x_BKD, 0.02, gradients, 6, dense_share);
 
-    const Crosscoder crosscoder(parameters);
-    const at::Tensor p_BF = crosscoder.pre_activation(x_BKD), r_BKD = crosscoder.reconstruct(x_BKD);
-    const auto o = reference::forward(f.sizes, f.weights, f.setting, f.x);
-    expect_fixture({numbers(p_BF.narrow(0, 0, 2)), numbers(crosscoder.norm_KF()), o.mean_score,
-                    numbers(r_BKD[0][0]), numbers(r_BKD[0][1]), terms.l_rec, terms.l_s, terms.loss,
-                    terms.l0, gradients},
-                   tolerance);
-  }
+      const Crosscoder crosscoder(parameters);
+      const at::Tensor p_BF = crosscoder.pre_activation(x_BKD),
+                       r_BKD = crosscoder.reconstruct(x_BKD);
+      const auto o = reference::forward(f.sizes, f.weights, f.setting, f.x);
+      expect_fixture({numbers(p_BF.narrow(0, 0, 2)), numbers(crosscoder.norm_KF()), o.mean_score,
+                      numbers(r_BKD[0][0]), numbers(r_BKD[0][1]), terms.l_rec, terms.l_s,
+                      terms.loss, terms.l0, gradients},
+                     tolerance);
+    }
 }
 
 TEST(Crosscoder, OpensTheKnownGates) {
@@ -184,23 +202,29 @@ TEST(CrosscoderReference, TrainsToTheKnownNumbers) {
 
 TEST(CrosscoderStep, TrainsToTheKnownNumbers) {
   for (const auto& [name, dtype, tolerance] : kPrecisions)
-    for (const KnownTraining& known : kTrainings) {
-      SCOPED_TRACE(fmt::format("{} {}", name, known.optimizer));
-      Fixture f;
-      const auto parameters = reference::parameters_of(f.sizes, f.weights, dtype);
-      const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, dtype);
-      auto gradients = parameters.empty_like();
-      CrosscoderStep step(fixture_config(), 4, parameters);
-      const auto optimizer = optim::make_moment_optimizer(known.optimizer, {}, parameters.named());
-      std::vector<double> losses;
-      for (int i = 0; i <= 20; ++i) {
-        losses.push_back(step(parameters, x_BKD, 0.02, gradients).loss);
-        std::vector<at::Tensor> list;
-        for (const auto& [key, g] : gradients.named()) list.push_back(g);
-        if (i < 20) optimizer->step(list, {rate(0), rate(1), rate(2), rate(3), rate(4)});
+    for (const KnownTraining& known : kTrainings)
+      for (const double dense_share : kWays) {
+        SCOPED_TRACE(fmt::format("{} {} {}", name, known.optimizer, dense_share));
+        Fixture f;
+        const auto parameters = reference::parameters_of(f.sizes, f.weights, dtype);
+        const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, dtype);
+        CrosscoderConfig config = fixture_config();
+        config.optimizer = known.optimizer;
+        const auto step = make_sparse_step(config, {}, parameters, 4, dense_share);
+        const std::vector<std::int64_t> rows{0, 1, 2, 3};
+        std::vector<double> losses;
+        for (int i = 0; i < 20; ++i) {
+          step->load(x_BKD, rows);
+          losses.push_back(
+              step->update(
+                      {.step = i, .l1_coefficient = 0.02, .lr = rate(0), .threshold_lr = rate(4)})
+                  .loss);
+        }
+        step->load(x_BKD, rows);
+        CrosscoderParameters gradients;
+        losses.push_back(step->gradients({.step = 20, .l1_coefficient = 0.02}, gradients).loss);
+        expect_training(known, losses, step->parameters(), tolerance);
       }
-      expect_training(known, losses, parameters, tolerance);
-    }
 }
 
 // A larger batch than one chunk of rows, and not a multiple of it.
@@ -235,22 +259,66 @@ TEST(CrosscoderStep, AgreesWithTheReferenceOnARandomBatch) {
   const auto o = reference::forward(batch.sizes, batch.weights, setting, batch.x);
   const auto g = reference::parameters_of(
       batch.sizes, reference::gradients(batch.sizes, batch.weights, setting, batch.x), at::kDouble);
-  for (const auto& [name, dtype, tolerance] : kPrecisions) {
-    SCOPED_TRACE(name);
-    const auto parameters = reference::parameters_of(batch.sizes, batch.weights, dtype);
-    auto gradients = parameters.empty_like();
-    CrosscoderStep step(random_config(), 200, parameters);
-    const LossTerms terms =
-        step(parameters, reference::tensor_of(batch.x, {150, 3, 5}, dtype), 0.3, gradients);
-    expect_close(terms.loss, o.loss, tolerance);
-    EXPECT_EQ(std::llround(terms.l0 * 450), o.num_open);
-    const auto expected = g.named(), computed = gradients.named();
-    for (std::size_t i = 0; i < 5; ++i)
-      EXPECT_LE(length(computed[i].second.to(at::kDouble) - expected[i].second) /
-                    length(expected[i].second),
-                tolerance)
-          << expected[i].first;
-  }
+  for (const auto& [name, dtype, tolerance] : kPrecisions)
+    for (const double dense_share : kWays) {
+      SCOPED_TRACE(fmt::format("{} {}", name, dense_share));
+      const auto parameters = reference::parameters_of(batch.sizes, batch.weights, dtype);
+      CrosscoderParameters gradients;
+      const LossTerms terms = differentiate(random_config(), parameters,
+                                            reference::tensor_of(batch.x, {150, 3, 5}, dtype), 0.3,
+                                            gradients, 200, dense_share);
+      expect_close(terms.loss, o.loss, tolerance);
+      EXPECT_EQ(std::llround(terms.l0 * 450), o.num_open);
+      const auto expected = g.named(), computed = gradients.named();
+      for (std::size_t i = 0; i < 5; ++i)
+        EXPECT_LE(length(computed[i].second.to(at::kDouble) - expected[i].second) /
+                      length(expected[i].second),
+                  tolerance)
+            << expected[i].first;
+    }
+}
+
+// Wide enough for two slabs a head, the second of an odd number of strips, and for several blocks
+// of rows; the two ways of computing agree, and so do three shares of the work with one.
+TEST(CrosscoderStep, AgreesWithItselfWhereABatchIsCutIntoPieces) {
+  const std::int64_t B = 1100, K = 2, D = 256 + 90, F = 70;
+  at::Tensor encoder_KDF = at::empty({K, D, F}), decoder_KFD = at::empty({K, F, D}),
+             x_BKD = at::empty({B, K, D});
+  const auto fill = [](at::Tensor& t, const char* what, float deviation) {
+    RandomStream(3, what).fill_normal(
+        {t.mutable_data_ptr<float>(), static_cast<std::size_t>(t.numel())}, 0, deviation);
+  };
+  fill(encoder_KDF, "W_E", 0.05f);
+  fill(decoder_KFD, "W_D", 0.05f);
+  fill(x_BKD, "x", 1);
+  at::Tensor log_threshold_F = at::linspace(-3, 1.2, F);
+  const CrosscoderParameters parameters{encoder_KDF, at::zeros({K, F}), decoder_KFD,
+                                        at::zeros({K, D}), log_threshold_F};
+  const CrosscoderConfig config{
+      .frequency_scale = 0.05, .tanh_stretch_coefficient = 1.7, .d_sae = F};
+  const auto doubled = [](const CrosscoderParameters& p) {
+    return CrosscoderParameters{p.encoder_KDF.to(at::kDouble), p.encoder_bias_KF.to(at::kDouble),
+                                p.decoder_KFD.to(at::kDouble), p.decoder_bias_KD.to(at::kDouble),
+                                p.log_threshold_F.to(at::kDouble)};
+  };
+  CrosscoderParameters expected;
+  const LossTerms exact =
+      differentiate(config, doubled(parameters), x_BKD.to(at::kDouble), 0.3, expected, 0, 0);
+  for (const double dense_share : kWays)
+    for (const int threads : {1, 3}) {
+      SCOPED_TRACE(fmt::format("{} {}", dense_share, threads));
+      const int before = at::get_num_threads();
+      at::set_num_threads(threads);
+      CrosscoderParameters gradients;
+      const LossTerms terms =
+          differentiate(config, parameters, x_BKD, 0.3, gradients, 0, dense_share);
+      at::set_num_threads(before);
+      expect_close(terms.loss, exact.loss, 1e-5);
+      const auto a = expected.named(), b = gradients.named();
+      for (std::size_t i = 0; i < 5; ++i)
+        EXPECT_LE(length(b[i].second.to(at::kDouble) - a[i].second) / length(a[i].second), 2e-5)
+            << a[i].first;
+    }
 }
 
 // All gradients but the threshold's, which is a surrogate, are those of the loss with the gates
@@ -259,9 +327,8 @@ TEST(CrosscoderStep, AgreesWithAutograd) {
   RandomBatch batch;
   const auto parameters = reference::parameters_of(batch.sizes, batch.weights, at::kDouble);
   const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, at::kDouble);
-  auto gradients = parameters.empty_like();
-  CrosscoderStep step(random_config(), 150, parameters);
-  const LossTerms terms = step(parameters, x_BKD, 0.3, gradients);
+  CrosscoderParameters gradients;
+  const LossTerms terms = differentiate(random_config(), parameters, x_BKD, 0.3, gradients, 0, 1);
 
   std::vector<at::Tensor> leaves;
   for (const auto& [name, p] : parameters.named())
@@ -282,6 +349,83 @@ TEST(CrosscoderStep, AgreesWithAutograd) {
         << written[i].first;
 }
 
+// The loss that revives dead features, with those that did not fire at step 1 dead at step 5.
+TEST(CrosscoderStep, RevivesDeadFeaturesAsAutogradDoes) {
+  RandomBatch batch;
+  auto parameters = reference::parameters_of(batch.sizes, batch.weights, at::kDouble);
+  parameters.encoder_bias_KF.narrow(1, 6, 5).fill_(-2);  // these mostly do not fire
+  const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, at::kDouble);
+  CrosscoderConfig config = random_config();
+  config.auxk_coefficient = 0.7;
+  config.auxk_k = 2;
+  config.dead_window_steps = 4;
+  std::vector<std::int64_t> few{3}, all(150);
+  std::iota(all.begin(), all.end(), 0);
+  const auto step = make_sparse_step(config, {}, parameters, 150);
+  step->load(x_BKD, few);
+  step->update({.step = 1});  // rates of 0: only marks what fires
+  step->load(x_BKD, all);
+  CrosscoderParameters written;
+  const LossTerms terms = step->gradients({.step = 5, .l1_coefficient = 0.3}, written);
+
+  std::vector<at::Tensor> leaves;
+  for (const auto& [name, p] : parameters.named())
+    leaves.push_back(p.detach().clone().requires_grad_(true));
+  const at::Tensor p_BF = at::einsum("bkd,kdf->bf", {x_BKD, leaves[0]}) + leaves[1].sum(0);
+  const at::Tensor norm_KF = leaves[2].norm(2, -1);
+  const at::Tensor gate_BKF = (p_BF.unsqueeze(1) * norm_KF).detach().gt(leaves[4].detach().exp());
+  const at::Tensor code_BKF = p_BF.unsqueeze(1) * gate_BKF;
+  const at::Tensor r_BKD = at::einsum("bkf,kfd->bkd", {code_BKF, leaves[2]}) + leaves[3];
+  const at::Tensor mean_F = (code_BKF * norm_KF * 1.7).tanh().mean(at::IntArrayRef{0, 1});
+  const at::Tensor dead_F = gate_BKF[3].any(0).logical_not();
+  const std::int64_t num_dead = dead_F.sum().item<std::int64_t>();
+  ASSERT_GE(num_dead, 4);
+  ASSERT_LE(num_dead, 10);
+  const at::Tensor chosen_BQ = std::get<1>((p_BF.detach().abs() * dead_F).topk(2, 1));
+  const at::Tensor revived_BF =
+      at::zeros_like(p_BF).scatter(1, chosen_BQ, p_BF.gather(1, chosen_BQ).relu());
+  const at::Tensor aux_BKD = at::einsum("bf,kfd->bkd", {revived_BF, leaves[2]}) + leaves[3];
+  const at::Tensor l_aux = (aux_BKD - (x_BKD - r_BKD).detach()).square().sum(-1).mean();
+  const at::Tensor loss = (r_BKD - x_BKD).square().sum(-1).mean() +
+                          0.3 * (mean_F * (1 + mean_F / 0.05)).sum() + 0.7 * l_aux;
+  EXPECT_EQ(terms.num_silent, num_dead);
+  expect_close(terms.l_aux, l_aux.item<double>(), 1e-12);
+  expect_close(terms.loss, loss.item<double>(), 1e-12);
+  const auto autograd = torch::autograd::grad({loss}, {leaves[0], leaves[1], leaves[2], leaves[3]});
+  const auto gradients = written.named();
+  for (std::size_t i = 0; i < 4; ++i)
+    EXPECT_LE(length(gradients[i].second - autograd[i]) / length(autograd[i]), 1e-12)
+        << gradients[i].first;
+}
+
+// One code for all heads: the same entries, chosen otherwise.
+TEST(CrosscoderStep, OfTopKAndBatchTopKAgreesWithAutograd) {
+  RandomBatch batch;
+  for (const auto kind : {ActivationKind::TopK, ActivationKind::BatchTopK})
+    for (const auto& [name, dtype, tolerance] : kPrecisions) {
+      SCOPED_TRACE(fmt::format("{} {}", name_of(kind), name));
+      CrosscoderParameters parameters = reference::parameters_of(batch.sizes, batch.weights, dtype);
+      parameters.log_threshold_F = at::Tensor();
+      const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, dtype);
+      const Activation activation{.kind = kind, .k = 3, .slice_rows = 150};
+      std::vector<std::int64_t> rows(150);
+      std::iota(rows.begin(), rows.end(), 0);
+      const auto step = make_sparse_step(random_config(), activation, parameters, 150);
+      step->load(x_BKD, rows);
+      CrosscoderParameters written, expected = parameters.empty_like();
+      const LossTerms terms = step->gradients({}, written);
+      const LossTerms exact =
+          stacked_loss_and_gradients(activation, {}, parameters, x_BKD, 1, expected);
+      expect_close(terms.loss, exact.loss, tolerance);
+      EXPECT_DOUBLE_EQ(terms.l0, exact.l0);
+      const auto a = expected.named(), b = written.named();
+      ASSERT_EQ(b.size(), 4u);
+      for (std::size_t i = 0; i < 4; ++i)
+        EXPECT_LE(length(b[i].second - a[i].second) / length(a[i].second), 2 * tolerance)
+            << a[i].first;
+    }
+}
+
 // A decoder row of zeros has no direction and no norm: its feature never fires and nothing is
 // divided by 0.
 TEST(CrosscoderStep, HasFiniteGradientsForZeroDecoderRowsAndSilentFeatures) {
@@ -290,10 +434,10 @@ TEST(CrosscoderStep, HasFiniteGradientsForZeroDecoderRowsAndSilentFeatures) {
   parameters.decoder_KFD.select(1, 3).zero_();
   parameters.decoder_KFD[1][4].zero_();
   parameters.encoder_bias_KF.select(1, 5).fill_(-1000);
-  auto gradients = parameters.empty_like();
-  CrosscoderStep step(random_config(), 150, parameters);
+  CrosscoderParameters gradients;
   const LossTerms terms =
-      step(parameters, reference::tensor_of(batch.x, {150, 3, 5}, at::kFloat), 0.3, gradients);
+      differentiate(random_config(), parameters,
+                    reference::tensor_of(batch.x, {150, 3, 5}, at::kFloat), 0.3, gradients);
   EXPECT_TRUE(std::isfinite(terms.loss));
   for (const auto& [name, g] : gradients.named())
     EXPECT_TRUE(g.isfinite().all().item<bool>()) << name;

@@ -84,7 +84,7 @@ TEST(Heldout, MeasuresTheNeighboursAtTheirOwnHeads) {
 
 TEST(Heldout, InterpolatesTheLoadingsOfThePca) {
   const Setting s;
-  const TrajectoryPca pca = TrajectorySpectrum(s.trained.x_VKD).at_rank(12);
+  const TrajectoryPca pca = TrajectorySpectrum(rows_in_memory(s.trained.x_VKD)).at_rank(12);
   const double w = std::log(101 / 11.0) / std::log(1001 / 11.0);
   const at::Tensor mixed_VD =
       s.trained.x_VKD.select(1, 0) * (1 - w) + s.trained.x_VKD.select(1, 1) * w;

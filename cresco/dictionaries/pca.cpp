@@ -10,38 +10,40 @@ namespace cresco::dictionaries {
 namespace {
 
 // A^T A or A A^T in double, from blocks of rows or of snapshots.
-at::Tensor gram_of_columns(const at::Tensor& a_VN) {
-  at::Tensor gram = at::zeros({a_VN.size(1), a_VN.size(1)}, a_VN.options().dtype(at::kDouble));
-  constexpr std::int64_t kBlock = 2048;
-  for (std::int64_t v = 0; v < a_VN.size(0); v += kBlock) {
-    const at::Tensor block = a_VN.narrow(0, v, std::min(kBlock, a_VN.size(0) - v)).to(at::kDouble);
-    gram.addmm_(block.t(), block);
-  }
+at::Tensor gram_of_columns(const Rows& rows, std::int64_t block) {
+  const std::int64_t columns = rows.num_heads * rows.width;
+  at::Tensor gram = at::zeros({columns, columns}, at::kDouble);
+  rows.for_blocks(block, [&](std::int64_t first, std::int64_t count) {
+    const at::Tensor a_BN = rows.read(first, count).flatten(1).to(at::kDouble);
+    gram.addmm_(a_BN.t(), a_BN);
+  });
   return gram;
 }
 
-at::Tensor gram_of_rows(const at::Tensor& x_VKD) {
-  at::Tensor gram = at::zeros({x_VKD.size(0), x_VKD.size(0)}, x_VKD.options().dtype(at::kDouble));
-  for (std::int64_t k = 0; k < x_VKD.size(1); ++k) {
-    const at::Tensor block = x_VKD.select(1, k).to(at::kDouble);
-    gram.addmm_(block, block.t());
+at::Tensor gram_of_rows(const Rows& rows) {
+  at::Tensor gram = at::zeros({rows.num_rows, rows.num_rows}, at::kDouble);
+  for (std::int64_t k = 0; k < rows.num_heads; ++k) {
+    const at::Tensor x_VD = rows.read_head(k, 0, rows.num_rows).to(at::kDouble);
+    gram.addmm_(x_VD, x_VD.t());
   }
   return gram;
 }
 
 }  // namespace
 
-bool pca_is_exact_possible(const at::Tensor& x_VKD) {
-  return std::min(x_VKD.size(0), x_VKD.size(1) * x_VKD.size(2)) <= kMaxExactSize;
+bool pca_is_exact_possible(const Rows& rows) {
+  return std::min(rows.num_rows, rows.num_heads * rows.width) <= kMaxExactSize;
 }
 
-TrajectorySpectrum::TrajectorySpectrum(const at::Tensor& x_VKD) : x_VKD_(x_VKD) {
-  require(pca_is_exact_possible(x_VKD),
-          "an exact PCA of {} rows of {} numbers is more than {} on both sides", x_VKD.size(0),
-          x_VKD.size(1) * x_VKD.size(2), kMaxExactSize);
-  rows_ = x_VKD.size(0) < x_VKD.size(1) * x_VKD.size(2);
+TrajectorySpectrum::TrajectorySpectrum(Rows rows, std::int64_t block_bytes)
+    : rows_(std::move(rows)),
+      block_(rows_of_block(block_bytes, 12 * rows_.num_heads * rows_.width)),
+      of_rows_(rows_.num_rows < rows_.num_heads * rows_.width) {
+  require(pca_is_exact_possible(rows_),
+          "an exact PCA of {} rows of {} numbers is more than {} on both sides", rows_.num_rows,
+          rows_.num_heads * rows_.width, kMaxExactSize);
   const auto [values, vectors] =
-      at::linalg_eigh(rows_ ? gram_of_rows(x_VKD) : gram_of_columns(x_VKD.flatten(1)));
+      at::linalg_eigh(of_rows_ ? gram_of_rows(rows_) : gram_of_columns(rows_, block_));
   squared_singular_values_ = values.flip(0).clamp_min(0);
   vectors_ = vectors.flip(1);
 }
@@ -56,13 +58,22 @@ double TrajectorySpectrum::explained_variance(std::int64_t rank) const {
 TrajectoryPca TrajectorySpectrum::at_rank(std::int64_t rank) const {
   TrajectoryPca pca{.rank = std::min(rank, max_rank()), .scores_VR = {}, .loadings_KRD = {}};
   const at::Tensor first = vectors_.narrow(1, 0, pca.rank).to(at::kFloat);
-  const at::Tensor a_VN = x_VKD_.flatten(1);
   // With rows: scores U and loadings U^T A. With columns: loadings V^T and scores A V.
-  pca.scores_VR = rows_ ? first : a_VN.mm(first);
-  const at::Tensor loadings_RN = rows_ ? first.t().mm(a_VN) : first.t();
-  pca.loadings_KRD = loadings_RN.reshape({pca.rank, x_VKD_.size(1), x_VKD_.size(2)})
-                         .permute({1, 0, 2})
-                         .contiguous();
+  if (of_rows_) {
+    pca.scores_VR = first;
+    std::vector<at::Tensor> loadings;
+    for (std::int64_t k = 0; k < rows_.num_heads; ++k)
+      loadings.push_back(first.t().mm(rows_.read_head(k, 0, rows_.num_rows)));
+    pca.loadings_KRD = at::stack(loadings);
+  } else {
+    std::vector<at::Tensor> scores;
+    rows_.for_blocks(block_, [&](std::int64_t v, std::int64_t count) {
+      scores.push_back(rows_.read(v, count).flatten(1).mm(first));
+    });
+    pca.scores_VR = at::cat(scores);
+    pca.loadings_KRD =
+        first.t().reshape({pca.rank, rows_.num_heads, rows_.width}).permute({1, 0, 2}).contiguous();
+  }
   return pca;
 }
 

@@ -4,6 +4,8 @@
 // vector Z[v] for all snapshots and snapshot k the loadings P_k, its D columns of P.
 #pragma once
 
+#include "cresco/dictionaries/rows.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <vector>
@@ -19,20 +21,22 @@ struct TrajectoryPca {
 // Singular values squared of A in descending order (double), exact, by the smaller of its two Gram
 // matrices. Error when that has more than kMaxExactSize rows.
 inline constexpr std::int64_t kMaxExactSize = 4096;
-bool pca_is_exact_possible(const at::Tensor& x_VKD);
+bool pca_is_exact_possible(const Rows& rows);
 
 class TrajectorySpectrum {
  public:
-  explicit TrajectorySpectrum(const at::Tensor& x_VKD);  // centred rows, kept by reference
+  // Of centred rows, which are read block by block, and once more by at_rank.
+  explicit TrajectorySpectrum(Rows rows, std::int64_t block_bytes = kBlockBytes);
   // Sum of the first `rank` squared singular values by the sum of all.
   double explained_variance(std::int64_t rank) const;
   std::int64_t max_rank() const { return squared_singular_values_.size(0); }
   TrajectoryPca at_rank(std::int64_t rank) const;
 
  private:
-  at::Tensor x_VKD_, squared_singular_values_,
-      vectors_;        // eigenvectors of the Gram matrix, as columns
-  bool rows_ = false;  // of A A^T rather than A^T A
+  Rows rows_;
+  std::int64_t block_;                            // rows
+  at::Tensor squared_singular_values_, vectors_;  // eigenvectors of the Gram matrix, as columns
+  bool of_rows_ = false;                          // of A A^T rather than A^T A
 };
 
 }  // namespace cresco::dictionaries

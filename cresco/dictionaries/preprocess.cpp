@@ -4,25 +4,31 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace cresco::dictionaries {
 
-SnapshotStatistics snapshot_statistics(const at::Tensor& matrix_VD, const std::string& mode) {
+SnapshotStatistics snapshot_statistics(const ColumnMoments& moments, const std::string& mode) {
   if (mode == "none") return {};
-  SnapshotStatistics statistics{matrix_VD.mean(0), 1};
+  SnapshotStatistics statistics{moments.mean_D().to(at::kFloat), 1};
   if (mode == "center") return statistics;
   require_usage(mode == "center_scale",
                 "input_preprocess '{}' is not one of none, center, center_scale", mode);
-  const double mean_square = (matrix_VD - statistics.mean_D)
-                                 .square_()
-                                 .sum(1)
-                                 .mean()
-                                 .div_(matrix_VD.size(1))
-                                 .clamp_min_(1e-8)
-                                 .item<double>();
-  statistics.scale = std::sqrt(static_cast<float>(mean_square));
+  const double numbers =
+      static_cast<double>(moments.count()) * static_cast<double>(moments.mean_D().numel());
+  statistics.scale =
+      static_cast<float>(std::sqrt(std::max(moments.about_columns() / numbers, 1e-8)));
   return statistics;
+}
+
+SnapshotStatistics snapshot_statistics(const at::Tensor& matrix_VD, const std::string& mode) {
+  constexpr std::int64_t kPiece = 1 << 12;  // rows that are in memory as doubles
+  if (mode == "none") return {};
+  ColumnMoments moments;
+  for (std::int64_t v = 0; v < matrix_VD.size(0); v += kPiece)
+    moments.add(matrix_VD.slice(0, v, v + kPiece));
+  return snapshot_statistics(moments, mode);
 }
 
 at::Tensor preprocess(const at::Tensor& matrix_VD, const SnapshotStatistics& statistics) {

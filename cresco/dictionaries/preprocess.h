@@ -4,6 +4,7 @@
 //   center_scale  (x - mu) / s,      s = sqrt(max(mean over rows and columns of (x - mu)^2, 1e-8))
 #pragma once
 
+#include "cresco/dictionaries/moments.h"
 #include "cresco/trajectories/stack.h"
 
 #include <ATen/core/Tensor.h>
@@ -18,6 +19,9 @@ struct SnapshotStatistics {
   double scale = 1;
 };
 
+// mu and s are sums in double that are rounded to float once, so that they do not depend on the
+// blocks in which a matrix was read.
+SnapshotStatistics snapshot_statistics(const ColumnMoments& moments, const std::string& mode);
 SnapshotStatistics snapshot_statistics(const at::Tensor& matrix_VD, const std::string& mode);
 at::Tensor preprocess(const at::Tensor& matrix_VD, const SnapshotStatistics& statistics);
 at::Tensor restore(const at::Tensor& x_VD, const SnapshotStatistics& statistics);  // the inverse

@@ -64,8 +64,13 @@ Json model_json(const Dictionary& dictionary) {
   return out;
 }
 
-Json config_json(const Dictionary& dictionary) {
+Json training_json(const Dictionary& dictionary) {
+  if (!dictionary.training_record.empty()) return dictionary.training_record;
   CrosscoderConfig training = dictionary.training;
+  return fields_to_json([&](FieldVisitor& v) { training.fields(v); });
+}
+
+Json config_json(const Dictionary& dictionary) {
   Json out;
   out["kind"] = dictionary.parameters.num_heads() == 1 ? "per-snapshot" : "cross-snapshot";
   out["model_name"] = dictionary.model_name;
@@ -73,7 +78,7 @@ Json config_json(const Dictionary& dictionary) {
   out["steps"] = dictionary.steps;
   out["seed"] = dictionary.seed;
   out["config"] = model_json(dictionary);
-  out["training"] = fields_to_json([&](FieldVisitor& v) { training.fields(v); });
+  out["training"] = training_json(dictionary);
   out["quality"] = dictionary.quality;
   out["provenance"] = dictionary.provenance;
   return out;
@@ -120,7 +125,6 @@ std::string markdown_table(const char* head, const Json& object) {
 
 std::string card(const Dictionary& dictionary) {
   const CrosscoderParameters& p = dictionary.parameters;
-  CrosscoderConfig training = dictionary.training;
   std::string out = fmt::format(
       "# {}\n\nA dictionary of {} features ({}) over {} snapshots of the matrix {} of {}: {} "
       "parameters.\n\n"
@@ -129,7 +133,7 @@ std::string card(const Dictionary& dictionary) {
       dictionary.matrix, escape_for_terminal(dictionary.model_name), p.count(),
       fmt::join(dictionary.steps, ", "));
   out += markdown_table("quality", dictionary.quality);
-  out += markdown_table("training", fields_to_json([&](FieldVisitor& v) { training.fields(v); }));
+  out += markdown_table("training", training_json(dictionary));
   out += markdown_table("provenance", dictionary.provenance);
   out += "Tensors, float32: `W_E` (K, d, D), `b_E` (K, D), `W_D` (K, D, d), `b_D` (K, d)";
   for (const auto& [name, t] : p.named())
@@ -175,8 +179,8 @@ at::Tensor read_tensor(const formats::SafetensorsFile& file, const std::string& 
   require(t.sizes() == at::IntArrayRef(shape), "{}: '{}' has shape {}, expected {}",
           file.path().string(), name, formats::shape_text(view.shape), formats::shape_text(shape));
   t = t.to(at::kFloat).contiguous();
-  require(t.isfinite().all().item<bool>(), "{}: '{}' holds a number that is not finite",
-          file.path().string(), name);
+  require(tensor::all_finite(t), "{}: '{}' holds a number that is not finite", file.path().string(),
+          name);
   return t;
 }
 
@@ -289,11 +293,17 @@ Path config_path(const Path& file_path) {
   return Path(file_path).replace_extension(".config.json");
 }
 
+Json read_config(const Path& file_path) {
+  const Path path = config_path(file_path);
+  Json config = read_json_file(path);
+  require(config.is_object(), "{}: is not a JSON object", path.string());
+  return config;
+}
+
 // `model` becomes the config's part that describes the tensors.
 Dictionary read_all_but_parameters(const Path& file_path, Json& model) {
   const std::string where = config_path(file_path).string();
-  const Json config = read_json_file(where);
-  require(config.is_object(), "{}: is not a JSON object", where);
+  const Json config = read_config(file_path);
 
   Dictionary dictionary;
   dictionary.name = file_path.stem().string();
@@ -356,6 +366,11 @@ Dictionary read_dictionary(const Path& path) {
   check_model_config(model, {p.num_heads(), p.num_features(), p.width()},
                      config_path(file_path).string());
   return dictionary;
+}
+
+Record read_record(const Path& path) {
+  const Json config = read_config(dictionary_file(path));
+  return {config.value("quality", Json::object()), config.value("provenance", Json::object())};
 }
 
 StoredDecoder::StoredDecoder(const Path& path, Progress& progress) : file_(dictionary_file(path)) {

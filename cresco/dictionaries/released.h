@@ -20,6 +20,9 @@ struct Dictionary {
   std::vector<std::int64_t> steps;  // one per head, in their order
   std::int64_t seed = 0;
   CrosscoderConfig training;
+  // What stands in place of `training` in the file and on the card, for dictionaries that were
+  // trained with other settings. Reading takes from it what has the name of a field of `training`.
+  Json training_record = Json::object();
   Activation activation;
   CrosscoderParameters parameters;
   Json quality = Json::object();  // explained_variance, reconstruction_mse, mean_l0, dead_rate, ...
@@ -38,6 +41,12 @@ Path dictionary_file(const Path& path);
 // Error for tensors that are missing, do not fit each other or the config, or hold numbers that are
 // not finite, and for kinds of dictionary that this program does not compute.
 Dictionary read_dictionary(const Path& path);
+
+// What a dictionary's config says of it, without its tensors: `quality` and `provenance`.
+struct Record {
+  Json quality, provenance;
+};
+Record read_record(const Path& path);
 
 // A dictionary of which only the decoder is looked at, and of that only the rows that are asked for
 // are in memory: the 24,576 features of 32 snapshots of width 768 have 2.4 GB of it.

@@ -5,71 +5,41 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
-#include "cresco/dictionaries/crosscoder_step.h"
+#include "cresco/dictionaries/l0_controller.h"
 #include "cresco/dictionaries/preprocess.h"
 #include "cresco/dictionaries/random_source.h"
 #include "cresco/dictionaries/released.h"
 #include "cresco/dictionaries/schedules.h"
-#include "cresco/dictionaries/training_state.h"
+#include "cresco/dictionaries/stacked_step.h"
+#include "cresco/dictionaries/training_folder.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
 namespace cresco::dictionaries {
 namespace {
 
+constexpr std::pair<const char*, ActivationKind> kKinds[] = {
+    {"crosscoder", ActivationKind::JumpRelu}, {"sae", ActivationKind::JumpRelu},
+    {"topk", ActivationKind::TopK},           {"batchtopk", ActivationKind::BatchTopK},
+    {"gated", ActivationKind::Gated},         {"jumprelu", ActivationKind::SharedJumpRelu}};
+
 // What has to be the same for a run to go on. Where and how often it writes may change.
-Json settings_of(const TrainingRun& run, const trajectories::Stack& stack) {
+Json settings_of(const TrainingRun& run, const TrainingData& data) {
   CrosscoderConfig training = run.training;
   return {{"training", fields_to_json([&](FieldVisitor& v) { training.fields(v); })},
           {"name", run.name},
+          {"kind", run.kind},
           {"random", run.random},
           {"seed", run.seed},
-          {"model", stack.info().model},
-          {"matrix", stack.info().matrix},
-          {"steps", stack.steps()},
-          {"stack_sha256", sha256_of_file(stack.path())}};
-}
-
-bool holds_anything(const Path& folder) {
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().filename() != ".lock") return true;
-  return false;
-}
-
-// Decides whether what stands in the folder can be gone on with, and leaves it ready for that.
-void open_folder(const TrainingRun& run, const Path& folder, const Json& settings,
-                 std::int64_t last_step, const Path& stack) {
-  const TrainingStates states(folder);
-  remove_temporaries(folder);
-  require(run.resume != "must" || !states.steps().empty(), "{}: has no state to resume from",
-          folder.string());
-  if (run.overwrite) make_output_folder(folder, /*overwrite=*/true, {stack});
-  if (!holds_anything(folder)) {
-    write_json_file(folder / "settings.json", settings);
-    return;
-  }
-  const Path settings_path = folder / "settings.json", complete = folder / "COMPLETE";
-  require(run.resume != "never" && std::filesystem::exists(settings_path),
-          "{}: exists already; --overwrite replaces it", folder.string());
-  const std::string differs = first_difference(read_json_file(settings_path), settings);
-  require(differs.empty(), "{}: holds a training with other settings: {}; --overwrite replaces it",
-          folder.string(), differs);
-  if (std::filesystem::exists(complete)) {
-    const auto steps = states.steps();
-    require(!steps.empty() && steps.back() < last_step,
-            "{}: is complete already; --overwrite makes it anew", folder.string());
-    std::filesystem::remove(complete);
-  }
-}
-
-double explained_variance(const at::Tensor& x_BKD, double squared_error) {
-  const at::Tensor x64 = x_BKD.to(at::kDouble);
-  const double deviation = (x64 - x64.mean()).square_().sum().item<double>();
-  return deviation > 0 ? 1 - squared_error / deviation : 0;
+          {"model", data.model},
+          {"matrix", data.matrix},
+          {"steps", data.steps},
+          {"stack_sha256", data.stack_sha256}};
 }
 
 Json released_quality(const Quality& quality, const CrosscoderParameters& parameters) {
@@ -99,146 +69,103 @@ class ThreadsForSteps {
   int before_;
 };
 
-// One training in memory: everything that a step needs.
-class Trainer {
- public:
-  Trainer(const TrainingRun& run, const TrainingPlan& plan, const trajectories::Stack& stack,
-          const Path& folder, at::Device device, Progress& progress)
-      : run_(run), plan_(plan), folder_(folder), states_(folder), progress_(progress) {
-    std::vector<std::int64_t> all(stack.steps().size());
-    std::iota(all.begin(), all.end(), 0);
-    x_VKD_ = preprocess_stack(stack, all, run.training.input_preprocess, device).x_VKD;
-    const RandomKind kind = random_kind(run.random);
-    const auto drawn = draw_initial_matrices(kind, run.seed, stack.width(), run.training.d_sae);
-    parameters_ = initial_parameters(run.training, stack.num_snapshots(),
-                                     drawn.encoder_DF.to(device), drawn.decoder_FD.to(device));
-    gradients_ = parameters_.empty_like();
-    for (const auto& [name, gradient] : gradients_.named()) gradient_list_.push_back(gradient);
-    optimizer_ = optim::make_moment_optimizer(run.training.optimizer, {}, parameters_.named());
-    const std::int64_t rows = std::min(run.training.batch_size, x_VKD_.size(0));
-    batch_BKD_ = at::empty({rows, x_VKD_.size(1), x_VKD_.size(2)}, x_VKD_.options());
-    step_ = std::make_unique<CrosscoderStep>(run.training, rows, parameters_);
-    order_ = std::make_unique<RowOrder>(kind, run.seed, x_VKD_.size(0));
-  }
+double flops_of_rows(double rows, std::int64_t heads, std::int64_t width, std::int64_t features) {
+  return 10 * rows * static_cast<double>(heads) * static_cast<double>(width) *
+         static_cast<double>(features);
+}
 
-  void run() {
-    const ThreadsForSteps threads(10.0 *
-                                  static_cast<double>(batch_BKD_.numel() * run_.training.d_sae));
-    const std::int64_t first = states_.read_newest(parameters_, *optimizer_, progress_);
-    require(first <= plan_.last_step, "{}: its state is at step {}, past the {} asked for",
-            folder_.string(), first, plan_.last_step);
-    artifacts::MetricsLog log(folder_ / "metrics.jsonl", first - 1);
-    progress_.begin("train", plan_.last_step, "step");
-    const double started = now_seconds();
-    for (std::int64_t step = first; step < plan_.last_step; ++step) {
-      if (run_.stop_requested()) stop(step, log);
-      const LossTerms terms = take(step, log);
-      const double rate =
-          static_cast<double>((step + 1 - first) * batch_BKD_.size(0)) / (now_seconds() - started);
-      progress_.update(step + 1, fmt::format("loss {:.4g} | l0 {:.1f} | {} rows/s", terms.loss,
-                                             terms.l0, human_count(rate)));
-      if (run_.state_every > 0 && (step + 1) % run_.state_every == 0) write_state(step + 1, log);
-    }
-    progress_.end();
-    if (plan_.last_step < plan_.num_steps && states_.steps() != std::vector{plan_.last_step})
-      write_state(plan_.last_step, log);
-    log.flush_to_disk();
-  }
-
-  const CrosscoderParameters& parameters() const { return parameters_; }
-  const at::Tensor& x_VKD() const { return x_VKD_; }
-
- private:
-  // The rows of a step's batch: a slice of its epoch's order.
-  at::Tensor gather(std::int64_t step) {
-    const std::int64_t V = x_VKD_.size(0), per_epoch = steps_per_epoch(V, run_.training.batch_size);
-    if (const std::int64_t epoch = step / per_epoch; epoch != epoch_) {
-      order_V_ = order_->of_epoch(epoch).to(x_VKD_.device());
-      epoch_ = epoch;
-    }
-    const std::int64_t begin = step % per_epoch * run_.training.batch_size;
-    const std::int64_t rows = std::min(run_.training.batch_size, V - begin);
-    at::Tensor batch_BKD = batch_BKD_.narrow(0, 0, rows);
-    at::index_select_out(batch_BKD, x_VKD_, 0, order_V_.narrow(0, begin, rows));
-    return batch_BKD;
-  }
-
-  // One step: the loss and its line are those before the update.
-  LossTerms take(std::int64_t step, artifacts::MetricsLog& log) {
-    const CrosscoderConfig& c = run_.training;
-    const at::Tensor batch_BKD = gather(step);
-    const double l1 =
-        c.l1_coefficient * sparsity_factor(step, plan_.num_steps, c.l1_warmup_fraction);
-    const double lr = c.lr * learning_rate_factor(step, plan_.num_steps, c.lr_warmup_fraction,
-                                                  c.lr_decay_fraction);
-    const LossTerms terms = (*step_)(parameters_, batch_BKD, l1, gradients_);
-    if (!std::isfinite(terms.loss)) fail_not_finite(step, terms);
-    if (step % run_.log_every == 0)
-      log.write({{"step", step},
-                 {"loss", terms.loss},
-                 {"l_rec", terms.l_rec},
-                 {"l_s", terms.l_s},
-                 {"l0", terms.l0},
-                 {"explained_variance", explained_variance(batch_BKD, terms.sum_squared_error)},
-                 {"lr", lr},
-                 {"l1_coefficient", l1}});
-    optimizer_->step(gradient_list_, {lr, lr, lr, lr, lr * c.jumprelu_lr_factor});
-    return terms;
-  }
-
-  void write_state(std::int64_t step, artifacts::MetricsLog& log) {
-    log.flush_to_disk();
-    states_.write(step, parameters_, *optimizer_);
-  }
-
-  [[noreturn]] void stop(std::int64_t step, artifacts::MetricsLog& log) {
-    progress_.end();
-    if (step > 0) write_state(step, log);
-    throw Interrupted(
-        fmt::format("stopped before step {}; this goes on: {}", step, run_.resume_command));
-  }
-
-  [[noreturn]] void fail_not_finite(std::int64_t step, const LossTerms& terms) {
-    const std::string bad = first_not_finite(parameters_);
-    fail("step {}: the loss is {} ({}): is lr too high? Last good state: {}", step, terms.loss,
-         bad.empty() ? "every parameter is finite, a product of them is not"
-                     : bad + " holds numbers that are not finite",
-         states_.newest_name());
-  }
-
-  const TrainingRun& run_;
-  const TrainingPlan& plan_;
-  Path folder_;
-  TrainingStates states_;
-  Progress& progress_;
-  at::Tensor x_VKD_, batch_BKD_, order_V_;
-  std::int64_t epoch_ = -1;
-  CrosscoderParameters parameters_, gradients_;
-  std::vector<at::Tensor> gradient_list_;
-  std::unique_ptr<optim::MomentOptimizer> optimizer_;
-  std::unique_ptr<CrosscoderStep> step_;
-  std::unique_ptr<RowOrder> order_;
-};
+// The production crosscoder starts with heads that are all alike, the others with each drawn by
+// itself.
+CrosscoderParameters draw_parameters(const TrainingRun& run, const Activation& activation,
+                                     std::int64_t heads, std::int64_t width) {
+  const RandomKind kind = random_kind(run.random);
+  if (activation.kind != ActivationKind::JumpRelu)
+    return stacked_initial_parameters(activation, kind, run.seed, heads, width, run.training.d_sae,
+                                      run.training.init_threshold);
+  const auto drawn = draw_initial_matrices(kind, run.seed, width, run.training.d_sae);
+  return initial_parameters(run.training, heads, drawn.encoder_DF, drawn.decoder_FD);
+}
 
 void check_run(const TrainingRun& run, const trajectories::Stack& stack) {
   check(run.training);
+  activation_of_kind(run.kind, run.training);
   random_kind(run.random);
-  require_usage(run.resume == "auto" || run.resume == "never" || run.resume == "must",
-                "resume '{}' is not one of auto, never, must", run.resume);
+  check_resume(run.resume);
   require_usage(run.max_steps >= 0, "max_steps is {}, expected 0 (all) or more", run.max_steps);
   require_usage(run.log_every >= 1, "log_every is {}, expected 1 or more", run.log_every);
   require_usage(run.state_every >= 0, "state_every is {}, expected 0 (none) or more",
                 run.state_every);
   require_usage(!run.name.empty() && run.name.find('/') == std::string::npos && run.name[0] != '.',
                 "name '{}' cannot be a file's name", run.name);
+  const bool has_gates = run.kind == "crosscoder" || run.kind == "sae";
+  require_usage(
+      has_gates || run.training.auxk_coefficient == 0,
+      "auxk_coefficient is {}: dead features are revived in kinds crosscoder and sae, not "
+      "in {}",
+      run.training.auxk_coefficient, run.kind);
+  require_usage(has_gates || run.training.target_l0 == 0 || run.kind == "jumprelu",
+                "target_l0 is {}: the l0 of kind {} is not steered by l1_coefficient",
+                run.training.target_l0, run.kind);
+  require_usage(run.training.amp_dtype == "fp32" || (run.kind != "gated" && run.kind != "jumprelu"),
+                "amp_dtype is {}: kind {} is trained in fp32", run.training.amp_dtype, run.kind);
   require(stack.num_rows() < std::int64_t{1} << 32,
           "{}: has {} rows, more than an order of rows can number", stack.path().string(),
           stack.num_rows());
 }
 
+// Bytes of a step's weights, moments and work.
+double step_bytes(const TrainingRun& run, const CrosscoderConfig& c, double B, double K, double D) {
+  const double F = static_cast<double>(c.d_sae);
+  const double parameters = 2 * K * D * F + 2 * F + K * D;
+  const bool by_autograd = run.kind == "gated" || run.kind == "jumprelu";
+  if (by_autograd)  // values, gradients, moments, and what autograd keeps of the batch
+    return 4 * (5 * parameters + 8 * B * F + 6 * B * K * D);
+  const double copies = 3 + (c.optimizer == "sparse_adam" ? 1 : 0);
+  const double codes = 3 * B * F + B * K * D;
+  return 4 * (copies * parameters + codes * (c.auxk_coefficient > 0 ? 2 : 1) + 2 * B * K * D +
+              2 * B * F + F * D + std::min(F, 512.0) * K * D + K * D / 64 * F) +
+         (c.amp_dtype == "bf16" ? 2 * (K * D * F + B * K * D) : 0);
+}
+
 }  // namespace
 
-TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack) {
+Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& config) {
+  std::vector<std::string> names;
+  for (const auto& [name, activation] : kKinds) {
+    if (kind == name) {
+      Activation found{.kind = activation};
+      if (activation == ActivationKind::TopK || activation == ActivationKind::BatchTopK) {
+        found.k = config.k;
+        found.slice_rows = config.batch_size;
+        require_usage(config.d_sae == 0 || config.k <= config.d_sae,
+                      "k is {}: more codes a row than there are features, d_sae is {}", config.k,
+                      config.d_sae);
+      }
+      return found;
+    }
+    names.emplace_back(name);
+  }
+  fail_usage("kind '{}' is not one of {}{}", kind, join(names, ", "), did_you_mean(kind, names));
+}
+
+bool trains_single_snapshots(const std::string& kind) { return kind == "sae"; }
+
+TrainingData load_training_data(const trajectories::Stack& stack,
+                                const std::vector<std::int64_t>& indices, const std::string& mode,
+                                std::string stack_sha256) {
+  TrainingData data{.model = stack.info().model,
+                    .matrix = stack.info().matrix,
+                    .stack = stack.path(),
+                    .stack_sha256 = std::move(stack_sha256)};
+  for (const std::int64_t i : indices)
+    data.steps.push_back(stack.steps()[static_cast<std::size_t>(i)]);
+  if (data.stack_sha256.empty()) data.stack_sha256 = sha256_of_file(stack.path());
+  data.x_VKD = preprocess_stack(stack, indices, mode, at::kCPU).x_VKD;
+  return data;
+}
+
+TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack,
+                           std::int64_t num_heads) {
   check_run(run, stack);
   const CrosscoderConfig c = resolved(run.training, stack.width());
   const std::int64_t V = stack.num_rows(), per_epoch = steps_per_epoch(V, c.batch_size);
@@ -246,57 +173,238 @@ TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& st
                 c.n_epochs);
   TrainingPlan plan{.num_steps = c.n_epochs * per_epoch};
   plan.last_step = run.max_steps > 0 ? std::min(run.max_steps, plan.num_steps) : plan.num_steps;
-  const double K = static_cast<double>(stack.num_snapshots()),
-               D = static_cast<double>(stack.width());
-  const double F = static_cast<double>(c.d_sae), B = static_cast<double>(std::min(c.batch_size, V));
   const double rows = static_cast<double>(plan.last_step / per_epoch * V +
                                           std::min(plan.last_step % per_epoch * c.batch_size, V));
-  plan.flops = 10 * rows * K * D * F;
-  plan.memory_bytes =
-      4 * (static_cast<double>(V) * K * D + 4 * (2 * K * D * F + K * F + K * D + F) +
-           2 * B * K * F + 5 * B * F + 2 * B * K * D);
+  plan.flops = flops_of_rows(rows, num_heads, stack.width(), c.d_sae);
+  const double K = static_cast<double>(num_heads), D = static_cast<double>(stack.width());
+  plan.resident_bytes = 4 * static_cast<double>(V) * K * D;
+  plan.memory_bytes = plan.resident_bytes +
+                      step_bytes(run, c, static_cast<double>(std::min(c.batch_size, V)), K, D);
   return plan;
+}
+
+bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& folder) {
+  return is_complete_training(folder, settings_of(run, data));
+}
+
+std::int64_t steps_to_take(const TrainingRun& run, const TrainingData& data) {
+  const std::int64_t all =
+      run.training.n_epochs * steps_per_epoch(data.x_VKD.size(0), run.training.batch_size);
+  return run.max_steps > 0 ? std::min(run.max_steps, all) : all;
+}
+
+struct CrosscoderTraining::Parts {
+  TrainingRun run;
+  const TrainingData& data;
+  Path folder;
+  Progress& progress;
+  FolderLock lock;
+  StateFolders states;
+  Activation activation;
+  std::int64_t num_steps = 0, last_step = 0, next = 0;
+  std::unique_ptr<CrosscoderStep> step;
+  std::unique_ptr<artifacts::MetricsLog> log;
+  RowOrder order;
+  at::Tensor order_V;
+  std::int64_t epoch = -1;
+  L0Controller controller;
+
+  Parts(const TrainingRun& given, const TrainingData& with, const Path& in, Progress& shown)
+      : run(given),
+        data(with),
+        folder(in),
+        progress(shown),
+        lock(in),
+        states(in),
+        order(random_kind(given.random), given.seed, with.x_VKD.size(0)) {
+    const std::int64_t V = data.x_VKD.size(0), B = run.training.batch_size;
+    num_steps = run.training.n_epochs * steps_per_epoch(V, B);
+    last_step = steps_to_take(run, data);
+    activation = activation_of_kind(run.kind, run.training);
+    open_training_folder(folder, settings_of(run, data),
+                         {.resume = run.resume,
+                          .overwrite = run.overwrite,
+                          .last_step = last_step,
+                          .inputs = {data.stack}});
+    controller = L0Controller(run.training.target_l0, run.training.l1_coefficient, num_steps);
+    step = make_step(run.training, activation,
+                     draw_parameters(run, activation, data.x_VKD.size(1), data.x_VKD.size(2)),
+                     std::min(B, V));
+    next = states.read_newest(
+        [&](const formats::SafetensorsFile& file, const Json& numbers) {
+          step->load_state(file);
+          controller.load(numbers.value("l0_controller", Json::object()));
+        },
+        progress);
+    require(next <= last_step, "{}: its state is at step {}, past the {} asked for",
+            folder.string(), next, last_step);
+    log = std::make_unique<artifacts::MetricsLog>(folder / "metrics.jsonl", next - 1);
+  }
+
+  // The rows of a step's batch: a slice of its epoch's order.
+  std::span<const std::int64_t> rows_of(std::int64_t at) {
+    const std::int64_t V = data.x_VKD.size(0), B = run.training.batch_size;
+    const std::int64_t per_epoch = steps_per_epoch(V, B);
+    if (const std::int64_t its = at / per_epoch; its != epoch) {
+      order_V = order.of_epoch(its);
+      epoch = its;
+    }
+    const std::int64_t begin = at % per_epoch * B;
+    return {order_V.const_data_ptr<std::int64_t>() + begin,
+            static_cast<std::size_t>(std::min(B, V - begin))};
+  }
+
+  void write_state(std::int64_t at) {
+    log->flush_to_disk();
+    const std::string bad = step->first_not_finite();
+    require(
+        bad.empty(),
+        "after {} steps {} holds numbers that are not finite: is lr too high? Last good state: {}",
+        at, bad, states.newest_name());
+    states.write(at, step->state(), {{"l0_controller", controller.state()}});
+  }
+
+  // One step: the loss and its line are those before the update.
+  LossTerms take() {
+    const CrosscoderConfig& c = run.training;
+    const std::int64_t at = next;
+    step->load(data.x_VKD, rows_of(at), {c.noise_std, run.seed, at});
+    const double lr =
+        c.lr * learning_rate_factor(at, num_steps, c.lr_warmup_fraction, c.lr_decay_fraction);
+    const double warm = sparsity_factor(at, num_steps, c.l1_warmup_fraction);
+    const StepRates rates{.step = at,
+                          .l1_coefficient = controller.coefficient() * warm,
+                          .lr = lr,
+                          .threshold_lr = lr * c.jumprelu_lr_factor};
+    const bool logged = at % run.log_every == 0;
+    const double deviation = logged ? step->batch_deviation() : 0;
+    const LossTerms terms = step->update(rates);
+    if (!std::isfinite(terms.loss)) fail_not_finite(at, terms);
+    if (warm >= 1) controller.observe(terms.l0);
+    if (logged) {
+      Json line{
+          {"step", at},
+          {"loss", terms.loss},
+          {"l_rec", terms.l_rec},
+          {"l_s", terms.l_s},
+          {"l0", terms.l0},
+          {"explained_variance", deviation > 0 ? 1 - terms.sum_squared_error / deviation : 0.0},
+          {"dead", terms.num_silent},
+          {"lr", lr},
+          {"l1_coefficient", rates.l1_coefficient}};
+      if (c.auxk_coefficient > 0 || run.kind == "gated") line["l_aux"] = terms.l_aux;
+      log->write(line);
+    }
+    ++next;
+    if (run.state_every > 0 && next % run.state_every == 0) write_state(next);
+    return terms;
+  }
+
+  [[noreturn]] void fail_not_finite(std::int64_t at, const LossTerms& terms) {
+    const std::string bad = step->first_not_finite();
+    fail("step {}: the loss is {} ({}): is lr too high? Last good state: {}", at, terms.loss,
+         bad.empty() ? "every parameter is finite, a product of them is not"
+                     : bad + " holds numbers that are not finite",
+         states.newest_name());
+  }
+};
+
+CrosscoderTraining::CrosscoderTraining(const TrainingRun& run, const TrainingData& data,
+                                       const Path& folder, Progress& progress) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  require(!error, "{}: cannot be made: {}", folder.string(), error.message());
+  parts_ = std::make_unique<Parts>(run, data, folder, progress);
+}
+CrosscoderTraining::~CrosscoderTraining() = default;
+CrosscoderTraining::CrosscoderTraining(CrosscoderTraining&&) noexcept = default;
+CrosscoderTraining& CrosscoderTraining::operator=(CrosscoderTraining&&) noexcept = default;
+
+std::int64_t CrosscoderTraining::next_step() const { return parts_->next; }
+std::int64_t CrosscoderTraining::last_step() const { return parts_->last_step; }
+
+LossTerms CrosscoderTraining::advance() {
+  const at::Tensor& x = parts_->data.x_VKD;
+  const CrosscoderConfig& c = parts_->run.training;
+  const ThreadsForSteps threads(flops_of_rows(
+      static_cast<double>(std::min(c.batch_size, x.size(0))), x.size(1), x.size(2), c.d_sae));
+  return parts_->take();
+}
+
+void CrosscoderTraining::save() {
+  const auto steps = parts_->states.steps();
+  if (parts_->next > 0 && (steps.empty() || steps.back() != parts_->next))
+    parts_->write_state(parts_->next);
+}
+
+TrainingOutcome CrosscoderTraining::finish() {
+  Parts& p = *parts_;
+  const bool cut_short = p.last_step < p.num_steps;
+  if (cut_short) save();
+  p.log->flush_to_disk();
+  const std::string bad = p.step->first_not_finite();
+  require(bad.empty(), "after step {}: {} holds numbers that are not finite", p.last_step, bad);
+  const CrosscoderParameters parameters = p.step->parameters();
+  TrainingOutcome outcome{measure_quality(Crosscoder(parameters, p.activation), p.data.x_VKD), {}};
+  const Dictionary dictionary{.name = p.run.name,
+                              .model_name = p.data.model,
+                              .matrix = p.data.matrix,
+                              .steps = p.data.steps,
+                              .seed = static_cast<std::int64_t>(p.run.seed),
+                              .training = p.run.training,
+                              .activation = p.activation,
+                              .parameters = parameters,
+                              .quality = released_quality(outcome.quality, parameters),
+                              .provenance = {{"program", "cresco " + artifacts::version()},
+                                             {"random", p.run.random},
+                                             {"training_steps", p.last_step},
+                                             {"final_l1_coefficient", p.controller.coefficient()},
+                                             {"stack", p.data.stack.filename().string()},
+                                             {"stack_sha256", p.data.stack_sha256}}};
+  write_dictionary(p.folder, dictionary);
+  outcome.files = dictionary.files(p.folder);
+  // A training that max_steps cut short can still be gone on with.
+  p.states.keep_last(cut_short ? 1 : 0);
+  artifacts::write_manifest(p.folder, p.run.manifest);
+  mark_complete(p.folder, p.last_step);
+  return outcome;
+}
+
+TrainingOutcome train_crosscoder(const TrainingRun& run, const TrainingData& data,
+                                 const Path& folder, Progress& progress) {
+  CrosscoderTraining training(run, data, folder, progress);
+  const std::int64_t first = training.next_step();
+  progress.begin("train", training.last_step(), "step");
+  const double started = now_seconds();
+  const auto batch_size =
+      static_cast<double>(std::min(run.training.batch_size, data.x_VKD.size(0)));
+  while (!training.finished()) {
+    if (run.stop_requested()) {
+      progress.end();
+      training.save();
+      throw Interrupted(fmt::format("stopped before step {}; this goes on: {}",
+                                    training.next_step(), run.resume_command));
+    }
+    const LossTerms terms = training.advance();
+    const double rows = static_cast<double>(training.next_step() - first) * batch_size;
+    progress.update(training.next_step(),
+                    fmt::format("loss {:.4g} | l0 {:.1f} | {} rows/s", terms.loss, terms.l0,
+                                human_count(rows / (now_seconds() - started))));
+  }
+  progress.end();
+  return training.finish();
 }
 
 TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::Stack& stack,
                                  const Path& folder, at::Device device, Progress& progress) {
-  const TrainingPlan plan = plan_training(given, stack);
+  require(device.is_cpu(), "training runs on the CPU, not on {}", device.str());
   TrainingRun run = given;
   run.training = resolved(given.training, stack.width());
-
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  require(!error, "{}: cannot be made: {}", folder.string(), error.message());
-  const FolderLock lock(folder);
-  const Json settings = settings_of(run, stack);
-  open_folder(run, folder, settings, plan.last_step, stack.path());
-
-  Trainer trainer(run, plan, stack, folder, device, progress);
-  trainer.run();
-
-  TrainingOutcome outcome{measure_quality(Crosscoder(trainer.parameters()), trainer.x_VKD()), {}};
-  const Dictionary dictionary{.name = run.name,
-                              .model_name = stack.info().model,
-                              .matrix = stack.info().matrix,
-                              .steps = stack.steps(),
-                              .seed = static_cast<std::int64_t>(run.seed),
-                              .training = run.training,
-                              .parameters = trainer.parameters(),
-                              .quality = released_quality(outcome.quality, trainer.parameters()),
-                              .provenance = {{"program", "cresco " + artifacts::version()},
-                                             {"random", run.random},
-                                             {"training_steps", plan.last_step},
-                                             {"stack", stack.path().filename().string()},
-                                             {"stack_sha256", settings["stack_sha256"]}}};
-  const std::string bad = first_not_finite(trainer.parameters());
-  require(bad.empty(), "after step {}: {} holds numbers that are not finite", plan.last_step, bad);
-  write_dictionary(folder, dictionary);
-  outcome.files = dictionary.files(folder);
-  // A training that max_steps cut short can still be gone on with.
-  TrainingStates(folder).keep_last(plan.last_step < plan.num_steps ? 1 : 0);
-  artifacts::write_manifest(folder, run.manifest);
-  write_file(folder / "COMPLETE", fmt::format("{}\n", plan.last_step));
-  return outcome;
+  plan_training(run, stack, stack.num_snapshots());  // refuses bad settings before anything is read
+  std::vector<std::int64_t> all(stack.steps().size());
+  std::iota(all.begin(), all.end(), 0);
+  return train_crosscoder(run, load_training_data(stack, all, run.training.input_preprocess),
+                          folder, progress);
 }
 
 }  // namespace cresco::dictionaries

@@ -1,4 +1,4 @@
-// Training a crosscoder on a stack: the loop, its log, its resume states.
+// Training a dictionary on a stack: the loop, its log, its resume states.
 //
 // A run's folder holds settings.json, metrics.jsonl, state/step<N>/ (the last two), in the end the
 // dictionary and, last of all, COMPLETE. A run that was stopped at any step and goes on gives
@@ -9,17 +9,28 @@
 #include "cresco/artifacts/manifest.h"
 #include "cresco/base/progress.h"
 #include "cresco/dictionaries/crosscoder.h"
+#include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/dictionaries/quality.h"
 #include "cresco/trajectories/stack.h"
 
 #include <functional>
+#include <memory>
 #include <string>
 
 namespace cresco::dictionaries {
 
+// What is trained:
+//   crosscoder  all snapshots given, one gate per head
+//   sae         the same of one snapshot alone
+//   topk, batchtopk, gated, jumprelu  all heads share one code: the architecture comparison
+// UsageError that names them all.
+Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& config);
+bool trains_single_snapshots(const std::string& kind);
+
 struct TrainingRun {
   CrosscoderConfig training;
-  std::string name;               // of the dictionary's files
+  std::string name;  // of the dictionary's files
+  std::string kind = "crosscoder";
   std::string random = "philox";  // philox | torch
   std::uint64_t seed = 0;
   std::string resume = "auto";     // auto: go on from a state when there is one | never | must
@@ -33,6 +44,19 @@ struct TrainingRun {
   std::function<bool()> stop_requested = [] { return false; };
 };
 
+// What trainings read: rows of some snapshots of a stack, preprocessed, in memory once for all.
+struct TrainingData {
+  std::string model, matrix;
+  std::vector<std::int64_t> steps;  // of the snapshots, one per head
+  Path stack;
+  std::string stack_sha256;
+  at::Tensor x_VKD;
+};
+// `indices` are those of the stack's snapshots. Without a hash it is computed.
+TrainingData load_training_data(const trajectories::Stack& stack,
+                                const std::vector<std::int64_t>& indices, const std::string& mode,
+                                std::string stack_sha256 = "");
+
 struct TrainingOutcome {
   Quality quality;
   std::vector<Path> files;
@@ -42,14 +66,48 @@ struct TrainingPlan {
   std::int64_t num_steps = 0;  // of the whole schedule
   std::int64_t last_step = 0;  // where this run stops
   double flops = 0;            // ten per row, head, width and feature
-  double memory_bytes = 0;
+  double memory_bytes = 0;     // weights, moments, the resident rows, a step's work
+  double resident_bytes = 0;   // of these the rows, which trainings share
 };
 
-TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack);
+// `num_heads` snapshots of the stack. UsageError for settings that do not go together.
+TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack,
+                           std::int64_t num_heads);
 
-// Writes into `folder`. Interrupted after a stop that was asked for; Error, with step and tensor,
-// for numbers that are not finite.
+// Whether the folder holds this training, finished. Error when it holds one with other settings.
+bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& folder);
+std::int64_t steps_to_take(const TrainingRun& run, const TrainingData& data);
+
+// One training in memory. Several can take their steps in turn; each is bitwise what it is alone.
+class CrosscoderTraining {
+ public:
+  // Opens the folder: goes on from its newest state, or begins. `data` has to outlive this.
+  CrosscoderTraining(const TrainingRun& run, const TrainingData& data, const Path& folder,
+                     Progress& progress);
+  ~CrosscoderTraining();
+  CrosscoderTraining(CrosscoderTraining&&) noexcept;
+  CrosscoderTraining& operator=(CrosscoderTraining&&) noexcept;
+
+  std::int64_t next_step() const;
+  std::int64_t last_step() const;
+  bool finished() const { return next_step() >= last_step(); }
+  // One step. Error, with step and tensor, for numbers that are not finite.
+  LossTerms advance();
+  // A state of the step reached, so that nothing is lost by stopping here.
+  void save();
+  // After the last step: dictionary, quality, manifest, COMPLETE.
+  TrainingOutcome finish();
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+// From the beginning, or the newest state, to the end, with all snapshots of the stack. Interrupted
+// after a stop that was asked for.
 TrainingOutcome train_crosscoder(const TrainingRun& run, const trajectories::Stack& stack,
                                  const Path& folder, at::Device device, Progress& progress);
+TrainingOutcome train_crosscoder(const TrainingRun& run, const TrainingData& data,
+                                 const Path& folder, Progress& progress);
 
 }  // namespace cresco::dictionaries

@@ -6,12 +6,13 @@
 #include "cresco/base/temporary_folder.h"
 #include "cresco/base/threads.h"
 #include "cresco/dictionaries/crosscoder_reference.h"
+#include "cresco/dictionaries/folder_contents.h"
 #include "cresco/dictionaries/preprocess.h"
 #include "cresco/dictionaries/random_source.h"
 #include "cresco/dictionaries/released.h"
 #include "cresco/dictionaries/schedules.h"
 #include "cresco/dictionaries/toy_stack.h"
-#include "cresco/dictionaries/training_state.h"
+#include "cresco/dictionaries/training_folder.h"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -57,25 +58,6 @@ TrainingOutcome train(const TrainingRun& run, const Path& stack, const Path& fol
   return train_crosscoder(run, trajectories::Stack(stack), folder, at::kCPU, no_progress());
 }
 
-// Everything that a run leaves, but for its manifest, which has times in it.
-std::map<std::string, std::string> contents(const Path& folder) {
-  std::map<std::string, std::string> all;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-    const std::string name = std::filesystem::relative(entry.path(), folder).string();
-    if (entry.is_regular_file() && name != "manifest.json" && name != ".lock")
-      all[name] = read_file(entry.path());
-  }
-  return all;
-}
-
-void expect_same_contents(const Path& a, const Path& b) {
-  const auto in_a = contents(a), in_b = contents(b);
-  EXPECT_EQ(in_a.size(), in_b.size());
-  for (const auto& [name, bytes] : in_a)
-    EXPECT_TRUE(in_b.count(name) && in_b.at(name) == bytes)
-        << name << " differs between " << a << " and " << b;
-}
-
 std::string message_of(const std::function<void()>& action) {
   try {
     action();
@@ -106,7 +88,7 @@ TEST_F(Training, RepeatsBitForBitOnTwoThreads) {
   run.training.n_epochs = 3;
   run.log_every = 1;
   for (const char* name : {"a", "b"}) train(run, folder / "stack.safetensors", folder / name);
-  expect_same_contents(folder / "a", folder / "b");
+  toy::expect_same_contents(folder / "a", folder / "b");
 }
 
 TEST_F(Training, RepeatsBitForBit) {
@@ -117,8 +99,8 @@ TEST_F(Training, RepeatsBitForBit) {
     run.random = random;
     train(run, stack, folder / (std::string("a") + random));
     train(run, stack, folder / (std::string("b") + random));
-    expect_same_contents(folder / (std::string("a") + random),
-                         folder / (std::string("b") + random));
+    toy::expect_same_contents(folder / (std::string("a") + random),
+                              folder / (std::string("b") + random));
   }
   EXPECT_NE(read_file(folder / "aphilox/metrics.jsonl"),
             read_file(folder / "atorch/metrics.jsonl"));
@@ -134,7 +116,7 @@ TEST_F(Training, WritesWhatItSays) {
   const auto lines = artifacts::read_metrics(folder / "run/metrics.jsonl");
   ASSERT_EQ(lines.size(), 11u);
   for (const char* key :
-       {"step", "loss", "l_rec", "l_s", "l0", "explained_variance", "lr", "l1_coefficient"})
+       {"step", "loss", "l_rec", "l_s", "l0", "explained_variance", "dead", "lr", "l1_coefficient"})
     EXPECT_TRUE(lines[0].contains(key)) << key;
   EXPECT_EQ(lines[0]["l1_coefficient"], 0);
   EXPECT_DOUBLE_EQ(lines[1]["l1_coefficient"].get<double>(), 0.3 * 3 / 6);
@@ -218,10 +200,65 @@ TEST_F(Training, StoppedAtAnyStepGoesOnBitForBit) {
           },
           Interrupted);
       EXPECT_FALSE(std::filesystem::exists(stopped / "COMPLETE"));
-      EXPECT_LE(TrainingStates(stopped).steps().size(), 2u);
+      EXPECT_LE(StateFolders(stopped).steps().size(), 2u);
       train(run, stack, stopped);
-      expect_same_contents(whole, stopped);
+      toy::expect_same_contents(whole, stopped);
     }
+  }
+}
+
+// Whatever a training keeps beside weights and moments: dead features, the steered coefficient,
+// noise, codes of other kinds.
+TEST_F(Training, OfEveryKindGoesOnBitForBit) {
+  const TemporaryFolder folder;
+  const Path stack = small_stack(folder.path());
+  using Change = std::function<void(TrainingRun&)>;
+  const std::pair<const char*, Change> variants[] = {
+      {"auxk",
+       [](TrainingRun& run) {
+         run.training.auxk_coefficient = 0.1;
+         run.training.auxk_k = 3;
+         run.training.dead_window_steps = 2;
+         run.training.l1_coefficient = 3;
+       }},
+      {"noise", [](TrainingRun& run) { run.training.noise_std = 0.3; }},
+      {"target_l0", [](TrainingRun& run) { run.training.target_l0 = 2; }},
+      {"topk", [](TrainingRun& run) { run.kind = "topk", run.training.k = 3; }},
+      {"batchtopk", [](TrainingRun& run) { run.kind = "batchtopk", run.training.k = 3; }},
+      {"gated", [](TrainingRun& run) { run.kind = "gated"; }},
+      {"jumprelu", [](TrainingRun& run) { run.kind = "jumprelu"; }},
+      {"bf16", [](TrainingRun& run) { run.training.amp_dtype = "bf16"; }}};
+  std::map<std::string, std::string> logs;
+  for (const auto& [name, change] : variants) {
+    SCOPED_TRACE(name);
+    TrainingRun run = small_run();
+    change(run);
+    run.log_every = 1;
+    const Path whole = folder / (std::string("whole_") + name);
+    train(run, stack, whole);
+    for (const int stop : {4, 17}) {
+      const Path stopped = folder / fmt::format("{}_{}", name, stop);
+      TrainingRun first = run;
+      first.stop_requested = [left = stop]() mutable { return left-- == 0; };
+      EXPECT_THROW(train(first, stack, stopped), Interrupted);
+      train(run, stack, stopped);
+      toy::expect_same_contents(whole, stopped);
+    }
+    const std::string log = read_file(whole / "metrics.jsonl");
+    for (const auto& [other, text] : logs) EXPECT_NE(text, log) << other;  // each does something
+    logs[name] = log;
+  }
+}
+
+TEST_F(Training, SteersToATargetL0) {
+  const TemporaryFolder folder;
+  const Path stack = small_stack(folder.path());
+  for (const double target : {1.5, 5.0}) {
+    TrainingRun run = small_run();
+    run.training.n_epochs = 500;
+    run.training.target_l0 = target;
+    const auto outcome = train(run, stack, folder / fmt::format("{}", target));
+    EXPECT_NEAR(outcome.quality.l0 / target, 1, 0.15) << target;
   }
 }
 
@@ -242,7 +279,7 @@ TEST_F(Training, StoppedManyTimesGoesOnBitForBit) {
     }
   }
   EXPECT_EQ(stops, 10);
-  expect_same_contents(folder / "whole", folder / "stopped");
+  toy::expect_same_contents(folder / "whole", folder / "stopped");
 }
 
 TEST_F(Training, MaxStepsStopsEarlyShortensNoScheduleAndGoesOn) {
@@ -258,7 +295,7 @@ TEST_F(Training, MaxStepsStopsEarlyShortensNoScheduleAndGoesOn) {
   EXPECT_HAS(message_of([&] { train(run, stack, folder / "part"); }), "is complete already");
   run.max_steps = 0;
   train(run, stack, folder / "part");
-  expect_same_contents(folder / "whole", folder / "part");
+  toy::expect_same_contents(folder / "whole", folder / "part");
 }
 
 TEST_F(Training, GoesOnFromTheStateBeforeADamagedOne) {
@@ -268,10 +305,10 @@ TEST_F(Training, GoesOnFromTheStateBeforeADamagedOne) {
   TrainingRun run = small_run();
   run.stop_requested = [left = 13]() mutable { return left-- == 0; };
   EXPECT_THROW(train(run, stack, folder / "stopped"), Interrupted);
-  ASSERT_EQ(TrainingStates(folder / "stopped").steps(), (std::vector<std::int64_t>{10, 13}));
+  ASSERT_EQ(StateFolders(folder / "stopped").steps(), (std::vector<std::int64_t>{10, 13}));
   std::filesystem::resize_file(folder / "stopped/state/step13/state.safetensors", 1000);
   train(small_run(), stack, folder / "stopped");
-  expect_same_contents(folder / "whole", folder / "stopped");
+  toy::expect_same_contents(folder / "whole", folder / "stopped");
 }
 
 // Run by SurvivesBeingKilled in a process of its own.
@@ -309,7 +346,7 @@ TEST_F(Training, SurvivesBeingKilled) {
   for (const std::int64_t until : {2, 9, 40}) {
     const pid_t child = spawn_child(folder.path());
     const double give_up = now_seconds() + 60;
-    const TrainingStates states(folder / "run");
+    const StateFolders states(folder / "run");
     const auto newest = [&] {
       const auto steps = states.steps();
       return steps.empty() ? 0 : steps.back();
@@ -322,7 +359,7 @@ TEST_F(Training, SurvivesBeingKilled) {
     EXPECT_FALSE(std::filesystem::exists(folder / "run/COMPLETE"));
   }
   train(run, folder / "stack.safetensors", folder / "run");
-  expect_same_contents(calm / "run", folder / "run");
+  toy::expect_same_contents(calm / "run", folder / "run");
 }
 
 TEST_F(Training, RefusesAFolderThatAnotherWorksOn) {
@@ -394,8 +431,15 @@ TEST_F(Training, RefusesBadSettings) {
   refused([](TrainingRun& run) { run.training.frequency_scale = 0; });
   refused([](TrainingRun& run) { run.training.input_preprocess = "centre"; });
   refused([](TrainingRun& run) { run.training.optimizer = "sgd"; });
-  refused([](TrainingRun& run) { run.training.amp_dtype = "bf16"; });
-  refused([](TrainingRun& run) { run.training.auxk_coefficient = 0.03; });
+  refused([](TrainingRun& run) { run.training.amp_dtype = "fp16"; });
+  refused([](TrainingRun& run) { run.training.auxk_coefficient = -1; });
+  refused([](TrainingRun& run) { run.training.noise_std = -1; });
+  refused([](TrainingRun& run) { run.kind = "topkk"; });
+  refused([](TrainingRun& run) { run.kind = "topk", run.training.k = 21; });
+  refused([](TrainingRun& run) {
+    run.kind = "topk", run.training.k = 2, run.training.auxk_coefficient = 1;
+  });
+  refused([](TrainingRun& run) { run.kind = "gated", run.training.target_l0 = 3; });
   refused([](TrainingRun& run) { run.training.l1_warmup_fraction = 1.5; });
   refused([](TrainingRun& run) { run.random = "pcg"; });
   refused([](TrainingRun& run) { run.name = "../up"; });
@@ -432,7 +476,7 @@ TEST_F(Training, TakesExpansionFactorForDSae) {
 TEST(Plan, CountsTenPerRowHeadWidthAndFeature) {
   const TemporaryFolder folder;
   const trajectories::Stack stack(small_stack(folder.path()));
-  const TrainingPlan plan = plan_training(small_run(), stack);
+  const TrainingPlan plan = plan_training(small_run(), stack, kHeads);
   EXPECT_EQ(plan.num_steps, 32);
   EXPECT_EQ(plan.flops, 10.0 * 50 * 8 * kHeads * kWidth * 20);
 }

@@ -8,5 +8,7 @@ namespace cresco::report::assets {
 std::string_view page_html();
 std::string_view page_css();
 std::string_view page_js();
+std::string_view atlas_js();
+std::string_view inflate_js();
 
 }  // namespace cresco::report::assets

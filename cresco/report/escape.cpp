@@ -63,6 +63,22 @@ std::string visible_text(std::string_view bytes) {
   return out;
 }
 
+std::size_t num_characters(std::string_view utf8) {
+  return static_cast<std::size_t>(std::count_if(utf8.begin(), utf8.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
+}
+
+std::string shortened(std::string_view bytes, std::size_t most) {
+  std::string text = visible_text(bytes);
+  if (num_characters(text) <= most) return text;
+  std::size_t end = 0;
+  for (std::size_t count = 0; count < most; ++count) do
+      ++end;
+    while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80);
+  return text.substr(0, end) + "…";
+}
+
 std::string escape_html(std::string_view bytes) {
   const std::string text = visible_text(bytes);
   std::string out;

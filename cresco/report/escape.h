@@ -13,6 +13,10 @@ namespace cresco::report {
 // and characters that are invisible or turn the direction of writing become \n, \x1b, \xff, \u202e.
 std::string visible_text(std::string_view bytes);
 
+// visible_text cut to `most` characters, with an ellipsis where it was longer.
+std::string shortened(std::string_view bytes, std::size_t most);
+std::size_t num_characters(std::string_view utf8);
+
 // For HTML text and quoted attributes: visible_text with &, <, >, " and ' as entities.
 std::string escape_html(std::string_view bytes);
 

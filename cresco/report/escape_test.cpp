@@ -50,6 +50,13 @@ TEST(EscapeHtml, HoldsForEveryByte) {
   }
 }
 
+TEST(Shortened, CutsBetweenCharacters) {
+  EXPECT_EQ(shortened("grün", 4), "grün");
+  EXPECT_EQ(shortened("grün", 3), "grü…");
+  EXPECT_EQ(shortened("a\nb", 3), "a\\n…");
+  EXPECT_EQ(num_characters("grün…"), 5u);
+}
+
 TEST(EscapeScriptJson, CannotEndItsElement) {
   for (const std::string& token : testing::hostile_tokens()) {
     const std::string text = escape_script_json(Json{{"token", visible_text(token)}});

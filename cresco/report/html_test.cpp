@@ -27,7 +27,8 @@ std::string demo_page() {
 TEST(RenderHtml, RunsOneScriptOnly) {
   const std::string page = demo_page();
   EXPECT_EQ(count(page, "<script>"), 1u);
-  EXPECT_EQ(count(page, "<script"), 1u + count(page, "<script type=\"application/json\">"));
+  EXPECT_EQ(count(page, "<script"), 1u + count(page, "<script type=\"application/json\">") +
+                                        count(page, "<script type=\"text/plain\" class=\"pack\""));
   EXPECT_EQ(count(page, "<script"), count(page, "</script>"));
   EXPECT_EQ(count(page, "script-src 'sha256-"), 1u);
 }
@@ -72,10 +73,37 @@ TEST(RenderHtml, DrawsOneMarkPerPoint) {
   EXPECT_EQ(count(page, "data-points=\"2\""), 2u);  // the wide drawing and the narrow one
 }
 
+TEST(RenderHtml, DrawsBinsAsOutlinesWithZeroApart) {
+  Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x", Scale::Log}, .y = {"y"}};
+  chart.series.push_back(
+      {.name = "a", .source = "s", .x = {0, 0.01, 0.1, 1}, .y = {9, 1, 2, 3}, .bins = true});
+  const std::string page =
+      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  EXPECT_EQ(count(page, "class=\"mark\""), 4u);
+  EXPECT_EQ(count(page, "class=\"line bins\""), 4u);  // two outlines, wide and narrow
+}
+
+TEST(RenderHtml, NamesMarksWhereThereIsRoom) {
+  Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x"}, .y = {"y"}};
+  chart.series.push_back({.name = "a",
+                          .source = "s",
+                          .x = {1, 5, 5},
+                          .y = {1, 5, 5},
+                          .labels = {"one<b>", "two", "on the same spot"},
+                          .line = false});
+  chart.series.push_back({.name = "b", .source = "s", .x = {5, 5}, .y = {1, 5}, .marks = false});
+  const std::string page =
+      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  EXPECT_EQ(count(page, ">one&lt;b&gt;</text>"), 2u);  // wide and narrow
+  EXPECT_EQ(count(page, ">two</text>"), 2u);
+  EXPECT_EQ(count(page, "class=\"mark\""), 3u);
+  EXPECT_EQ(count(page, "\"labels\":"), 1u);  // said by hovering, all three
+}
+
 TEST(RenderHtml, TakesEmptyFigures) {
   Section section{.id = "x", .title = "x"};
   section.blocks.emplace_back(Chart{.id = "c"});
-  section.blocks.emplace_back(FeatureCards{.id = "f"});
+  section.blocks.emplace_back(FeatureAtlas{.id = "f"});
   section.blocks.emplace_back(Passages{});
   section.blocks.emplace_back(DataTable{});
   section.blocks.emplace_back(Facts{});
@@ -87,23 +115,23 @@ TEST(RenderHtml, TakesEmptyFigures) {
 // Tens of thousands of features cost bytes, not elements.
 TEST(RenderHtml, StaysLightWithManyFeatures) {
   constexpr std::size_t kFeatures = 24576, kSteps = 16;
-  FeatureCards cards{
+  FeatureAtlas atlas{
       .id = "f", .source = "features.csv", .features = artifacts::Table({"feature", "final_norm"})};
   HeatMap map{.id = "h", .row_label = "feature"};
   for (std::size_t f = 0; f < kFeatures; ++f) {
-    cards.features.add(f, 0.5);
+    atlas.features.add(f, 0.5);
     map.rows.push_back(static_cast<std::int64_t>(f));
   }
   for (std::size_t k = 0; k < kSteps; ++k) {
-    cards.steps.push_back(1 << k);
+    atlas.steps.push_back(1 << k);
     map.steps.push_back(1 << k);
   }
-  cards.norms.assign(kFeatures * kSteps, 0.5f);
+  atlas.norms.assign(kFeatures * kSteps, 0.5f);
   map.values.assign(kFeatures * kSteps, 0.5f);
   map.row_scale.assign(kFeatures, 1.f);
   const std::string page =
-      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {map, cards}}}});
-  EXPECT_LT(page.size(), 4u << 20);
+      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {map, atlas}}}});
+  EXPECT_LT(page.size(), 3u << 20);
   EXPECT_LT(count(page, "<"), 2000u);
 }
 

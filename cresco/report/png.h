@@ -4,7 +4,6 @@
 #include <array>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace cresco::report {
@@ -14,7 +13,5 @@ using Color = std::array<std::uint8_t, 3>;
 // One palette index per pixel, rows from the top.
 std::string png(std::uint32_t width, std::uint32_t height, const std::vector<std::uint8_t>& pixels,
                 const std::vector<Color>& palette);
-
-std::string base64(std::string_view bytes);
 
 }  // namespace cresco::report

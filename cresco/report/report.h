@@ -28,8 +28,12 @@ struct Series {
   std::string name;
   std::string source;  // the file whose rows the marks are
   std::vector<double> x, y;
-  bool line = true;
+  std::vector<std::string> labels;  // what each mark is called, or empty
+  bool line = true, marks = true;
+  bool bins =
+      false;  // a histogram: x are the middles of bins of one width on the axis; 0 stands apart
   bool hollow = false;
+  bool dashed = false;  // something to compare with
   double ramp = -1;  // in [0, 1]: a place on the sequential ramp instead of a colour of the palette
 };
 
@@ -96,23 +100,40 @@ struct Provenance {
   std::vector<Origin> origins;
 };
 
-struct PromotedToken {
-  std::int64_t feature = 0, step = 0, rank = 0;
-  double score = 0, floor = 0;
-  std::string token;
+// `token` is a place in the atlas' vocabulary.
+struct ScoredToken {
+  std::uint32_t token = 0;
+  float score = 0;
 };
 
-// norms and rates are (steps, features), or empty. Promoted tokens stand in order of feature, step,
-// rank.
-struct FeatureCards {
-  std::string id, source;
+// What one feature promotes, or suppresses, at one snapshot: the strongest first. `floor` is what
+// chance reaches; NaN when it is not known.
+struct TokenList {
+  std::uint32_t row = 0;
+  std::int64_t step = 0;
+  float floor = 0;
+  std::vector<ScoredToken> tokens;
+};
+
+struct Neighbour {
+  std::uint32_t row = 0, neighbour = 0;
+  float cosine = 0;
+};
+
+// Everything that is known of each feature of a dictionary. Rows are those of `features`; norms and
+// rates are (steps, rows), or empty. Lists stand in order of row and step, neighbours in order of
+// row, the nearest first.
+struct FeatureAtlas {
+  std::string id, title, source, caption;
   std::vector<std::int64_t> steps;
   artifacts::Table features;
   std::vector<float> norms, rates;
-  std::vector<PromotedToken> promoted;
+  std::vector<std::string> vocabulary;
+  std::vector<TokenList> promoted, suppressed;
+  std::vector<Neighbour> neighbours;
 };
 
-using Block = std::variant<Facts, Chart, HeatMap, DataTable, Passages, FeatureCards, Provenance>;
+using Block = std::variant<Facts, Chart, HeatMap, DataTable, Passages, FeatureAtlas, Provenance>;
 
 struct Section {
   std::string id, title, text;

@@ -13,13 +13,15 @@ std::vector<SectionKind> section_kinds() {
       {"Loss", "metrics.jsonl", build_loss},
       {"What the model says", "continuations.csv", build_continuations},
       {"Training of the dictionary", "metrics.jsonl", build_dictionary_training},
+      {"Sweep", "sweep.csv", build_sweep},
       {"Quality of the dictionary", "quality_per_snapshot.csv", build_quality},
       {"Population of features", "population.csv", build_population},
+      {"Firing rates", "firing_density.csv", build_firing_density},
       {"Decoder norms", "decoder_norms.npy", build_decoder_norms},
       {"Weight spectra", "singular_values.csv", build_spectra},
       {"Planted features", "planted.csv", build_planted},
       {"Features in another dictionary", "matches.csv", build_matches},
-      {"Features", "features.csv", build_features},
+      {"Feature atlas", "features.csv", build_atlas},
   };
 }
 

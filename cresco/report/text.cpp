@@ -13,21 +13,8 @@ namespace {
 
 constexpr std::size_t kMostRows = 12, kMostPassages = 12, kWidestCell = 60;
 
-std::size_t num_characters(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
-}
-
-// Visible, and cut to `most` characters.
 std::string shown(std::string_view bytes, std::size_t most = kWidestCell) {
-  std::string text = visible_text(bytes);
-  if (num_characters(text) <= most) return text;
-  std::size_t end = 0;
-  for (std::size_t count = 0; count < most; ++count) do
-      ++end;
-    while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80);
-  return text.substr(0, end) + "…";
+  return shortened(bytes, most);
 }
 
 void add_table(std::string& out, const artifacts::Table& table) {
@@ -91,14 +78,33 @@ void add(std::string& out, const Passages& passages) {
     out += fmt::format("    ... {} more\n", passages.passages.size() - kMostPassages);
 }
 
-void add(std::string& out, const FeatureCards& cards) {
-  out += fmt::format("  [{}] {} features ({}), {} promoted tokens\n", cards.id,
-                     cards.features.num_rows(), cards.source, cards.promoted.size());
-  constexpr std::size_t kMostTokens = 8;
-  for (std::size_t i = 0; i < std::min(cards.promoted.size(), kMostTokens); ++i) {
-    const PromotedToken& token = cards.promoted[i];
-    out += fmt::format("    feature {} step {} rank {}: {} {:.3f} (floor {:.3f})\n", token.feature,
-                       token.step, token.rank, shown(token.token), token.score, token.floor);
+void add_lists(std::string& out, const FeatureAtlas& atlas, const char* verb,
+               const std::vector<TokenList>& lists) {
+  constexpr std::size_t kMostLists = 6;
+  const std::vector<double> ids =
+      lists.empty() ? std::vector<double>{} : atlas.features.numbers("feature");
+  for (std::size_t i = 0; i < std::min(lists.size(), kMostLists); ++i) {
+    std::string tokens;
+    for (const ScoredToken& token : lists[i].tokens)
+      tokens += fmt::format(" |{} {:.2f}", shown(atlas.vocabulary[token.token], 20), token.score);
+    out += fmt::format("    feature {} at step {} {} (chance {:.2f}){}\n", ids[lists[i].row],
+                       lists[i].step, verb, lists[i].floor, tokens);
+  }
+  if (lists.size() > kMostLists)
+    out += fmt::format("    ... {} more lists\n", lists.size() - kMostLists);
+}
+
+void add(std::string& out, const FeatureAtlas& atlas) {
+  out += fmt::format("  [{}] {} features, {} tokens, {} neighbours ({})\n", atlas.id,
+                     atlas.features.num_rows(), atlas.vocabulary.size(), atlas.neighbours.size(),
+                     atlas.source);
+  add_lists(out, atlas, "promotes", atlas.promoted);
+  add_lists(out, atlas, "suppresses", atlas.suppressed);
+  if (!atlas.neighbours.empty()) {
+    const std::vector<double> ids = atlas.features.numbers("feature");
+    const Neighbour& first = atlas.neighbours[0];
+    out += fmt::format("    nearest to feature {}: feature {}, cosine {:.3f}\n", ids[first.row],
+                       ids[first.neighbour], first.cosine);
   }
 }
 

@@ -59,6 +59,14 @@ at::Tensor to_tensor(const formats::StoredTensor& stored) {
   return tensor;
 }
 
+bool all_finite(const at::Tensor& tensor) {
+  constexpr std::int64_t kPiece = 1 << 20;
+  const at::Tensor flat = tensor.reshape({-1});  // a view of what is contiguous
+  for (std::int64_t i = 0; i < flat.numel(); i += kPiece)
+    if (!flat.slice(0, i, i + kPiece).isfinite().all().item<bool>()) return false;
+  return true;
+}
+
 formats::TensorView view_of(const std::string& name, const at::Tensor& tensor) {
   TORCH_INTERNAL_ASSERT(tensor.is_contiguous() && tensor.is_cpu());
   return {name,

@@ -21,6 +21,10 @@ at::ScalarType scalar_type_named(const std::string& name);
 // A copy in memory of our own, of the file's type and shape.
 at::Tensor to_tensor(const formats::StoredTensor& stored);
 
+// Whether no number is NaN or infinite. Takes pieces of some megabytes: `isfinite().all()` would
+// make several tensors of the whole size.
+bool all_finite(const at::Tensor& tensor);
+
 // The bytes of a contiguous CPU tensor, which has to outlive the view.
 formats::TensorView view_of(const std::string& name, const at::Tensor& tensor);
 

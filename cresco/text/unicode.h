@@ -18,6 +18,8 @@ inline constexpr std::uint8_t kClassMask = 3;
 inline constexpr std::uint8_t kWordBit = 4;            // \w: alphabetic, mark, digit, connector
 inline constexpr std::uint8_t kCombiningClassBit = 8;  // its combining class is not 0
 inline constexpr std::uint8_t kMayChangeBit = 16;      // NFC_Quick_Check is not Yes
+inline constexpr std::uint8_t kLowerBit = 32;          // the general category Ll
+inline constexpr std::uint8_t kUpperBit = 64;          // the general category Lu
 
 inline std::uint8_t properties(char32_t c) {
   return tables::kProperties[256 * tables::kBlockOf[c >> 8] + (c & 255)];

@@ -14,6 +14,13 @@ TEST(Unicode, HasTheClassesOfUnicode16) {
   EXPECT_EQ(count[CharClass::Letter], 141'028);
   EXPECT_EQ(count[CharClass::Number], 1'911);
   EXPECT_EQ(count[CharClass::Space], 25);
+  int lower = 0, upper = 0;
+  for (char32_t c = 0; c < 0x110000; ++c) {
+    lower += (properties(c) & kLowerBit) != 0;
+    upper += (properties(c) & kUpperBit) != 0;
+  }
+  EXPECT_EQ(lower, 2'258);
+  EXPECT_EQ(upper, 1'858);
 }
 
 TEST(Unicode, KnowsSomeCharactersByHeart) {
@@ -28,6 +35,10 @@ TEST(Unicode, KnowsSomeCharactersByHeart) {
   EXPECT_TRUE(properties(U'\u0301') & kWordBit);
   EXPECT_TRUE(properties(U'_') & kWordBit);
   EXPECT_FALSE(properties(U'-') & kWordBit);
+  for (const char32_t c : {U'a', U'é', U'я'}) EXPECT_TRUE(properties(c) & kLowerBit);
+  for (const char32_t c : {U'A', U'É', U'Я'}) EXPECT_TRUE(properties(c) & kUpperBit);
+  for (const char32_t c : {U'1', U'ǅ', U'ª', U'字'})
+    EXPECT_FALSE(properties(c) & (kLowerBit | kUpperBit));
 }
 
 TEST(Utf8, GoesThereAndBackForEveryCodePoint) {

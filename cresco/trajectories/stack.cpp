@@ -77,14 +77,20 @@ const formats::StoredTensor& Stack::stored(std::int64_t k) const {
   return file_.tensor(tensor_name(info_.steps.at(static_cast<std::size_t>(k))));
 }
 
-at::Tensor Stack::at(std::int64_t k) const {
-  const std::int64_t step = info_.steps.at(static_cast<std::size_t>(k));
-  const at::Tensor matrix_VD = tensor::to_tensor(stored(k)).to(at::kFloat);
-  const at::Tensor finite_V = matrix_VD.isfinite().all(1);
-  if (!finite_V.all().item<bool>())
-    fail("{}: step {}: row {} holds a number that is not finite", path().string(), step,
-         finite_V.logical_not().to(at::kInt).argmax().item<std::int64_t>());
-  return matrix_VD;
+at::Tensor Stack::rows(std::int64_t k, std::int64_t first, std::int64_t count) const {
+  require(first >= 0 && count >= 0 && first <= rows_ - count,
+          "{}: rows {} to {} were asked for, it has {}", path().string(), first, first + count,
+          rows_);
+  formats::StoredTensor part = stored(k);  // rows of a safetensors file lie one after the other
+  part.offset += part.num_bytes() / rows_ * first;
+  part.shape[0] = count;
+  const at::Tensor rows_VD = tensor::to_tensor(part).to(at::kFloat);
+  if (!tensor::all_finite(rows_VD))
+    fail(
+        "{}: step {}: row {} holds a number that is not finite", path().string(),
+        info_.steps.at(static_cast<std::size_t>(k)),
+        first + rows_VD.isfinite().all(1).logical_not().to(at::kInt).argmax().item<std::int64_t>());
+  return rows_VD;
 }
 
 std::vector<std::int64_t> Stack::indices(const std::vector<std::int64_t>& steps) const {

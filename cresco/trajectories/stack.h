@@ -43,7 +43,9 @@ class Stack {
   const formats::StoredTensor& stored(std::int64_t k) const;
   // The matrix of snapshot k as float32 (V, D). Error with step and row when it holds NaN or
   // infinity.
-  at::Tensor at(std::int64_t k) const;
+  at::Tensor at(std::int64_t k) const { return rows(k, 0, num_rows()); }
+  // Rows [first, first + count) of it alone.
+  at::Tensor rows(std::int64_t k, std::int64_t first, std::int64_t count) const;
   // A stack of some of the steps: their indices, in the order given. Error that names the steps
   // there are.
   std::vector<std::int64_t> indices(const std::vector<std::int64_t>& steps) const;

@@ -26,6 +26,9 @@ TEST(Stack, ReadsBackWhatWasWritten) {
   EXPECT_EQ(stack.steps(), steps);
   EXPECT_EQ(stack.info().matrix, "W_U");
   for (std::int64_t k = 0; k < 4; ++k) EXPECT_TRUE(at::equal(stack.at(k), x_KVD[k]));
+  EXPECT_TRUE(at::equal(stack.rows(2, 1, 3), x_KVD[2].slice(0, 1, 4)));
+  EXPECT_EQ(stack.rows(2, 5, 0).sizes(), (at::IntArrayRef{0, 3}));
+  EXPECT_THROW(stack.rows(2, 4, 2), Error);
   EXPECT_EQ(stack.indices({200, 0}), (std::vector<std::int64_t>{3, 0}));
   EXPECT_THROW(stack.indices({11}), Error);
 }

@@ -304,8 +304,7 @@ class Demo {
   void train_crosscoder() {
     TrainConfig config;
     const auto fields = [&config](FieldVisitor& v) { config.training.fields(v); };
-    const std::string_view recipe =
-        config_.small ? recipes::demo_crosscoder_small() : recipes::demo_crosscoder();
+    const std::string_view recipe = crosscoder_recipe(config_.small ? "demo-small" : "demo");
     fields_from_yaml(fields, YAML::Load(std::string(recipe)), "recipes/crosscoder/demo.yaml");
     config.stack = stack_path().string();
     config.name = "demo";

@@ -14,6 +14,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 
 namespace cresco::verbs {
@@ -185,6 +186,50 @@ TEST_F(DictionaryVerbs, LifecycleWritesATableOfFeatures) {
       EXPECT_EQ(tokens.text(i, "token"), "\\n\\xff");
     }
   }
+  const auto suppressed = table("life/suppressed_tokens.csv");
+  EXPECT_EQ(suppressed.columns(), tokens.columns());
+  ASSERT_EQ(suppressed.num_rows(), tokens.num_rows());
+  for (std::size_t i = 0; i < tokens.num_rows(); ++i) {
+    EXPECT_LT(suppressed.number(i, "floor"), 0);
+    EXPECT_LE(suppressed.number(i, "score"), tokens.number(i, "score"));
+  }
+  const auto neighbours = table("life/neighbours.csv");
+  EXPECT_EQ(neighbours.num_rows(), static_cast<std::size_t>(5 * alive));
+  for (std::size_t i = 0; i < neighbours.num_rows(); ++i) {
+    EXPECT_NE(neighbours.text(i, "feature"), neighbours.text(i, "neighbour"));
+    EXPECT_EQ(neighbours.number(i, "rank"), static_cast<double>(i % 5 + 1));
+    EXPECT_LE(neighbours.number(i, "cosine"), 1);
+  }
+  // Every feature is in one bin of each snapshot, and of all together.
+  std::map<std::string, double> counted;
+  const auto density = table("life/firing_density.csv");
+  for (std::size_t i = 0; i < density.num_rows(); ++i)
+    counted[density.text(i, "step")] += density.number(i, "features");
+  EXPECT_EQ(counted,
+            (std::map<std::string, double>{
+                {"", kFeatures}, {"0", kFeatures}, {"10", kFeatures}, {"1000", kFeatures}}));
+}
+
+TEST_F(DictionaryVerbs, LifecycleTakesTheStepsItIsGiven) {
+  train();
+  text::TokenizerParts parts;
+  for (int id = 0; id < kRows; ++id) parts.vocabulary.push_back({"t" + std::to_string(id), id});
+  write_file(folder / "tokenizer.json", text::Tokenizer(parts, "test").to_json());
+  auto c = context("life");
+  LifecycleConfig config{.dict = (folder / "dictionary").string(),
+                         .stack = (folder / "stack.safetensors").string(),
+                         .tokenizer = (folder / "tokenizer.json").string(),
+                         .token_steps = "0,1000",
+                         .neighbours = 0};
+  run_lifecycle(config, c);
+  const auto steps = table("life/promoted_tokens.csv").numbers("step");
+  EXPECT_EQ(std::set<double>(steps.begin(), steps.end()), (std::set<double>{0, 1000}));
+  EXPECT_FALSE(std::filesystem::exists(folder / "life/neighbours.csv"));
+  config.token_steps = "7";
+  auto other = context("other");
+  EXPECT_THROW(run_lifecycle(config, other), Error);
+  config = {.dict = config.dict, .stack = config.stack, .neighbours = -1};
+  EXPECT_THROW(run_lifecycle(config, other), UsageError);
 }
 
 TEST_F(DictionaryVerbs, SpectraWritesSingularValues) {

@@ -1,6 +1,7 @@
 #include "cresco/verbs/eval.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/base/interrupt.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/heldout.h"
@@ -19,19 +20,56 @@ using dictionaries::Dictionary;
 using dictionaries::HeldoutQuality;
 using dictionaries::PreprocessedStack;
 using dictionaries::Quality;
+using dictionaries::StackRows;
 using trajectories::Stack;
 
-std::string text_of(const Quality& quality, const std::vector<std::int64_t>& steps) {
+// {"pooled": {id: one line}, "snapshots": ...} of the numbers in `summary`.
+Json definitions_json(const Json& summary) {
+  Json out{{"pooled", Json::object()}, {"snapshots", Json::object()}};
+  for (const auto& [id, value] : summary["pooled"].items())
+    out["pooled"][id] = dictionaries::definition_of(id, true);
+  for (const auto& [id, value] : summary["snapshots"][0].items())
+    if (id != "step") out["snapshots"][id] = dictionaries::definition_of(id, false);
+  return out;
+}
+
+Table pooled_table(const Json& pooled) {
+  Table table({"metric", "value"});
+  for (const auto& [id, value] : pooled.items()) table.add(id, value.get<double>());
+  return table;
+}
+
+Table snapshot_table(const Json& snapshots) {
+  std::vector<std::string> columns;
+  for (const auto& [id, value] : snapshots[0].items()) columns.push_back(id);
+  Table table(columns);
+  for (const Json& snapshot : snapshots) {
+    std::vector<std::string> cells;
+    for (const auto& [id, value] : snapshot.items())
+      cells.push_back(id == "step" ? Table::cell(value.get<std::int64_t>())
+                                   : Table::cell(value.get<double>()));
+    table.add_row(std::move(cells));
+  }
+  return table;
+}
+
+// The pooled numbers, each with its definition, then a table of ours by snapshot.
+std::string text_of(const Json& summary) {
   std::string text = fmt::format(
-      "explained_variance_pooled {:.6f}\nl0 {:.3f}\nreconstruction_mse {:.6g}\ndead_rate_1e-6 "
-      "{:.4f}\n\n"
-      "{:>10} {:>20} {:>10} {:>16}\n",
-      quality.explained_variance_pooled, quality.l0, quality.reconstruction_mse, quality.dead_rate,
-      "step", "explained_variance", "l0", "dead_rate_1e-4");
-  for (std::size_t k = 0; k < steps.size(); ++k)
-    text += fmt::format("{:>10} {:>20.6f} {:>10.3f} {:>16.4f}\n", steps[k],
-                        quality.snapshots[k].explained_variance, quality.snapshots[k].l0,
-                        quality.snapshots[k].dead_rate);
+      "over all {} rows of {} snapshots{}\n", summary["num_rows"].get<std::int64_t>(),
+      summary["snapshots"].size(),
+      summary.contains("batch_rows")
+          ? fmt::format("; batches of {} rows", summary["batch_rows"].get<std::int64_t>())
+          : "");
+  for (const auto& [id, value] : summary["pooled"].items())
+    text += fmt::format("{:<35} {:>12.6g}  {}\n", id, value.get<double>(),
+                        summary["definitions"]["pooled"][id].get<std::string>());
+  text += fmt::format("\n{:>10} {:>20} {:>10} {:>16}\n", "step", "explained_variance", "l0",
+                      "dead_rate_1e-4");
+  for (const Json& row : summary["snapshots"])
+    text += fmt::format("{:>10} {:>20.6f} {:>10.3f} {:>16.4f}\n", row["step"].get<std::int64_t>(),
+                        row["explained_variance"].get<double>(), row["l0"].get<double>(),
+                        row["dead_rate_1e-4"].get<double>());
   return text;
 }
 
@@ -43,20 +81,18 @@ struct Pca {
   dictionaries::TrajectoryPca at_l0;
 };
 
-std::optional<Pca> run_pca(const Stack& stack, const std::vector<std::int64_t>& indices,
-                           const Dictionary& dictionary, const PreprocessedStack& trained,
-                           double l0, Progress& progress) {
-  if (!dictionaries::pca_is_exact_possible(trained.x_VKD)) {
+std::optional<Pca> run_pca(const StackRows& rows, const Dictionary& dictionary, double l0,
+                           Progress& progress) {
+  const dictionaries::Rows centred = rows.with_mode("center").rows();
+  if (!dictionaries::pca_is_exact_possible(centred)) {
     progress.note(
         fmt::format("no PCA: rows and columns are both more than {}", dictionaries::kMaxExactSize));
     return std::nullopt;
   }
-  const auto device = trained.x_VKD.device();
+  const dictionaries::TrajectorySpectrum raw(centred, rows.block_bytes());
   const bool scaled = dictionary.training.input_preprocess == "center_scale";
-  const dictionaries::TrajectorySpectrum raw(
-      dictionaries::preprocess_stack(stack, indices, "center", device).x_VKD);
   const dictionaries::TrajectorySpectrum own =
-      scaled ? dictionaries::TrajectorySpectrum(trained.x_VKD) : raw;
+      scaled ? dictionaries::TrajectorySpectrum(rows.rows(), rows.block_bytes()) : raw;
 
   Pca pca;
   pca.rank_of_l0 = std::clamp<std::int64_t>(std::llround(l0), 1, own.max_rank());
@@ -136,32 +172,71 @@ Table heldout_table(const std::vector<HeldoutQuality>& all) {
   return table;
 }
 
-Table pooled_table(const Json& pooled) {
-  Table table({"metric", "value"});
-  for (const auto& [id, value] : pooled.items()) table.add(id, value.get<double>());
-  return table;
+dictionaries::QualityOptions quality_options(const EvalConfig& config,
+                                             const Dictionary& dictionary) {
+  require_usage(config.definitions == "ours" || config.definitions == "all",
+                "--definitions '{}' is not one of ours, all", config.definitions);
+  require_usage(config.quality_batch >= 0 && config.block_bytes > 0,
+                "--quality-batch {}, --block-bytes {}: expected positive numbers",
+                config.quality_batch, config.block_bytes);
+  return {.all_definitions = config.definitions == "all",
+          .batch_rows =
+              config.quality_batch > 0 ? config.quality_batch : dictionary.training.batch_size,
+          .block_bytes = config.block_bytes};
 }
 
-Table snapshot_table(const Quality& quality, const std::vector<std::int64_t>& steps) {
-  Table table({"step", "explained_variance", "l0", "dead_rate_1e-4"});
-  for (std::size_t k = 0; k < steps.size(); ++k)
-    table.add(steps[k], quality.snapshots[k].explained_variance, quality.snapshots[k].l0,
-              quality.snapshots[k].dead_rate);
-  return table;
+bool reads_text(const EvalConfig& config) {
+  return !config.corpus.empty() || !config.trajectory.empty();
 }
 
-Outcome plan_outcome(const Stack& stack, const Dictionary& dictionary) {
+FidelityInputs fidelity_inputs(const EvalConfig& config) {
+  return {config.trajectory, config.corpus, config.tokenizer};
+}
+
+std::string text_of_fidelity(const Json& steps) {
+  std::string text =
+      fmt::format("\n{:>10} {:>10} {:>10} {:>18} {:>10} {:>10} {:>14}\n", "step", "matrix_ev",
+                  "logit_r2", "kl_native_to_recon", "nll_native", "nll_recon", "top1_agreement");
+  for (const Json& row : steps) {
+    const auto value = [&](const char* id) { return row[id].get<double>(); };
+    text += fmt::format("{:>10} {:>10.5f} {:>10.5f} {:>18.6g} {:>10.5f} {:>10.5f} {:>14.5f}\n",
+                        row["step"].get<std::int64_t>(), value("matrix_ev"), value("logit_r2"),
+                        value("kl_native_to_recon"), value("nll_native"), value("nll_recon"),
+                        value("top1_agreement"));
+  }
+  return text;
+}
+
+Outcome plan_outcome(const EvalConfig& config, const Stack& stack, const Dictionary& dictionary) {
   const auto& p = dictionary.parameters;
-  const double flops = 4.0 * static_cast<double>(stack.num_rows()) *
+  const auto options = quality_options(config, dictionary);
+  const auto kind = dictionary.activation.kind;
+  double products = 2;  // encode, decode
+  if (options.all_definitions)
+    products += kind == dictionaries::ActivationKind::JumpRelu    ? 1
+                : kind == dictionaries::ActivationKind::BatchTopK ? 2
+                                                                  : 0;
+  const double flops = 2 * products * static_cast<double>(stack.num_rows()) *
                        static_cast<double>(p.num_heads() * p.width()) *
                        static_cast<double>(p.num_features());
-  const double bytes =
-      4.0 * static_cast<double>(p.count() + stack.num_rows() * p.num_heads() * p.width());
+  const double weights = 4.0 * static_cast<double>(p.count());
+  const double block =
+      std::min(static_cast<double>(config.block_bytes),
+               static_cast<double>(stack.num_rows() * quality_row_bytes(dictionary.crosscoder(),
+                                                                        options.all_definitions)));
+  Cost cost{flops, block};
+  if (reads_text(config)) {
+    const Cost text = fidelity_cost(config.fidelity, fidelity_inputs(config), dictionary, stack,
+                                    config.block_bytes);
+    cost = {cost.flops + text.flops, std::max(cost.bytes, text.bytes)};
+  }
   Outcome outcome;
-  outcome.summary = {{"flops", flops}, {"memory_bytes", bytes}};
-  outcome.text =
-      fmt::format("{} features over {} snapshots of {} rows: {:.3g} FLOPs, about {} of memory\n",
-                  p.num_features(), p.num_heads(), stack.num_rows(), flops, human_bytes(bytes));
+  outcome.summary = {{"flops", cost.flops}, {"memory_bytes", weights + cost.bytes}};
+  outcome.text = fmt::format(
+      "{} features over {} snapshots of {} rows: {:.3g} FLOPs, about {} of memory ({} of them the "
+      "dictionary)\n",
+      p.num_features(), p.num_heads(), stack.num_rows(), cost.flops,
+      human_bytes(weights + cost.bytes), human_bytes(weights));
   return outcome;
 }
 
@@ -175,41 +250,66 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
   const Stack stack(config.stack);
   const auto indices = heads_in(stack, dictionary);
-  if (context.options.dry_run) return plan_outcome(stack, dictionary);
+  auto options = quality_options(config, dictionary);
+  if (reads_text(config))
+    check_fidelity(config.fidelity, fidelity_inputs(config), dictionary, stack);
+  if (context.options.dry_run) return plan_outcome(config, stack, dictionary);
   const bool writes = !context.options.out.empty(), holds_out = !config.heldout.empty();
   if (holds_out) Stack(config.heldout);  // refused before anything is replaced
   if (writes)
     make_output_folder(context.options.out, context.options.overwrite,
-                       {dictionary_path, config.stack, config.heldout});
+                       {dictionary_path, config.stack, config.heldout, config.trajectory,
+                        config.corpus, config.tokenizer});
 
-  const PreprocessedStack trained =
-      dictionaries::preprocess_stack(stack, indices, dictionary.training.input_preprocess,
-                                     tensor::parse_device(context.options.device));
-  const Quality quality =
-      measure_quality(dictionary.crosscoder(), trained.x_VKD);
-  Outcome outcome{.summary = quality_json(quality, dictionary.steps),
-                  .text = text_of(quality, dictionary.steps)};
+  watch_for_interrupts();
+  const StackRows rows(stack, indices, dictionary.training.input_preprocess, config.block_bytes);
+  context.progress.begin("eval", stack.num_rows(), "row");
+  options.done = [&](std::int64_t done) {
+    if (interrupted()) throw Interrupted("interrupted before a table was written");
+    context.progress.update(done, "");
+  };
+  const Quality quality = measure_quality(dictionary.crosscoder(), rows.rows(), options);
+  context.progress.end();
+  Outcome outcome{.summary = quality_json(quality, dictionary.steps)};
+  outcome.summary["num_rows"] = stack.num_rows();
+  outcome.summary["definitions"] = definitions_json(outcome.summary);
+  if (options.all_definitions) outcome.summary["batch_rows"] = options.batch_rows;
+  outcome.text = text_of(outcome.summary);
 
   std::optional<Pca> pca;
   if (config.pca && (writes || holds_out))
-    pca = run_pca(stack, indices, dictionary, trained, quality.l0, context.progress);
+    pca = run_pca(rows, dictionary, quality.l0, context.progress);
   std::vector<HeldoutQuality> heldout;
   if (holds_out) {
+    const PreprocessedStack trained = dictionaries::preprocess_stack(
+        stack, indices, dictionary.training.input_preprocess, at::kCPU);
     heldout = run_heldout(config, stack, indices, dictionary, trained, pca, context.progress);
     outcome.summary["heldout"] = heldout_json(heldout);
     outcome.text += "\nheld out\n" + to_csv(heldout_table(heldout));
+  }
+  FidelityTables fidelity;
+  if (reads_text(config)) {
+    fidelity = run_fidelity(config.fidelity, fidelity_inputs(config), dictionary, rows, context);
+    outcome.summary["fidelity"] = fidelity.steps;
+    outcome.text += text_of_fidelity(fidelity.steps);
   }
   if (!writes) return outcome;
 
   const Path folder = context.options.out;
   std::vector<std::string> tables{"quality_pooled.csv", "quality_per_snapshot.csv"};
   write_csv(folder / tables[0], pooled_table(outcome.summary["pooled"]));
-  write_csv(folder / tables[1], snapshot_table(quality, dictionary.steps));
+  write_csv(folder / tables[1], snapshot_table(outcome.summary["snapshots"]));
   if (pca) write_csv(folder / tables.emplace_back("pca.csv"), pca->table);
   if (holds_out) write_csv(folder / tables.emplace_back("heldout.csv"), heldout_table(heldout));
+  if (reads_text(config)) {
+    write_csv(folder / tables.emplace_back("readout_functional_fidelity.csv"), fidelity.functional);
+    write_csv(folder / tables.emplace_back("readout_fidelity_strata.csv"), fidelity.strata);
+  }
   artifacts::Manifest manifest = manifest_of("eval", config, context);
   manifest.inputs = {dictionary_path, stack.path()};
   if (holds_out) manifest.inputs.push_back(config.heldout);
+  manifest.inputs.insert(manifest.inputs.end(), fidelity.inputs.begin(), fidelity.inputs.end());
+  if (reads_text(config)) manifest.facts["fidelity"] = fidelity.facts;
   artifacts::write_manifest(folder, manifest);
   outcome.summary["tables"] = tables;
   return outcome;

@@ -7,6 +7,8 @@
 #include "cresco/dictionaries/released.h"
 #include "cresco/formats/npy.h"
 #include "cresco/lifecycle/decoder_geometry.h"
+#include "cresco/lifecycle/firing_density.h"
+#include "cresco/lifecycle/neighbours.h"
 #include "cresco/lifecycle/norm_lifecycle.h"
 #include "cresco/lifecycle/population.h"
 #include "cresco/lifecycle/promoted_tokens.h"
@@ -28,6 +30,8 @@ using dictionaries::Dictionary;
 using lifecycle::NormLifecycle;
 using lifecycle::RateLifecycle;
 using trajectories::Stack;
+
+constexpr const char* kFiveSteps = "five";  // of --token-steps
 
 // What is measured of every feature; K snapshots, F features.
 struct Measured {
@@ -109,30 +113,95 @@ std::vector<std::int64_t> alive_features(const Measured& m) {
   return features;
 }
 
-Table promoted_table(const Measured& m, const Dictionary& dictionary, const Stack& stack,
-                     const std::vector<std::int64_t>& indices, const text::Tokenizer& tokenizer,
-                     const LifecycleConfig& config, const VerbContext& context, at::Device device) {
-  Table table({"feature", "step", "rank", "token_id", "token", "score", "floor"});
+// Which features get their lists at which snapshot.
+std::vector<std::vector<std::int64_t>> features_by_snapshot(const Measured& m,
+                                                            const std::vector<std::int64_t>& steps,
+                                                            const LifecycleConfig& config) {
+  std::vector<std::vector<std::int64_t>> by_snapshot(steps.size());
   const std::vector<std::int64_t> features = alive_features(m);
-  const auto steps = trajectories::choose_steps(config.token_steps, dictionary.steps, config.dict);
-  context.progress.begin("promoted tokens", static_cast<std::int64_t>(steps.size()), "snapshot");
-  std::int64_t done = 0;
-  for (const std::int64_t step : steps) {
-    const auto k = std::find(dictionary.steps.begin(), dictionary.steps.end(), step) -
-                   dictionary.steps.begin();
-    const auto lists =
-        lifecycle::promoted_tokens(stack.at(indices[static_cast<std::size_t>(k)]).to(device),
-                                   dictionary.parameters.decoder_KFD[k].to(device), features,
-                                   tokenizer.vocab_size(), config.top_tokens, context.seed(), step);
-    for (const auto& list : lists)
-      for (std::size_t r = 0; r < list.tokens.size(); ++r)
-        table.add(list.feature, step, r + 1, list.tokens[r].token_id,
-                  escape_for_terminal(
-                      tokenizer.token_bytes(static_cast<std::int32_t>(list.tokens[r].token_id))),
-                  list.tokens[r].score, list.floor);
-    context.progress.update(++done, fmt::format("step {}", step));
+  if (config.token_steps == kFiveSteps) {
+    const std::vector<double> tau = lifecycle::log_time(steps);
+    for (const std::int64_t f : features)
+      for (const std::int64_t k :
+           lifecycle::five_snapshots(tau, m.by_norm[static_cast<std::size_t>(f)].peak))
+        by_snapshot[static_cast<std::size_t>(k)].push_back(f);
+    return by_snapshot;
+  }
+  for (const std::int64_t step : trajectories::choose_steps(config.token_steps, steps, config.dict))
+    by_snapshot[static_cast<std::size_t>(std::find(steps.begin(), steps.end(), step) -
+                                         steps.begin())] = features;
+  return by_snapshot;
+}
+
+void add_list(Table& table, std::int64_t feature, std::int64_t step,
+              const lifecycle::TokenList& list, const text::Tokenizer& tokenizer) {
+  for (std::size_t r = 0; r < list.tokens.size(); ++r)
+    table.add(feature, step, r + 1, list.tokens[r].token_id,
+              escape_for_terminal(
+                  tokenizer.token_bytes(static_cast<std::int32_t>(list.tokens[r].token_id))),
+              static_cast<float>(list.tokens[r].score), static_cast<float>(list.floor));
+}
+
+struct TokenTables {
+  Table promoted{{"feature", "step", "rank", "token_id", "token", "score", "floor"}};
+  Table suppressed{promoted.columns()};
+};
+
+TokenTables token_tables(const Measured& m, const Dictionary& dictionary, const Stack& stack,
+                         const std::vector<std::int64_t>& indices, const text::Tokenizer& tokenizer,
+                         const LifecycleConfig& config, const VerbContext& context,
+                         at::Device device) {
+  TokenTables tables;
+  const auto by_snapshot = features_by_snapshot(m, dictionary.steps, config);
+  context.progress.begin("tokens", static_cast<std::int64_t>(by_snapshot.size()), "snapshot");
+  for (std::size_t k = 0; k < by_snapshot.size(); ++k) {
+    if (by_snapshot[k].empty()) continue;
+    const std::int64_t step = dictionary.steps[k];
+    for (const lifecycle::FeatureTokens& lists : lifecycle::feature_tokens(
+             stack.at(indices[k]).to(device),
+             dictionary.parameters.decoder_KFD[static_cast<std::int64_t>(k)].to(device),
+             by_snapshot[k], tokenizer.vocab_size(), config.top_tokens, context.seed(), step)) {
+      add_list(tables.promoted, lists.feature, step, lists.promoted, tokenizer);
+      add_list(tables.suppressed, lists.feature, step, lists.suppressed, tokenizer);
+    }
+    context.progress.update(static_cast<std::int64_t>(k) + 1, fmt::format("step {}", step));
   }
   context.progress.end();
+  return tables;
+}
+
+Table neighbours_table(const Measured& m, const Dictionary& dictionary, std::int64_t count,
+                       Progress& progress) {
+  Table table({"feature", "rank", "neighbour", "cosine"});
+  const std::vector<std::int64_t> features = alive_features(m);
+  const auto nearest = lifecycle::nearest_features(
+      dictionary.parameters.decoder_KFD, features, count, [&](std::int64_t done, std::int64_t of) {
+        if (done == 1) progress.begin("neighbours", of, "pair of blocks");
+        progress.update(done, "");
+        if (done == of) progress.end();
+      });
+  for (std::size_t i = 0; i < features.size(); ++i)
+    for (std::size_t r = 0; r < nearest[i].size(); ++r)
+      table.add(features[i], r + 1, nearest[i][r].feature,
+                static_cast<float>(nearest[i][r].cosine));
+  return table;
+}
+
+// Per snapshot, and of all snapshots together (an empty step).
+Table firing_density_table(const Measured& m, const std::vector<std::int64_t>& steps) {
+  Table table({"step", "log10_rate_from", "log10_rate_to", "features"});
+  const at::Tensor overall_F = m.rates_KF.mean(0);
+  const std::size_t bins =
+      std::max(lifecycle::density_bins(m.rates_KF), lifecycle::density_bins(overall_F));
+  const auto add = [&](const std::string& step, const at::Tensor& rates_F) {
+    const lifecycle::FiringDensity density = lifecycle::firing_density(rates_F, bins);
+    table.add(step, "", "", density.never);
+    for (std::size_t i = 0; i < bins; ++i)
+      table.add(step, density.log10_from(i), density.log10_from(i + 1), density.counts[i]);
+  };
+  for (std::size_t k = 0; k < steps.size(); ++k)
+    add(Table::cell(steps[k]), m.rates_KF[static_cast<std::int64_t>(k)]);
+  add("", overall_F);
   return table;
 }
 
@@ -166,13 +235,15 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
                 "--stack is needed: the stack that holds the dictionary's steps");
   require_cpu(context, "lifecycle");
   require_usage(config.top_tokens >= 1, "top_tokens is {}, expected 1 or more", config.top_tokens);
+  require_usage(config.neighbours >= 0, "neighbours is {}, expected 0 or more", config.neighbours);
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
   const Stack stack(config.stack);
   const auto indices = dictionaries::heads_in(stack, dictionary);
   std::optional<text::Tokenizer> tokenizer;
   if (!config.tokenizer.empty()) tokenizer = text::read_tokenizer(config.tokenizer);
-  trajectories::choose_steps(config.token_steps, dictionary.steps, config.dict);
+  if (config.token_steps != kFiveSteps)
+    trajectories::choose_steps(config.token_steps, dictionary.steps, config.dict);
   if (context.options.dry_run)
     return {.summary = {{"num_features", dictionary.parameters.num_features()}},
             .text = fmt::format("{} features over {} snapshots\n",
@@ -185,17 +256,28 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   const auto rows =
       dictionaries::preprocess_stack(stack, indices, dictionary.training.input_preprocess, device);
   const Measured m = measure(dictionary, rows.x_VKD);
-  std::vector<std::string> tables{"features.csv",      "population.csv", "steps.csv",
-                                  "decoder_norms.npy", "rates.npy",      "rotation.npy"};
-  write_csv(folder / tables[0], features_table(m, dictionary.steps));
-  write_csv(folder / tables[1], population_table(m, dictionary.steps));
-  write_csv(folder / tables[2], steps_table(dictionary.steps));
-  write_array(folder / tables[3], m.norms_KF);
-  write_array(folder / tables[4], m.rates_KF);
-  write_array(folder / tables[5], m.rotation_JF);
-  if (tokenizer)
-    write_csv(folder / tables.emplace_back("promoted_tokens.csv"),
-              promoted_table(m, dictionary, stack, indices, *tokenizer, config, context, device));
+  std::vector<std::string> tables;
+  const auto csv = [&](const char* name, const Table& table) {
+    write_csv(folder / tables.emplace_back(name), table);
+  };
+  const auto array = [&](const char* name, const at::Tensor& values) {
+    write_array(folder / tables.emplace_back(name), values);
+  };
+  csv("features.csv", features_table(m, dictionary.steps));
+  csv("population.csv", population_table(m, dictionary.steps));
+  csv("steps.csv", steps_table(dictionary.steps));
+  csv("firing_density.csv", firing_density_table(m, dictionary.steps));
+  array("decoder_norms.npy", m.norms_KF);
+  array("rates.npy", m.rates_KF);
+  array("rotation.npy", m.rotation_JF);
+  if (config.neighbours > 0)
+    csv("neighbours.csv", neighbours_table(m, dictionary, config.neighbours, context.progress));
+  if (tokenizer) {
+    const TokenTables lists =
+        token_tables(m, dictionary, stack, indices, *tokenizer, config, context, device);
+    csv("promoted_tokens.csv", lists.promoted);
+    csv("suppressed_tokens.csv", lists.suppressed);
+  }
 
   artifacts::Manifest manifest = manifest_of("lifecycle", config, context);
   manifest.inputs = {dictionary_path, stack.path()};

@@ -10,15 +10,19 @@ namespace cresco::verbs {
 
 struct LifecycleConfig {
   std::string dict, stack, tokenizer;
-  std::string token_steps = "all";
-  std::int64_t top_tokens = 10;
+  std::string token_steps = "five";
+  std::int64_t top_tokens = 10, neighbours = 5;
 
   void fields(FieldVisitor& v) {
     v.field("dict", dict, "a dictionary: its .safetensors file, or the folder that holds it");
     v.field("stack", stack, "the stack that holds the dictionary's steps");
-    v.field("tokenizer", tokenizer, "tokenizer.json: also write the tokens that features promote");
-    v.field("token_steps", token_steps, "snapshots of those lists: list, range or preset");
+    v.field("tokenizer", tokenizer,
+            "tokenizer.json: also write the tokens that features promote and suppress");
+    v.field("token_steps", token_steps,
+            "snapshots of those lists: list, range or preset; five: the first, the last, and three "
+            "between, one of them where the feature's norm peaks");
     v.field("top_tokens", top_tokens, "length of those lists");
+    v.field("neighbours", neighbours, "nearest features to name for each; 0 for none");
   }
 };
 

@@ -1,26 +1,41 @@
-// cresco train STACK --d-sae F --out DIR: a stack to a dictionary.
+// cresco train STACK --d-sae F --out DIR: a stack to a dictionary, or to several.
 #pragma once
 
 #include "cresco/dictionaries/crosscoder.h"
 #include "cresco/verbs/verb.h"
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace cresco::verbs {
 
 struct TrainConfig {
-  std::string stack, kind = "crosscoder", name, random = "philox", resume = "auto";
+  std::string stack, kind = "crosscoder", recipe, steps = "all", name, random = "philox",
+                     resume = "auto";
   dictionaries::CrosscoderConfig training;
+  std::vector<std::string> sweep;
   std::int64_t max_steps = 0, log_every = 50, state_every = 500;
+  bool smoke = false;
 
   void fields(FieldVisitor& v) {
     v.field("stack", stack, "a stack file, from extract");
-    v.field("kind", kind, "crosscoder");
+    v.field("kind", kind,
+            "crosscoder | sae (of each snapshot by itself) | topk | batchtopk | gated | "
+            "jumprelu (these four with one code for all heads)");
+    v.field("recipe", recipe,
+            "settings of record, by the name of the released dictionary: "
+            "pythia-160m/W_U/cross-snapshot-32/d8192");
+    v.field("steps", steps, "snapshots of the stack: all, a list, a range or a preset");
     v.field("name", name, "of the dictionary's files; empty: <matrix>_d<d_sae>_seed<seed>");
     training.fields(v);
+    v.field("sweep", sweep,
+            "SETTING=V1,V2 or seed=0..4: one dictionary for each value, or for each "
+            "combination of several; they share the stack in memory");
     v.field("random", random, "philox | torch: PyTorch's own CPU streams, for comparisons");
     v.field("max_steps", max_steps,
             "stop after this many; every schedule stays that of the whole training; 0: all");
+    v.field("smoke", smoke, "a short try: first and last snapshot, one epoch");
     v.field("log_every", log_every, "between lines of metrics.jsonl", "steps");
     v.field("state_every", state_every, "between states to resume from; 0: only when stopped early",
             "steps");
@@ -28,7 +43,11 @@ struct TrainConfig {
   }
 };
 
-// Summary: `name`, `files`, `metrics` (`pooled` and `snapshots`, as eval), `step`, `folder`.
+// The text of a recipe. UsageError that gives the nearest name.
+std::string_view crosscoder_recipe(const std::string& name);
+
+// Summary of one training: `name`, `files`, `metrics` (`pooled` and `snapshots`, as eval), `step`,
+// `folder`. Of several: `members`, a list of the rows of sweep.csv, `table`, `folder`.
 Outcome run_train(const TrainConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs

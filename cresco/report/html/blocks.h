@@ -13,7 +13,7 @@ void write(Markup& out, const Chart& chart);
 void write(Markup& out, const HeatMap& map);
 void write(Markup& out, const DataTable& table);
 void write(Markup& out, const Passages& passages);
-void write(Markup& out, const FeatureCards& cards);
+void write(Markup& out, const FeatureAtlas& atlas);
 void write(Markup& out, const Provenance& provenance);
 
 // What blocks share.

@@ -16,7 +16,8 @@ namespace {
 
 // Past this many, a chart draws its lines alone; the marks stay reachable by hovering.
 constexpr std::size_t kMostMarks = 12000;
-constexpr int kPaletteSize = 6;
+constexpr int kPaletteSize = 6, kNumDashes = 3;
+constexpr std::size_t kLongestLabel = 28;
 // One drawing of a chart. The narrow one is for phones, and leaves out the marks of dense lines.
 struct Frame {
   double width, height;
@@ -43,6 +44,19 @@ std::vector<double> all_y(const Chart& chart) {
   return values;
 }
 
+// Colour, and past the palette's end a dash.
+std::string style_class(const Series& series, std::size_t index) {
+  std::string text = series.ramp < 0 ? fmt::format("c{} d{}", index % kPaletteSize,
+                                                   index / kPaletteSize % kNumDashes)
+                                     : "ramp";
+  if (series.dashed) text += " compared";
+  return text;
+}
+
+std::string style_of(const Series& series) {
+  return series.ramp < 0 ? "" : fmt::format("--t:{:.1f}%", 100 * series.ramp);
+}
+
 class Drawing {
  public:
   Drawing(const Chart& chart, const Frame& frame)
@@ -66,13 +80,14 @@ class Drawing {
     write_grid(out);
     write_stops(out);
     for (std::size_t i = 0; i < chart_.series.size(); ++i) write_series(out, i);
+    write_labels(out);
     write_levels(out);
     out.leaf("circle", {{"class", "here"}, {"r", "5.5"}, {"cx", "-20"}, {"cy", "-20"}});
     out.close().line_end();
   }
 
  private:
-  static constexpr double kTop = 12;
+  static constexpr double kTop = 12, kLoneBin = 9;
 
   double room_for_labels() const {
     std::size_t longest = 1;
@@ -129,25 +144,109 @@ class Drawing {
       if (!line.empty()) line += ' ';
       line += coordinate(x) + "," + coordinate(y);
     }
-    const std::string place = fmt::format("--t:{:.1f}%", 100 * std::max(series.ramp, 0.0));
-    out.open("g", {{"class", series.ramp < 0 ? fmt::format("series c{}", index % kPaletteSize)
-                                             : "series ramp"},
-                   {"style", series.ramp < 0 ? "" : place},
+    out.open("g", {{"class", "series " + style_class(series, index)},
+                   {"style", style_of(series)},
                    {"data-series", series.name},
                    {"data-source", series.source},
                    {"data-points", marks.size()}});
-    if (series.line && marks.size() > 1)
+    if (series.bins)
+      write_bins(out, series, marks);
+    else if (series.line && marks.size() > 1)
       out.leaf("polyline", {{"class", "line"}, {"points", line}});
-    write_marks(out, series, marks);
+    if (series.marks) write_marks(out, series, marks);
     out.close().line_end();
+  }
+
+  struct Box {
+    double left, top, right, bottom;
+    bool touches(const Box& other) const {
+      return left < other.right && other.left < right && top < other.bottom && other.top < bottom;
+    }
+  };
+
+  // Names beside their marks, where there is room: those that would touch a mark, a line without
+  // marks or another name are left to hovering.
+  void write_labels(Markup& out) const {
+    std::vector<Box> taken;
+    for (const Series& series : chart_.series)
+      for (std::size_t i = 0; i < series.x.size(); ++i) {
+        if (!shows(series, i)) continue;
+        const std::size_t from = series.marks || i == 0 || !shows(series, i - 1) ? i : i - 1;
+        const double x = x_.place(series.x[i]), y = y_.place(series.y[i]),
+                     x0 = x_.place(series.x[from]), y0 = y_.place(series.y[from]),
+                     room = series.marks ? 4 : 1;
+        taken.push_back({std::min(x, x0) - room, std::min(y, y0) - room, std::max(x, x0) + room,
+                         std::max(y, y0) + room});
+      }
+    out.open("g", {{"class", "names"}});
+    for (const Series& series : chart_.series)
+      for (std::size_t i = 0; i < series.labels.size(); ++i)
+        if (shows(series, i))
+          write_label(out, series.labels[i], x_.place(series.x[i]), y_.place(series.y[i]), taken);
+    out.close().line_end();
+  }
+
+  bool shows(const Series& series, std::size_t i) const {
+    return x_.shows(series.x[i]) && y_.shows(series.y[i]);
+  }
+
+  void write_label(Markup& out, const std::string& label, double x, double y,
+                   std::vector<Box>& taken) const {
+    const std::string text = shortened(label, kLongestLabel);
+    const double width = frame_.character * double(num_characters(text));
+    const struct {
+      Box box;
+      const char* anchor;
+      double at;
+    } places[] = {{{x + 7, y - 9, x + 7 + width, y + 7}, "start", x + 7},
+                  {{x - 7 - width, y - 9, x - 7, y + 7}, "end", x - 7},
+                  {{x - width / 2, y - 22, x + width / 2, y - 6}, "middle", x},
+                  {{x - width / 2, y + 6, x + width / 2, y + 22}, "middle", x}};
+    for (const auto& [box, anchor, at] : places) {
+      if (box.left < left_ || box.right > frame_.width || box.top < 0 || box.bottom > bottom_)
+        continue;
+      if (std::any_of(taken.begin(), taken.end(),
+                      [&box = box](const Box& other) { return other.touches(box); }))
+        continue;
+      taken.push_back(box);
+      out.element("text", {{"x", at}, {"y", box.bottom - 4}, {"text-anchor", anchor}}, text);
+      return;
+    }
+  }
+
+  // The outline of the bins from the axis up and down to it again, a zero's as one of its own.
+  void write_bins(Markup& out, const Series& series,
+                  std::vector<std::pair<double, double>> middles) const {
+    std::sort(middles.begin(), middles.end());
+    const bool zero = chart_.x.scale == Scale::Log && !middles.empty() &&
+                      std::find(series.x.begin(), series.x.end(), 0) != series.x.end();
+    const std::size_t first = zero ? 1 : 0;
+    const double half = middles.size() > first + 1
+                            ? (middles[first + 1].first - middles[first].first) / 2
+                            : kLoneBin;
+    if (zero) write_outline(out, {middles[0]}, std::min(half, kLoneBin));
+    if (middles.size() > first)
+      write_outline(out, {middles.begin() + static_cast<std::ptrdiff_t>(first), middles.end()},
+                    half);
+  }
+
+  void write_outline(Markup& out, const std::vector<std::pair<double, double>>& middles,
+                     double half) const {
+    const auto at = [&](double x) { return coordinate(std::clamp(x, left_, frame_.width)); };
+    std::string points = at(middles.front().first - half) + "," + coordinate(bottom_);
+    for (const auto& [x, y] : middles)
+      points +=
+          fmt::format(" {},{} {},{}", at(x - half), coordinate(y), at(x + half), coordinate(y));
+    points += fmt::format(" {},{}", at(middles.back().first + half), coordinate(bottom_));
+    out.leaf("polyline", {{"class", "line bins"}, {"points", points}});
   }
 
   void write_marks(Markup& out, const Series& series,
                    const std::vector<std::pair<double, double>>& marks) const {
     // Dots that stand closer than their own size are kept, but small.
-    const bool dense = series.line && double(marks.size()) > frame_.width / 12;
+    const bool dense = series.line && !series.bins && double(marks.size()) > frame_.width / 12;
     if (dense && (frame_.narrow || num_all_marks() > kMostMarks)) return;
-    const double radius = dense ? 1.1 : series.hollow ? 4.2 : 3.2;
+    const double radius = dense ? 1.1 : series.bins ? 1.6 : series.hollow ? 4.2 : 3.2;
     // The narrow drawing repeats the marks of the wide one, and is not counted with them.
     const std::string name =
         fmt::format("{}{}", frame_.narrow ? "dot" : "mark", series.hollow ? " hollow" : "");
@@ -194,19 +293,27 @@ void write_drawings(Markup& out, const Chart& chart) {
 }
 
 void write_sample(Markup& out, const Series& series, std::size_t index) {
-  out.open("svg", {{"class", fmt::format("sample c{}", index % kPaletteSize)},
+  out.open("svg", {{"class", "sample " + style_class(series, index)},
+                   {"style", style_of(series)},
                    {"viewBox", "0 0 26 12"},
                    {"aria-hidden", "true"}});
   if (series.line) out.leaf("polyline", {{"class", "line"}, {"points", "1,6 25,6"}});
-  out.leaf("circle",
-           {{"class", series.hollow ? "dot hollow" : "dot"}, {"cx", 13}, {"cy", 6}, {"r", 3.4}});
+  if (series.marks)
+    out.leaf("circle",
+             {{"class", series.hollow ? "dot hollow" : "dot"}, {"cx", 13}, {"cy", 6}, {"r", 3.4}});
   out.close();
+}
+
+// A family of curves from one end of the ramp to the other: its ends say which is which.
+bool is_family(const Chart& chart) {
+  return std::all_of(chart.series.begin(), chart.series.end(),
+                     [](const Series& series) { return series.ramp >= 0 && !series.dashed; });
 }
 
 void write_legend(Markup& out, const Chart& chart) {
   if (chart.series.empty()) return;
   out.open("ul", {{"class", "legend"}});
-  if (chart.series[0].ramp >= 0) {
+  if (is_family(chart)) {
     out.open("li").element("span", chart.series.front().name);
     out.element("span", {{"class", "ramp-bar"}}, "")
         .element("span", chart.series.back().name)
@@ -229,9 +336,12 @@ void write_legend(Markup& out, const Chart& chart) {
 
 Json chart_json(const Chart& chart) {
   Json series = Json::array();
-  for (const Series& one : chart.series)
-    series.push_back(
-        {{"name", visible_text(one.name)}, {"ramp", one.ramp}, {"x", one.x}, {"y", one.y}});
+  for (const Series& one : chart.series) {
+    if (!one.marks) continue;  // nothing to hover over
+    Json entry = {{"name", visible_text(one.name)}, {"ramp", one.ramp}, {"x", one.x}, {"y", one.y}};
+    for (const std::string& label : one.labels) entry["labels"].push_back(visible_text(label));
+    series.push_back(std::move(entry));
+  }
   return {{"x", visible_text(chart.x.label)},
           {"y", visible_text(chart.y.label)},
           {"series", std::move(series)}};

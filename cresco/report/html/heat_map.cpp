@@ -3,6 +3,7 @@
 #include "cresco/report/html/blocks.h"
 
 #include "cresco/report/color.h"
+#include "cresco/report/compact.h"
 #include "cresco/report/describe.h"
 #include "cresco/report/escape.h"
 #include "cresco/report/numbers.h"

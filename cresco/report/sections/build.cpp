@@ -14,6 +14,15 @@ std::vector<const Source*> sources_with(const Sources& sources, const std::strin
   return found;
 }
 
+std::string from_files(const std::string& file, const std::vector<const Source*>& sources) {
+  constexpr std::size_t kMostNamed = 3;
+  if (sources.size() > kMostNamed) return fmt::format("{} of {} folders", file, sources.size());
+  std::string names;
+  for (std::size_t i = 0; i < sources.size(); ++i)
+    names += (i == 0 ? "" : i + 1 == sources.size() ? " and " : ", ") + sources[i]->name;
+  return fmt::format("{} of {}", file, names);
+}
+
 std::string figure_id(std::string_view kind, std::size_t index) {
   return index == 0 ? std::string(kind) : fmt::format("{}-{}", kind, index + 1);
 }

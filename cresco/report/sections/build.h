@@ -15,16 +15,21 @@ std::optional<Section> build_summary(const Sources& sources);
 std::optional<Section> build_loss(const Sources& sources);
 std::optional<Section> build_continuations(const Sources& sources);
 std::optional<Section> build_dictionary_training(const Sources& sources);
+std::optional<Section> build_sweep(const Sources& sources);
 std::optional<Section> build_quality(const Sources& sources);
+std::optional<Section> build_firing_density(const Sources& sources);
 std::optional<Section> build_population(const Sources& sources);
 std::optional<Section> build_decoder_norms(const Sources& sources);
 std::optional<Section> build_spectra(const Sources& sources);
 std::optional<Section> build_planted(const Sources& sources);
 std::optional<Section> build_matches(const Sources& sources);
-std::optional<Section> build_features(const Sources& sources);
+std::optional<Section> build_atlas(const Sources& sources);
 
 // Those that hold `file`, in order.
 std::vector<const Source*> sources_with(const Sources& sources, const std::string& file);
+
+// "metrics.jsonl of run", "... of a and b", "... of 12 folders".
+std::string from_files(const std::string& file, const std::vector<const Source*>& sources);
 
 // "loss" for the first figure of a kind, "loss-2" for the next.
 std::string figure_id(std::string_view kind, std::size_t index);

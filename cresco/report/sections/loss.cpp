@@ -1,4 +1,4 @@
-#include "cresco/report/sections/build.h"
+#include "cresco/report/sections/panels.h"
 
 #include "cresco/report/numbers.h"
 
@@ -9,15 +9,6 @@
 
 namespace cresco::report {
 namespace {
-
-// The runs among the sources. (Dictionaries log metrics of other names.)
-std::vector<const Source*> runs(const Sources& sources) {
-  std::vector<const Source*> found = sources_with(sources, "metrics.jsonl");
-  std::erase_if(found, [](const Source* source) {
-    return !source->tables.at("metrics.jsonl").has("train/loss");
-  });
-  return found;
-}
 
 // Tokens seen at `step`: logged, or by the batch size of the nearest logged step before it.
 double tokens_at(std::int64_t step, const std::vector<double>& steps,
@@ -31,15 +22,6 @@ double tokens_at(std::int64_t step, const std::vector<double>& steps,
   return per_step * double(step);
 }
 
-Series series_of(const artifacts::Table& metrics, const std::string& column,
-                 const std::string& x_column, const std::string& name) {
-  const artifacts::Table rows = rows_with(metrics, column);
-  return {.name = name,
-          .source = "metrics.jsonl",
-          .x = numbers_or_nan(rows, x_column),
-          .y = rows.numbers(column)};
-}
-
 std::string series_name(const std::string& metric, const Source& run, std::size_t num_runs) {
   return num_runs == 1 ? metric : fmt::format("{} · {}", metric, run.name);
 }
@@ -47,6 +29,7 @@ std::string series_name(const std::string& metric, const Source& run, std::size_
 void add_baselines(Chart& chart, const Sources& sources) {
   for (const Source* source : sources_with(sources, "baselines.csv")) {
     const artifacts::Table& baselines = source->tables.at("baselines.csv");
+    if (!baselines.has("loss") || !baselines.has("name")) continue;  // those of dictionaries
     for (std::size_t i = 0; i < baselines.num_rows(); ++i) {
       const double loss = baselines.number(i, "loss");
       if (std::isfinite(loss))
@@ -82,57 +65,27 @@ Chart loss_chart(const Sources& sources, const std::vector<const Source*>& found
       chart.data.add(series.name, series.x[i], series.y[i]);
   if (!chart.stops.empty()) chart.stops_label = "snapshot";
   add_baselines(chart, sources);
+  chart.caption =
+      fmt::format("train/loss and val/loss, from {}.", from_files("metrics.jsonl", found));
   if (!chart.levels.empty())
-    chart.caption = "Dashed lines are what simple predictors reach on the validation tokens.";
+    chart.caption +=
+        " Dashed lines are what simple predictors reach on the validation tokens (baselines.csv).";
   return chart;
-}
-
-void add_panel(Section& section, const std::vector<const Source*>& found, const char* column,
-               const char* id, const char* title, Axis y) {
-  Chart chart{.id = id,
-              .title = title,
-              .source = "metrics.jsonl",
-              .x = step_axis(),
-              .y = std::move(y),
-              .half = true,
-              .data = artifacts::Table({"run", "step", column})};
-  for (const Source* run : found) {
-    const artifacts::Table& metrics = run->tables.at("metrics.jsonl");
-    if (!metrics.has(column)) continue;
-    chart.series.push_back(
-        series_of(metrics, column, "step", series_name(column, *run, found.size())));
-    for (std::size_t i = 0; i < chart.series.back().x.size(); ++i)
-      chart.data.add(run->name, chart.series.back().x[i], chart.series.back().y[i]);
-  }
-  if (!chart.series.empty()) section.blocks.emplace_back(std::move(chart));
 }
 
 }  // namespace
 
 std::optional<Section> build_loss(const Sources& sources) {
-  const std::vector<const Source*> found = runs(sources);
+  const std::vector<const Source*> found = runs_with(sources, "train/loss");
   if (found.empty()) return std::nullopt;
   Section section{.id = "loss-section",
                   .title = "Loss",
                   .text = "How well the model predicts the next token as it sees more text."};
   section.blocks.emplace_back(loss_chart(sources, found));
-  add_panel(section, found, "optim/lr", "learning_rate", "Learning rate", {"learning rate"});
-  add_panel(section, found, "optim/grad_norm", "grad_norm", "Gradient norm",
-            {"norm before clipping", Scale::Log});
-  return section;
-}
-
-std::optional<Section> build_dictionary_training(const Sources& sources) {
-  Section section{.id = "dictionary-training",
-                  .title = "Training of the dictionary",
-                  .text = "Measured on the batch of each logged step, before its update."};
-  std::vector<const Source*> found = sources_with(sources, "metrics.jsonl");
-  std::erase_if(
-      found, [](const Source* source) { return !source->tables.at("metrics.jsonl").has("l_rec"); });
-  if (found.empty()) return std::nullopt;
-  add_panel(section, found, "l_rec", "dictionary_loss", "Reconstruction loss",
-            {"l_rec", Scale::Log});
-  add_panel(section, found, "l0", "dictionary_l0", "Open gates", {"l0", Scale::Log});
+  add_panel(section, found, {"optim/lr", "learning_rate", "Learning rate", {"learning rate"}});
+  add_panel(
+      section, found,
+      {"optim/grad_norm", "grad_norm", "Gradient norm", {"norm before clipping", Scale::Log}});
   return section;
 }
 

@@ -4,43 +4,116 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <utility>
 
 namespace cresco::report {
 namespace {
 
-// One metric over the snapshots; those that the dictionary has not seen are hollow.
-void add_metric(Section& section, const Source& source, const std::string& metric,
-                const std::string& id, const std::string& title, const std::string& label) {
-  const artifacts::Table& quality = source.tables.at("quality_per_snapshot.csv");
-  if (!quality.has(metric)) return;
-  Chart chart{.id = id,
-              .title = title,
-              .source = "quality_per_snapshot.csv",
-              .x = step_axis(),
-              .y = {label},
-              .half = true,
-              .data = quality};
-  chart.series.push_back({.name = "snapshots trained on",
-                          .source = "quality_per_snapshot.csv",
-                          .x = quality.numbers("step"),
-                          .y = quality.numbers(metric)});
+constexpr const char* kPerSnapshot = "quality_per_snapshot.csv";
+
+// By whichever way heldout.csv says that the dictionary was put to a snapshot it has not seen.
+constexpr std::pair<const char*, const char*> kHeldoutWays[] = {
+    {"", "held-out snapshots"},
+    {"_synthetic_head", "held out: heads interpolated"},
+    {"_pca_at_l0", "held out: PCA of rank L0"}};
+
+std::string named(const std::string& what, const Source& source, std::size_t num_dictionaries) {
+  return num_dictionaries == 1 ? what : fmt::format("{} · {}", source.name, what);
+}
+
+void add_heldout(Chart& chart, const Source& source, const std::string& metric,
+                 std::size_t num_dictionaries) {
   const auto heldout = source.tables.find("heldout.csv");
-  // By whichever way the table says that the dictionary was put to a snapshot it has not seen.
-  const std::pair<const char*, const char*> ways[] = {
-      {"", "held-out snapshots"},
-      {"_synthetic_head", "held out: heads interpolated"},
-      {"_pca_at_l0", "held out: PCA of rank L0"}};
-  for (const auto& [suffix, name] : ways)
-    if (heldout != source.tables.end() && heldout->second.has(metric + suffix))
-      chart.series.push_back({.name = name,
+  if (heldout == source.tables.end()) return;
+  for (const auto& [suffix, name] : kHeldoutWays)
+    if (heldout->second.has(metric + suffix))
+      chart.series.push_back({.name = named(name, source, num_dictionaries),
                               .source = "heldout.csv",
                               .x = heldout->second.numbers("step"),
                               .y = heldout->second.numbers(metric + suffix),
                               .line = false,
                               .hollow = true});
+}
+
+// What simpler codes explain, where baselines.csv is of that kind: a dashed line for each baseline
+// and rank, or a level when it has no steps.
+void add_baselines(Chart& chart, const Sources& sources) {
+  std::map<std::pair<std::string, double>, Series> lines;  // by baseline and rank
+  for (const Source* source : sources_with(sources, "baselines.csv")) {
+    const artifacts::Table& table = source->tables.at("baselines.csv");
+    if (!table.has("baseline") || !table.has("explained_variance")) continue;
+    const std::vector<double> ranks = numbers_or_nan(table, "rank"),
+                              steps = numbers_or_nan(table, "step"),
+                              explained = table.numbers("explained_variance");
+    for (std::size_t i = 0; i < explained.size(); ++i) {
+      if (!std::isfinite(explained[i])) continue;
+      const std::string& baseline = table.text(i, "baseline");
+      const std::string name =
+          std::isfinite(ranks[i]) ? fmt::format("{} of rank {}", baseline, ranks[i]) : baseline;
+      if (!std::isfinite(steps[i])) {
+        chart.levels.push_back(
+            {explained[i], fmt::format("{} {}", name, short_number(explained[i]))});
+        continue;
+      }
+      Series& line = lines[{baseline, std::isfinite(ranks[i]) ? ranks[i] : 0}];
+      line.name = name;
+      line.x.push_back(steps[i]);
+      line.y.push_back(explained[i]);
+    }
+  }
+  std::size_t count = 0;
+  for (auto& [key, line] : lines) {
+    line.source = "baselines.csv";
+    line.dashed = true;
+    line.ramp = lines.size() < 2 ? 1 : 0.35 + 0.65 * double(count++) / double(lines.size() - 1);
+    chart.series.push_back(std::move(line));
+  }
+}
+
+// One metric over the snapshots, all dictionaries over each other; snapshots that a dictionary has
+// not seen are hollow.
+void add_metric(Section& section, const Sources& sources, const std::string& metric,
+                const std::string& id, const std::string& title, const std::string& label) {
+  std::vector<const Source*> found = sources_with(sources, kPerSnapshot);
+  std::erase_if(found,
+                [&](const Source* source) { return !source->tables.at(kPerSnapshot).has(metric); });
+  if (found.empty()) return;
+  Chart chart{.id = id,
+              .title = title,
+              .source = kPerSnapshot,
+              .caption = fmt::format("{}, from {}.", metric, from_files(kPerSnapshot, found)),
+              .x = step_axis(),
+              .y = {label},
+              .half = true,
+              .data = artifacts::Table({"dictionary", "step", metric})};
+  for (const Source* source : found) {
+    const artifacts::Table& quality = source->tables.at(kPerSnapshot);
+    chart.series.push_back({.name = found.size() == 1 ? "snapshots trained on" : source->name,
+                            .source = kPerSnapshot,
+                            .x = quality.numbers("step"),
+                            .y = quality.numbers(metric)});
+    for (std::size_t i = 0; i < quality.num_rows(); ++i)
+      chart.data.add(source->name, quality.text(i, "step"), quality.text(i, metric));
+  }
+  for (const Source* source : found) add_heldout(chart, *source, metric, found.size());
+  if (metric == "explained_variance") {
+    const std::size_t before = chart.series.size() + chart.levels.size();
+    add_baselines(chart, sources);
+    if (chart.series.size() + chart.levels.size() > before)
+      chart.caption += " Dashed: what simpler codes explain, from baselines.csv.";
+  }
   section.blocks.emplace_back(std::move(chart));
+}
+
+// The first column of the kind "dead_rate_1e-4", or "".
+std::string dead_rate_of(const Sources& sources) {
+  for (const Source* source : sources_with(sources, kPerSnapshot))
+    for (const std::string& column : source->tables.at(kPerSnapshot).columns())
+      if (column.starts_with("dead_rate_")) return column;
+  return "";
 }
 
 double pooled_explained_variance(const Source& source) {
@@ -48,19 +121,36 @@ double pooled_explained_variance(const Source& source) {
   return found == source.tables.end() ? NAN : metric_of(found->second, "explained_variance_pooled");
 }
 
-// The pooled numbers, as they are.
-void add_pooled(Section& section, const Source& source, std::size_t index, std::size_t count) {
-  const auto found = source.tables.find("quality_pooled.csv");
-  if (found == source.tables.end()) return;
-  artifacts::Table table({"metric", "value"});
-  for (std::size_t i = 0; i < found->second.num_rows(); ++i)
-    table.add(found->second.text(i, "metric"), short_number(found->second.number(i, "value")));
+// The pooled numbers, as they are: a row a metric, a column a dictionary.
+void add_pooled(Section& section, const Sources& sources) {
+  const auto found = sources_with(sources, "quality_pooled.csv");
+  if (found.empty()) return;
+  std::vector<std::string> metrics, columns{"metric"};
+  std::map<std::pair<std::string, std::size_t>, std::string> cells;
+  for (std::size_t d = 0; d < found.size(); ++d) {
+    columns.push_back(found.size() == 1 ? "value" : found[d]->name);
+    const artifacts::Table& table = found[d]->tables.at("quality_pooled.csv");
+    for (std::size_t i = 0; i < table.num_rows(); ++i) {
+      const std::string& metric = table.text(i, "metric");
+      if (std::find(metrics.begin(), metrics.end(), metric) == metrics.end())
+        metrics.push_back(metric);
+      cells[{metric, d}] = short_number(table.number(i, "value"));
+    }
+  }
+  artifacts::Table table(columns);
+  for (const std::string& metric : metrics) {
+    std::vector<std::string> row{metric};
+    for (std::size_t d = 0; d < found.size(); ++d) row.push_back(cells[{metric, d}]);
+    table.add_row(std::move(row));
+  }
   section.blocks.emplace_back(
-      DataTable{.id = figure_id("quality_pooled", index),
-                .title = title_of("All snapshots together", source, count),
+      DataTable{.id = "quality_pooled",
+                .title = "All snapshots together",
                 .source = "quality_pooled.csv",
-                .caption = "Metric ids and their formulas stand in docs/metrics.md.",
-                .table = std::move(table)});
+                .caption = fmt::format("From {}. The ids' formulas stand in docs/metrics.md.",
+                                       from_files("quality_pooled.csv", found)),
+                .table = std::move(table),
+                .half = found.size() < 3});
 }
 
 // What a linear code of each rank explains, beside the dictionary.
@@ -86,22 +176,20 @@ void add_pca(Section& section, const Source& source, std::size_t index, std::siz
 }  // namespace
 
 std::optional<Section> build_quality(const Sources& sources) {
-  const auto found = sources_with(sources, "quality_per_snapshot.csv");
+  const auto found = sources_with(sources, kPerSnapshot);
   if (found.empty()) return std::nullopt;
   Section section{.id = "quality",
                   .title = "Quality of the dictionary",
                   .text =
-                      "How much of each snapshot's matrix the features rebuild, and how many it "
-                      "takes."};
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    const Source& source = *found[i];
-    const auto title = [&](const char* text) { return title_of(text, source, found.size()); };
-    add_metric(section, source, "explained_variance", figure_id("explained_variance", i),
-               title("Explained variance"), "explained variance");
-    add_metric(section, source, "l0", figure_id("l0", i), title("Active features per row"), "l0");
-    add_pooled(section, source, i, found.size());
-    add_pca(section, source, i, found.size());
-  }
+                      "How much of each snapshot's matrix the features rebuild, how many it takes, "
+                      "and how many are idle."};
+  add_metric(section, sources, "explained_variance", "explained_variance", "Explained variance",
+             "explained variance");
+  add_metric(section, sources, "l0", "l0", "Active features", "features per row");
+  if (const std::string dead = dead_rate_of(sources); !dead.empty())
+    add_metric(section, sources, dead, "dead_rate", "Dead features", "share of the features");
+  add_pooled(section, sources);
+  for (std::size_t i = 0; i < found.size(); ++i) add_pca(section, *found[i], i, found.size());
   return section;
 }
 

@@ -86,9 +86,32 @@ void write_dictionary(const Path& folder) {
                       {"l_rec", 1.0 / (1 + step / 300.0) + 0.08},
                       {"l_s", 0.2 / (1 + step / 900.0)},
                       {"l0", 90.0 / (1 + step / 250.0) + 14},
-                      {"explained_variance", 0.86 - 0.8 / (1 + step / 200.0)}}) +
+                      {"explained_variance", 0.86 - 0.8 / (1 + step / 200.0)},
+                      {"lr", 5e-5 * std::min(1.0, (4000 - step) / 800.0)},
+                      {"l1_coefficient", 0.3 * std::min(1.0, step / 200.0)},
+                      {"dead", 3 + step / 200}}) +
              "\n";
   write_file(folder / "metrics.jsonl", lines);
+}
+
+// Two keys, and a member that failed.
+void write_sweep(const Path& folder) {
+  std::filesystem::create_directories(folder);
+  write_made_by(folder,
+                {"cresco", "train", "demo/w_u.safetensors", "--sweep", "l1_coefficient=0.1,0.3,1,3",
+                 "d_sae=200,400"},
+                22, {{"sweep", {"l1_coefficient", "d_sae"}}});
+  Table sweep({"member", "l1_coefficient", "d_sae", "explained_variance_pooled", "l0",
+               "dead_rate_1e-6", "reconstruction_mse", "folder"});
+  for (const int d_sae : {200, 400})
+    for (const double l1 : {0.1, 0.3, 1.0, 3.0}) {
+      const std::string member = fmt::format("l1_coefficient={},d_sae={}", l1, d_sae);
+      const bool failed = l1 == 3.0 && d_sae == 400;
+      const double explained = 0.97 - 0.06 * (1 + std::log10(10 * l1)) * (d_sae == 200 ? 1.4 : 1);
+      sweep.add(member, l1, d_sae, failed ? NAN : explained, failed ? NAN : 40 / std::pow(l1, 0.7),
+                failed ? NAN : 0.01 * l1, failed ? NAN : 1 - explained, member);
+    }
+  write_csv(folder / "sweep.csv", sweep);
 }
 
 void write_quality(const Path& folder) {
@@ -116,6 +139,13 @@ void write_quality(const Path& folder) {
   heldout.add(2500, 2000, 3000, 0.55, 0.83, 15.1);
   heldout.add(4500, 4000, 5000, 0.53, 0.85, 14.8);
   write_csv(folder / "heldout.csv", heldout);
+
+  Table baselines({"baseline", "rank", "step", "explained_variance"});
+  for (const int rank : {16, 64})
+    for (const std::int64_t step : kSteps)
+      baselines.add("PCA", rank, step, 0.3 + 0.05 * log_step(step) + 0.003 * rank);
+  baselines.add("PCA of all snapshots", 16, "", 0.53);
+  write_csv(folder / "baselines.csv", baselines);
 
   Table pca({"rank", "explained_variance"});
   for (const int rank : {1, 2, 4, 8, 16, 32, 64, 128})
@@ -145,8 +175,9 @@ std::vector<Life> lives() {
 const char* const kWords[] = {" the", " of",   "ing",   " and", "ed",    " she", ".",    ",",
                               "'s",   " king", " lord", "eth",  " unto", " 12",  "tion", " water"};
 
-void write_promoted_tokens(const Path& folder, const std::vector<Life>& all) {
-  RandomStream random(0, "tokens");
+// `sign` is 1 for promoted_tokens.csv, -1 for suppressed_tokens.csv.
+void write_tokens(const Path& path, const std::vector<Life>& all, int sign) {
+  RandomStream random(0, sign > 0 ? "tokens" : "suppressed");
   Table table({"feature", "step", "rank", "token_id", "token", "score", "floor"});
   const auto& hostile = hostile_tokens();
   for (std::size_t f = 0; f < kFeatures; ++f)
@@ -155,13 +186,43 @@ void write_promoted_tokens(const Path& folder, const std::vector<Life>& all) {
       for (int rank = 1; rank <= 6; ++rank) {
         const std::uint64_t word = random.below(std::size(kWords));
         // The first features promote what tries to break the page.
-        const bool attack = f < hostile.size() && rank == 1;
+        const bool attack = f < hostile.size() && rank == 1 && sign > 0;
         table.add(f, kSteps[k], rank, static_cast<std::int64_t>(attack ? 1000 + f : word),
                   attack ? hostile[f] : std::string(kWords[word]),
-                  (0.25 + norm) / (0.7 + 0.3 * rank), floor);
+                  sign * (0.25 + norm) / (0.7 + 0.3 * rank), sign * floor);
       }
     }
-  write_csv(folder / "promoted_tokens.csv", table);
+  write_csv(path, table);
+}
+
+void write_neighbours(const Path& path) {
+  Table table({"feature", "rank", "neighbour", "cosine"});
+  for (std::size_t f = 0; f < kFeatures; ++f)
+    for (std::size_t rank = 1; rank <= 5; ++rank)
+      table.add(f, rank, (f + rank * rank) % kFeatures, 1 / (1 + 0.2 * double(rank)));
+  write_csv(path, table);
+}
+
+void write_firing_density(const Path& path, const std::vector<float>& rates) {
+  constexpr int kBins = 20;  // of a quarter of a decade, down from a rate of 1
+  Table table({"step", "log10_rate_from", "log10_rate_to", "features"});
+  for (std::size_t k = 0; k <= kSteps.size(); ++k) {  // the last: all snapshots together
+    const std::string step = k < kSteps.size() ? std::to_string(kSteps[k]) : "";
+    std::vector<int> counts(kBins + 1);  // [0]: those that never fire
+    for (std::size_t f = 0; f < kFeatures; ++f) {
+      double rate = 0;
+      for (std::size_t i = 0; i < kSteps.size(); ++i)
+        if (i == k || k == kSteps.size())
+          rate += rates[i * kFeatures + f] / (k == kSteps.size() ? double(kSteps.size()) : 1);
+      const int bin = rate < 1e-5 ? 0 : kBins + 1 + int(std::floor(4 * std::log10(rate)));
+      ++counts[static_cast<std::size_t>(std::clamp(bin, 0, kBins))];
+    }
+    table.add(step, "", "", counts[0]);
+    for (int i = 0; i < kBins; ++i)
+      table.add(step, (i - kBins) / 4.0, (i + 1 - kBins) / 4.0,
+                counts[static_cast<std::size_t>(i) + 1]);
+  }
+  write_csv(path, table);
 }
 
 void write_lifecycle(const Path& folder) {
@@ -219,11 +280,14 @@ void write_lifecycle(const Path& folder) {
   }
   write_csv(folder / "population.csv", population);
   write_csv(folder / "steps.csv", steps);
+  write_firing_density(folder / "firing_density.csv", rates);
   const std::vector<std::int64_t> shape = {static_cast<std::int64_t>(K),
                                            static_cast<std::int64_t>(kFeatures)};
   formats::write_npy(folder / "decoder_norms.npy", shape, norms);
   formats::write_npy(folder / "rates.npy", shape, rates);
-  write_promoted_tokens(folder, all);
+  write_tokens(folder / "promoted_tokens.csv", all, 1);
+  write_tokens(folder / "suppressed_tokens.csv", all, -1);
+  write_neighbours(folder / "neighbours.csv");
 }
 
 void write_continuations(const Path& folder) {
@@ -326,6 +390,7 @@ const std::vector<std::string>& hostile_tokens() {
   static const std::vector<std::string> tokens = {
       "<script>alert(1)</script>",
       "</script>",
+      "</script><img src=x onerror=alert(6)>",
       "\"><img src=x onerror=alert(2)>",
       "<!--<script>",
       "]]>",
@@ -352,6 +417,7 @@ const std::vector<std::string>& hostile_tokens() {
 void write_demo_folder(const Path& folder) {
   write_run(folder / "run");
   write_dictionary(folder / "dictionary");
+  write_sweep(folder / "sweep");
   write_quality(folder / "quality");
   write_lifecycle(folder / "lifecycle");
   write_continuations(folder / "generate");

@@ -1,0 +1,172 @@
+#include "cresco/dictionaries/sweep.h"
+
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+#include "cresco/dictionaries/released.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <deque>
+
+namespace cresco::dictionaries {
+namespace {
+
+constexpr std::int64_t kMostValues = 10000;
+
+// "0..4" is 0, 1, 2, 3, 4.
+std::vector<std::string> range_values(const std::string& text, std::size_t dots,
+                                      const std::string& word) {
+  const std::int64_t first = parse_int(text.substr(0, dots), word),
+                     last = parse_int(text.substr(dots + 2), word);
+  require_usage(first <= last && last - first < kMostValues,
+                "--sweep {}: {}..{} is no range of up to {} whole numbers", word, first, last,
+                kMostValues);
+  std::vector<std::string> values;
+  for (std::int64_t i = first; i <= last; ++i) values.push_back(std::to_string(i));
+  return values;
+}
+
+std::vector<std::string> comma_values(const std::string& text) {
+  std::vector<std::string> values;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    values.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return values;
+}
+
+// A training that takes part, with what it needs of memory.
+struct Running {
+  std::size_t member;
+  CrosscoderTraining training;
+  double bytes;
+};
+
+double bytes_of(const SweepMember& member) {
+  const at::Tensor& x = member.data->x_VKD;
+  const trajectories::Stack stack(member.data->stack);
+  const TrainingPlan plan = plan_training(member.run, stack, x.size(1));
+  return plan.memory_bytes - plan.resident_bytes;
+}
+
+}  // namespace
+
+std::vector<SweepAxis> parse_sweep(const std::vector<std::string>& words) {
+  std::vector<SweepAxis> axes;
+  for (const std::string& word : words) {
+    const std::size_t equals = word.find('=');
+    require_usage(equals != std::string::npos && equals > 0 && equals + 1 < word.size(),
+                  "--sweep {}: expected SETTING=VALUE,VALUE or SETTING=FIRST..LAST", word);
+    SweepAxis axis{.key = word.substr(0, equals)};
+    std::replace(axis.key.begin(), axis.key.end(), '-', '_');
+    const std::string text = word.substr(equals + 1);
+    const std::size_t dots = text.find("..");
+    axis.values = dots == std::string::npos
+                      ? comma_values(text)
+                      : as_usage([&] { return range_values(text, dots, word); });
+    for (auto value = axis.values.begin(); value != axis.values.end(); ++value) {
+      require_usage(!value->empty(), "--sweep {}: a value is empty", word);
+      require_usage(std::find(axis.values.begin(), value, *value) == value,
+                    "--sweep {}: the value {} comes twice", word, *value);
+    }
+    for (const SweepAxis& other : axes)
+      require_usage(other.key != axis.key, "--sweep: {} comes twice", axis.key);
+    axes.push_back(std::move(axis));
+  }
+  std::int64_t count = 1;
+  for (const SweepAxis& axis : axes) count *= static_cast<std::int64_t>(axis.values.size());
+  require_usage(count <= kMostValues, "--sweep: {} combinations, expected up to {}", count,
+                kMostValues);
+  return axes;
+}
+
+std::vector<SweepValues> combinations(const std::vector<SweepAxis>& axes) {
+  std::vector<SweepValues> all{{}};
+  for (const SweepAxis& axis : axes) {
+    std::vector<SweepValues> longer;
+    for (const SweepValues& values : all)
+      for (const std::string& value : axis.values) {
+        longer.push_back(values);
+        longer.back().emplace_back(axis.key, value);
+      }
+    all = std::move(longer);
+  }
+  return all;
+}
+
+std::string member_name(const SweepValues& values) {
+  std::string name;
+  for (const auto& [key, value] : values)
+    name += fmt::format("{}{}_{}", name.empty() ? "" : "_", key, value);
+  std::replace(name.begin(), name.end(), '/', '-');
+  return name;
+}
+
+artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path& folder,
+                             double memory_bytes, Progress& progress) {
+  std::int64_t total = 0, done = 0;
+  std::deque<std::size_t> waiting;
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    const SweepMember& m = members[i];
+    if (!m.run.overwrite && is_complete(m.run, *m.data, folder / m.name)) continue;
+    waiting.push_back(i);
+    total += steps_to_take(m.run, *m.data);
+  }
+  progress.begin("train", total, "step");
+  std::vector<Running> running;
+  double used = 0;
+  while (!waiting.empty() || !running.empty()) {
+    // As many as memory holds; at least one.
+    while (!waiting.empty()) {
+      const SweepMember& m = members[waiting.front()];
+      const double bytes = bytes_of(m);
+      if (!running.empty() && used + bytes > memory_bytes) break;
+      running.push_back(
+          {waiting.front(), CrosscoderTraining(m.run, *m.data, folder / m.name, progress), bytes});
+      done += running.back().training.next_step();
+      used += bytes;
+      waiting.pop_front();
+    }
+    if (members[running[0].member].run.stop_requested()) {
+      progress.end();
+      for (Running& r : running) r.training.save();
+      throw Interrupted(fmt::format("stopped after {} of {} steps; this goes on: {}", done, total,
+                                    members[0].run.resume_command));
+    }
+    for (Running& r : running) {
+      if (r.training.finished()) continue;
+      const LossTerms terms = r.training.advance();
+      progress.update(++done, fmt::format("{}: loss {:.4g} | l0 {:.1f}", members[r.member].name,
+                                          terms.loss, terms.l0));
+    }
+    for (std::size_t i = running.size(); i-- > 0;) {
+      if (!running[i].training.finished()) continue;
+      running[i].training.finish();
+      used -= running[i].bytes;
+      running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  progress.end();
+
+  std::vector<std::string> columns{"member"};
+  for (const auto& [key, value] : members[0].values) columns.push_back(key);
+  for (const char* column : {"explained_variance_pooled", "l0", "dead_rate_1e-6",
+                             "reconstruction_mse", "final_l1_coefficient", "folder"})
+    columns.emplace_back(column);
+  artifacts::Table table(columns);
+  for (const SweepMember& m : members) {
+    const auto [quality, provenance] = read_record(folder / m.name);
+    std::vector<std::string> row{m.name};
+    for (const auto& [key, value] : m.values) row.push_back(value);
+    for (const char* key : {"explained_variance", "mean_l0", "dead_rate", "reconstruction_mse"})
+      row.push_back(artifacts::Table::cell(quality.value(key, std::nan(""))));
+    row.push_back(artifacts::Table::cell(provenance.value("final_l1_coefficient", std::nan(""))));
+    row.push_back(m.name);
+    table.add_row(row);
+  }
+  return table;
+}
+
+}  // namespace cresco::dictionaries

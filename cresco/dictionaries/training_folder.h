@@ -1,0 +1,69 @@
+// The folder of a training, whatever is trained:
+//
+//   settings.json     what has to be the same for the training to go on
+//   state/step<N>/    state.safetensors and state.json after N steps; the last two are kept
+//   COMPLETE          written last of all; holds the number of steps taken
+//
+// beside the log, the result and the manifest, which the training writes itself.
+#pragma once
+
+#include "cresco/base/fields.h"
+#include "cresco/base/files.h"
+#include "cresco/base/progress.h"
+#include "cresco/formats/safetensors.h"
+#include "cresco/tensor/bridge.h"
+
+#include <nlohmann/json.hpp>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace cresco::dictionaries {
+
+class StateFolders {
+ public:
+  explicit StateFolders(const Path& run_folder) : folder_(run_folder / "state") {}
+
+  std::vector<std::int64_t> steps() const;  // ascending
+  Path path(std::int64_t step) const { return folder_ / ("step" + std::to_string(step)); }
+  std::string newest_name() const;  // for messages
+
+  // Keeps the last two. `numbers` go into state.json, beside the step.
+  void write(std::int64_t step, const std::vector<tensor::NamedTensor>& tensors,
+             const Json& numbers = Json::object()) const;
+
+  // Gives the newest state to `read` and returns its step; 0 when there is none. When `read` throws
+  // an Error the state before it is tried, so that it has to take in everything or be called again.
+  using Read = std::function<void(const formats::SafetensorsFile& file, const Json& numbers)>;
+  std::int64_t read_newest(const Read& read, Progress& progress) const;
+
+  void keep_last(std::size_t count) const;
+
+ private:
+  Path folder_;
+};
+
+// Copies each tensor's stored values into it; Error for one that is missing or of another shape.
+void copy_stored(const formats::SafetensorsFile& file,
+                 const std::vector<tensor::NamedTensor>& tensors);
+
+struct FolderRules {
+  std::string resume = "auto";  // auto: go on from a state when there is one | never | must
+  bool overwrite = false;
+  std::int64_t last_step = 0;  // a complete training that has a state before this one can go on
+  std::vector<Path> inputs;    // what --overwrite must not remove
+};
+
+void check_resume(const std::string& resume);  // UsageError for another word
+
+// Leaves the folder, which exists and is locked, ready to begin or to go on; Error when what stands
+// in it is in the way.
+void open_training_folder(const Path& folder, const Json& settings, const FolderRules& rules);
+
+// Whether it holds a whole training with these settings; Error when it holds one with others.
+bool is_complete_training(const Path& folder, const Json& settings);
+
+void mark_complete(const Path& folder, std::int64_t num_steps);
+
+}  // namespace cresco::dictionaries

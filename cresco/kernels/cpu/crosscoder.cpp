@@ -1,0 +1,112 @@
+// Chooses the kernels that this processor can run, once.
+#include "cresco/kernels/crosscoder.h"
+
+#include "cresco/kernels/cpu/crosscoder_table.h"
+
+#include <cstdlib>
+#include <string_view>
+
+namespace cresco::kernels {
+namespace {
+
+struct Choice {
+  const char* name;
+  const Tables* tables;
+};
+
+Choice choose() {
+  const char* const asked = std::getenv("CRESCO_CPU_KERNELS");
+  const std::string_view most = asked ? asked : "avx512";
+  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (has_avx512 && most == "avx512") return {"avx512", &avx512::tables};
+  if (has_avx2 && (most == "avx512" || most == "avx2")) return {"avx2", &avx2::tables};
+  return {"x86-64", &x86_64::tables};
+}
+
+const Choice& chosen() {
+  static const Choice choice = choose();
+  return choice;
+}
+
+template <class Number>
+const Table<Number>& table();
+template <>
+const Table<float>& table() {
+  return chosen().tables->floats;
+}
+template <>
+const Table<double>& table() {
+  return chosen().tables->doubles;
+}
+
+}  // namespace
+
+const char* cpu_kernels() { return chosen().name; }
+
+template <class Number>
+void gates(const GatesArguments<Number>& arguments, std::int64_t begin, std::int64_t end) {
+  table<Number>().gates(arguments, begin, end);
+}
+template <class Number>
+void find_blocks(const CrosscoderSizes& sizes, const RowBlocks& blocks,
+                 const Entries<Number>& entries, std::int64_t begin, std::int64_t end) {
+  table<Number>().find_blocks(sizes, blocks, entries, begin, end);
+}
+template <class Number>
+void decode(const DecodeArguments<Number>& arguments, std::int64_t slab, std::int64_t block) {
+  table<Number>().decode(arguments, slab, block);
+}
+template <class Number>
+void dense_codes(const DecodeArguments<Number>& arguments, std::int64_t head, Number* code_FB,
+                 std::int64_t begin, std::int64_t end) {
+  table<Number>().dense_codes(arguments, head, code_FB, begin, end);
+}
+template <class Number>
+void band(const BandArguments<Number>& arguments, std::int64_t slab, Number* sums_FC) {
+  table<Number>().band(arguments, slab, sums_FC);
+}
+template <class Number>
+void adam(const Updated<Number>& tensor, const AdamRates& rates, const Number* gradient,
+          std::int64_t begin, std::int64_t end) {
+  table<Number>().adam(tensor, rates, gradient, begin, end);
+}
+template <class Number>
+void backward_decoder(const BackwardArguments<Number>& arguments, std::int64_t slab_begin,
+                      std::int64_t slab_end, std::int64_t begin, std::int64_t end,
+                      Number* scratch) {
+  table<Number>().backward_decoder(arguments, slab_begin, slab_end, begin, end, scratch);
+}
+template <class Number>
+void backward_encoder(const BackwardArguments<Number>& arguments, std::int64_t begin,
+                      std::int64_t end, Number* scratch) {
+  table<Number>().backward_encoder(arguments, begin, end, scratch);
+}
+template <class Number>
+void decoder_norms(const CrosscoderSizes& sizes, const Number* decoder_KFD, Number* norm_FK,
+                   std::int64_t begin, std::int64_t end) {
+  table<Number>().decoder_norms(sizes, decoder_KFD, norm_FK, begin, end);
+}
+
+#define CRESCO_KERNELS(Number)                                                                   \
+  template void gates(const GatesArguments<Number>&, std::int64_t, std::int64_t);                \
+  template void find_blocks(const CrosscoderSizes&, const RowBlocks&, const Entries<Number>&,    \
+                            std::int64_t, std::int64_t);                                         \
+  template void decode(const DecodeArguments<Number>&, std::int64_t, std::int64_t);              \
+  template void dense_codes(const DecodeArguments<Number>&, std::int64_t, Number*, std::int64_t, \
+                            std::int64_t);                                                       \
+  template void band(const BandArguments<Number>&, std::int64_t, Number*);                       \
+  template void adam(const Updated<Number>&, const AdamRates&, const Number*, std::int64_t,      \
+                     std::int64_t);                                                              \
+  template void backward_decoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t,   \
+                                 std::int64_t, std::int64_t, Number*);                           \
+  template void backward_encoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t,   \
+                                 Number*);                                                       \
+  template void decoder_norms(const CrosscoderSizes&, const Number*, Number*, std::int64_t,      \
+                              std::int64_t);
+CRESCO_KERNELS(float)
+CRESCO_KERNELS(double)
+#undef CRESCO_KERNELS
+
+}  // namespace cresco::kernels

@@ -1,0 +1,287 @@
+#include "cresco/verbs/bench_crosscoder.h"
+
+#include "cresco/base/random.h"
+#include "cresco/dictionaries/crosscoder_step.h"
+#include "cresco/dictionaries/random_source.h"
+#include "cresco/kernels/crosscoder.h"
+#include "cresco/tensor/bridge.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace cresco::verbs {
+namespace {
+
+using dictionaries::Crosscoder;
+using dictionaries::CrosscoderConfig;
+using dictionaries::CrosscoderParameters;
+using dictionaries::CrosscoderStep;
+
+struct Shape {
+  std::int64_t heads, width, features, rows;
+};
+
+Shape shape_of(const std::vector<double>& given) {
+  require_usage(given.size() == 4, "--shape has {} numbers, expected four: K,d,D,B", given.size());
+  for (const double n : given)
+    require_usage(n >= 1 && n == std::floor(n) && n < 1e7, "--shape: {} is no size", n);
+  const auto at = [&](std::size_t i) { return static_cast<std::int64_t>(given[i]); };
+  return {at(0), at(1), at(2), at(3)};
+}
+
+std::span<float> numbers(at::Tensor& t) {
+  return {t.mutable_data_ptr<float>(), static_cast<std::size_t>(t.numel())};
+}
+
+// Rows that are sums of a few of D/2 directions, each of which turns and grows over the snapshots,
+// and noise; of the size that center_scale leaves.
+at::Tensor synthetic_rows(const Shape& s, std::int64_t num_rows) {
+  const std::int64_t atoms = std::max<std::int64_t>(2, s.features / 2), per_row = 12;
+  at::Tensor begin_AD = at::empty({atoms, s.width}), end_AD = at::empty({atoms, s.width});
+  RandomStream(0, "bench/begin").fill_normal(numbers(begin_AD), 0, 1);
+  RandomStream(0, "bench/end").fill_normal(numbers(end_AD), 0, 1);
+  at::Tensor loadings_VA = at::zeros({num_rows, atoms});
+  RandomStream random(0, "bench/loadings");
+  for (std::int64_t v = 0; v < num_rows; ++v)
+    for (std::int64_t i = 0; i < per_row; ++i)
+      loadings_VA[v][static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(atoms)))] =
+          0.5 + random.uniform();
+  at::Tensor x_VKD = at::empty({num_rows, s.heads, s.width});
+  for (std::int64_t k = 0; k < s.heads; ++k) {
+    const double turned = 1.2 * static_cast<double>(k) / static_cast<double>(s.heads);
+    at::Tensor noise_VD = at::empty({num_rows, s.width});
+    RandomStream(0, "bench/noise", static_cast<std::uint64_t>(k))
+        .fill_normal(numbers(noise_VD), 0, 0.3);
+    at::Tensor x_VD =
+        loadings_VA.mm(begin_AD * std::cos(turned) + end_AD * std::sin(turned)) + noise_VD;
+    x_VD -= x_VD.mean(0);
+    x_VKD.select(1, k).copy_(x_VD / x_VD.square().mean().sqrt());
+  }
+  return x_VKD;
+}
+
+double active_share(const Crosscoder& crosscoder, const at::Tensor& p_BF, double scale) {
+  double open = 0;
+  for (std::int64_t k = 0; k < crosscoder.parameters().num_heads(); ++k)
+    open += (p_BF * crosscoder.norm_KF()[k])
+                .gt(crosscoder.threshold_F() * scale)
+                .to(at::kFloat)
+                .mean()
+                .item<double>();
+  return open / static_cast<double>(crosscoder.parameters().num_heads());
+}
+
+// The factor on all thresholds at which the mean share of open gates is `active`.
+double threshold_scale(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
+                       double active) {
+  const Crosscoder crosscoder(parameters);
+  const at::Tensor p_BF =
+      crosscoder.pre_activation(x_BKD.narrow(0, 0, std::min<std::int64_t>(128, x_BKD.size(0))));
+  double low = -12, high = 12;  // of the logarithm
+  for (int i = 0; i < 30; ++i) {
+    const double middle = (low + high) / 2;
+    (active_share(crosscoder, p_BF, std::exp(middle)) > active ? low : high) = middle;
+  }
+  return std::exp((low + high) / 2);
+}
+
+struct Start {
+  std::unique_ptr<CrosscoderStep> step;
+  at::Tensor x_BKD;
+  CrosscoderConfig config;
+  std::string how;
+};
+
+std::vector<std::int64_t> first_rows(std::int64_t count) {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(count));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+Start make_start(const BenchCrosscoderConfig& config, CrosscoderConfig training, const Shape& s,
+                 Progress& progress) {
+  training.d_sae = s.features;
+  const auto drawn =
+      dictionaries::draw_initial_matrices(dictionaries::RandomKind::Philox, 0, s.width, s.features);
+  const CrosscoderParameters initial =
+      initial_parameters(training, s.heads, drawn.encoder_DF, drawn.decoder_FD);
+  const std::int64_t num_rows = config.active > 0 ? 4 * s.rows : s.rows;
+  const at::Tensor x_VKD = synthetic_rows(s, num_rows);
+  Start start{dictionaries::make_sparse_step(training, {}, initial, s.rows),
+              x_VKD.narrow(0, 0, s.rows), training, "the initial state"};
+  if (config.active <= 0) return start;
+
+  progress.begin("train", config.train_steps, "step");
+  for (std::int64_t step = 0; step < config.train_steps; ++step) {
+    const auto order =
+        permutation(static_cast<std::uint32_t>(num_rows),
+                    RandomStream(0, "bench/order", static_cast<std::uint64_t>(step)));
+    const std::vector<std::int64_t> rows(order.begin(), order.begin() + s.rows);
+    start.step->load(x_VKD, rows);
+    const auto terms = start.step->update({.step = step,
+                                           .l1_coefficient = training.l1_coefficient,
+                                           .lr = 1e-3,
+                                           .threshold_lr = 1e-3 * training.jumprelu_lr_factor});
+    progress.update(step + 1, fmt::format("loss {:.4g} | l0 {:.1f}", terms.loss, terms.l0));
+  }
+  progress.end();
+  const double scale = threshold_scale(start.step->parameters(), start.x_BKD, config.active);
+  for (const auto& [name, t] : start.step->state())
+    if (name == "log_threshold_F") t.add_(std::log(scale));
+  start.how =
+      fmt::format("trained {} steps on synthetic rows, thresholds times {:.3g} to reach {:.2g}",
+                  config.train_steps, scale, config.active);
+  return start;
+}
+
+constexpr double kSmallRate = 5e-5;
+
+void write_start(const Path& path, const Start& start) {
+  auto tensors = start.step->portable_state();
+  tensors.emplace_back("x", start.x_BKD);
+  const CrosscoderConfig& c = start.config;
+  tensor::write_tensors(
+      path, tensors,
+      {{"lr", fmt::format("{}", kSmallRate)},
+       {"jumprelu_lr_factor", fmt::format("{}", c.jumprelu_lr_factor)},
+       {"l1_coefficient", fmt::format("{}", c.l1_coefficient)},
+       {"tanh_stretch_coefficient", fmt::format("{}", c.tanh_stretch_coefficient)},
+       {"frequency_scale", fmt::format("{}", c.frequency_scale)},
+       {"window", fmt::format("{}", dictionaries::kThresholdWindow)},
+       {"how", start.how}});
+}
+
+Start read_start(const Path& path, CrosscoderConfig training) {
+  const formats::SafetensorsFile file(path);
+  const auto read = [&](const char* name) { return tensor::to_tensor(file.tensor(name)); };
+  const CrosscoderParameters initial{
+      .encoder_KDF = read("W_E"),
+      .encoder_bias_KF = read("b_E"),
+      .decoder_KFD = read("W_D"),
+      .decoder_bias_KD = read("b_D"),
+      .log_threshold_F = read("activation_function.log_jumprelu_threshold")};
+  require(initial.decoder_KFD.dim() == 3, "{}: 'W_D' has shape {}, expected (K, D, d)",
+          path.string(), formats::shape_text(initial.decoder_KFD.sizes().vec()));
+  training.d_sae = initial.num_features();
+  Start start{nullptr, read("x"), training, ""};
+  start.step = dictionaries::make_sparse_step(training, {}, initial, start.x_BKD.size(0));
+  start.step->load_portable_state(file);
+  const auto& metadata = file.metadata();
+  if (const auto how = metadata.find("how"); how != metadata.end()) start.how = how->second;
+  return start;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+std::int64_t peak_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+// The machine's own matrix product of the encoder with the batch, in ms.
+double product_ms(const Shape& s, std::int64_t repeats) {
+  const at::Tensor a = at::rand({s.features, s.heads * s.width}),
+                   b = at::rand({s.rows, s.heads * s.width});
+  at::Tensor out = at::empty({s.features, s.rows});
+  std::vector<double> times;
+  for (std::int64_t i = 0; i <= repeats; ++i) {
+    const double started = now_seconds();
+    at::mm_out(out, a, b.t());
+    times.push_back((now_seconds() - started) * 1e3);
+  }
+  return median(times);
+}
+
+}  // namespace
+
+Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& context) {
+  require_usage(config.repeats > 0, "--repeats is {}, expected at least 1", config.repeats);
+  require_usage(config.active >= 0 && config.active < 1, "--active is {}, expected 0 to 1",
+                config.active);
+  require_usage(config.train_steps >= 1, "--train-steps is {}, expected at least 1",
+                config.train_steps);
+  require_usage(config.precision == "fp32" || config.precision == "bf16",
+                "--precision '{}' is not one of fp32, bf16", config.precision);
+  require_usage(config.shape.empty() != config.state.empty(),
+                "one of --shape and --state is needed, and not both");
+  require_cpu(context, "bench crosscoder");
+  CrosscoderConfig training;
+  training.amp_dtype = config.precision;
+  Start start = config.state.empty()
+                    ? make_start(config, training, shape_of(config.shape), context.progress)
+                    : read_start(config.state, training);
+  if (!config.write_state.empty()) {
+    write_start(config.write_state, start);
+    return {.summary = {{"state", config.write_state}, {"how", start.how}},
+            .text = fmt::format("{}: {}\n", config.write_state, start.how)};
+  }
+
+  const Shape s{start.x_BKD.size(1), start.x_BKD.size(2),
+                training.d_sae ? training.d_sae : start.config.d_sae, start.x_BKD.size(0)};
+  const auto rows = first_rows(s.rows);
+  const at::Tensor x_BKD = start.x_BKD.contiguous();
+  std::vector<double> times;
+  dictionaries::LossTerms terms;
+  dictionaries::StepTimes before;
+  for (std::int64_t i = 0; i <= config.repeats; ++i) {
+    if (i == 1) before = start.step->times();
+    const double started = now_seconds();
+    start.step->load(x_BKD, rows);
+    terms = start.step->update({.step = i,
+                                .l1_coefficient = start.config.l1_coefficient,
+                                .lr = kSmallRate,
+                                .threshold_lr = kSmallRate * start.config.jumprelu_lr_factor});
+    if (i > 0) times.push_back((now_seconds() - started) * 1e3);
+    if (i == 0 && !config.updated.empty())
+      tensor::write_tensors(config.updated, start.step->parameters().named());
+  }
+  const dictionaries::StepTimes after = start.step->times();
+  Json phases;
+  const auto phase = [&](const char* name, double dictionaries::StepTimes::*part) {
+    phases[name] = (after.*part - before.*part) / static_cast<double>(config.repeats) * 1e3;
+  };
+  phase("gather", &dictionaries::StepTimes::gather);
+  phase("encode", &dictionaries::StepTimes::encode);
+  phase("gates", &dictionaries::StepTimes::gates);
+  phase("decode", &dictionaries::StepTimes::decode);
+  phase("band", &dictionaries::StepTimes::band);
+  phase("backward", &dictionaries::StepTimes::backward);
+  phase("small", &dictionaries::StepTimes::small);
+
+  const double ms = median(times);
+  const double flops =
+      10.0 * static_cast<double>(s.rows * s.heads) * static_cast<double>(s.width * s.features);
+  const double product = product_ms(s, 3);
+  Outcome outcome;
+  outcome.summary = {{"ms_per_step", ms},
+                     {"effective_gflops", flops / ms / 1e6},
+                     {"rows_per_second", static_cast<double>(s.rows) / ms * 1e3},
+                     {"l0", terms.l0},
+                     {"active", terms.l0 / static_cast<double>(s.features)},
+                     {"loss", terms.loss},
+                     {"peak_bytes", peak_bytes()},
+                     {"phases", phases},
+                     {"product_ms", product},
+                     {"ratio_to_product", ms / product},
+                     {"kernels", kernels::cpu_kernels()},
+                     {"how", start.how}};
+  outcome.text = fmt::format(
+      "K {} d {} D {} B {} ({}): {:.1f} ms a step, {:.0f} effective GFLOP/s, {:.2f} of one matrix "
+      "product of that size; l0 {:.1f} ({:.2f} % of D)\n",
+      s.heads, s.width, s.features, s.rows, kernels::cpu_kernels(), ms, flops / ms / 1e6,
+      ms / product, terms.l0, 100 * terms.l0 / static_cast<double>(s.features));
+  for (const auto& [name, value] : phases.items())
+    outcome.text += fmt::format("{:>10} {:8.2f} ms\n", name, value.get<double>());
+  return outcome;
+}
+
+}  // namespace cresco::verbs
