@@ -108,10 +108,13 @@ class Browser:
 
     def open(self, url, ready):
         self.call("Page.navigate", url=url)
+        self.wait(f"{url} is ready", ready)
+
+    def wait(self, what, condition):
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not self.evaluate(ready):
+        while not self.evaluate(condition):
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{url}: not ready after {TIMEOUT_SECONDS} s")
+                raise RuntimeError(f"not after {TIMEOUT_SECONDS} s: {what}")
             time.sleep(0.05)
 
     def resize(self, width, height=900):
@@ -350,9 +353,8 @@ def check_link(browser, check, url):
     """A page opened at a feature shows it, in sight; printed, it shows the card and not the list."""
     browser.open("about:blank", "true")
     browser.open(f"{url}#feature-77", f"{READY} && {CARD} === '77'")
-    place = browser.evaluate("""new Promise((done) => setTimeout(() => {
-        const box = document.querySelector('.card').getBoundingClientRect(); done(box.top < innerHeight && box.bottom > 0); }, 1000))""")
-    check.true("the linked card is in sight", place)
+    browser.wait("the linked card is in sight", """(() => { const box = document.querySelector('.card').getBoundingClientRect();
+        return box.top < innerHeight && box.bottom > 0; })()""")  # the page scrolls there smoothly
     browser.call("Emulation.setEmulatedMedia", media="print")
     check.equal("what is printed", browser.evaluate(
         "['.card', '.list', '.controls'].map((one) => document.querySelector(one).getClientRects().length > 0)"), [True, False, False])
