@@ -11,6 +11,7 @@
 #include "cresco/verbs/lifecycle.h"
 #include "cresco/verbs/lint.h"
 #include "cresco/verbs/logits.h"
+#include "cresco/verbs/match.h"
 #include "cresco/verbs/pretrain.h"
 #include "cresco/verbs/report.h"
 #include "cresco/verbs/score.h"
@@ -60,6 +61,8 @@ std::vector<Verb> verbs() {
       verb("codes", "what a dictionary makes of rows: codes and reconstructions", {"dict"},
            verbs::run_codes),
       verb("lifecycle", "when features are born, peak and die", {"dict"}, verbs::run_lifecycle),
+      verb("match", "features of one dictionary in another: seeds, widths, recipes", {"dicts"},
+           verbs::run_match),
       verb("generate", "continuations of a prompt at several snapshots", {"trajectory"},
            verbs::run_generate),
       verb("score", "how well every snapshot predicts a text: loss, perplexity, bits per byte",

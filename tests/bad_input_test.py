@@ -164,6 +164,43 @@ class Files(ProgramTest):
                           says="init.name")
         self.assertEqual((self.run_folder / "metrics.jsonl").read_bytes(), before)
 
+    def test_dictionaries_that_cannot_be_matched(self):
+        dictionaries = {}
+        for name, width, steps in (("a", 8, [0, 8]), ("wide", 12, [0, 8]), ("later", 8, [16, 32])):
+            folder = self.folder / name
+            folder.mkdir()
+            header = json.dumps({"W_D": {"dtype": "F32", "shape": [2, 3, width],
+                                         "data_offsets": [0, 24 * width]}}).encode()
+            numbers = struct.pack(f"<{6 * width}f", *(1 + i % 7 for i in range(6 * width)))
+            (folder / "d.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + numbers)
+            (folder / "d.config.json").write_text(json.dumps({"model_name": "m", "steps": steps}))
+            dictionaries[name] = folder
+        a, out = dictionaries["a"], self.folder / "out"
+
+        def fails(code, *arguments, says):
+            self.assert_fails(code, "match", *arguments, "--out", out, says=says)
+            self.assertFalse(out.exists())
+
+        fails(2, a, says="two or more")
+        fails(2, a, a, "--similarity", "dot", says="similarity 'dot'")
+        fails(2, a, a, "--dead", "gone", says="dead 'gone'")
+        fails(2, a, a, "--heads", "first", says="--heads: 'first'")
+        fails(2, a, a, "--threshold", "1.5", says="1.5")
+        fails(2, a, a, "--shuffels", "3", says="did you mean '--shuffles'")
+        fails(1, a, self.folder / "nowhere", says="nowhere")
+        fails(1, a, self.stack, says="config.json")
+        fails(1, a, dictionaries["wide"], says=["8 wide", "is 12", "different models"])
+        fails(1, a, dictionaries["later"], says=["no step in common", "0, 8", "16, 32", "--heads final"])
+        fails(1, a, a, "--heads", "0,5", says=["no step 5", "0, 8"])
+        file = a / "d.safetensors"
+        sound = file.read_bytes()
+        for damaged, says in ((sound[:-4], str(file)), (sound[:-4] + struct.pack("<f", float("nan")), "not finite"),
+                              (sound.replace(b"[2, 3, 8]", b"[2, 8, 3]"), "is 3 wide")):
+            file.write_bytes(damaged)
+            fails(1, a, dictionaries["later"], "--heads", "all", says=says)
+        file.write_bytes(sound)
+        self.assertEqual(run_json("match", a, a)["mutual"], 3)
+
     def test_another_tokenizer_is_not_replaced(self):
         (self.folder / "tokenizer.json").write_text("{}")
         self.assert_fails(1, "extract", self.run_folder, "--out", self.folder / "s.safetensors", says="another tokenizer")

@@ -108,10 +108,13 @@ class Browser:
 
     def open(self, url, ready):
         self.call("Page.navigate", url=url)
+        self.wait(f"{url} is ready", ready)
+
+    def wait(self, what, condition):
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while not self.evaluate(ready):
+        while not self.evaluate(condition):
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{url}: not ready after {TIMEOUT_SECONDS} s")
+                raise RuntimeError(f"not after {TIMEOUT_SECONDS} s: {what}")
             time.sleep(0.05)
 
     def resize(self, width, height=900):
@@ -164,6 +167,7 @@ def check_marks(browser, check, demo):
     population = rows_of(demo / "lifecycle/population.csv")
     weights = rows_of(demo / "spectra/weight_spectra.csv")
     planted = rows_of(demo / "planted.csv")
+    bins = rows_of(demo / "match/match_histogram.csv")
     expected = {
         "loss": [sum("train/loss" in line for line in metrics), sum("val/loss" in line for line in metrics)],
         "learning_rate": [sum("optim/lr" in line for line in metrics)],
@@ -180,6 +184,7 @@ def check_marks(browser, check, demo):
         "population": [count_with(population, column) for column in ("alive", "born", "died")],
         "stable_rank": [len(weights)],
         "effective_rank": [len(weights)],
+        "match_histogram": [count_with(bins, column) for column in ("features", "null")],
         "planted": [sum(row["found"] == "1" for row in planted), sum(row["found"] == "0" for row in planted)],
     }
     for figure, counts in expected.items():
@@ -201,6 +206,17 @@ def check_marks(browser, check, demo):
     check.equal("passages", count("[data-figure=continuations] .mark"),
                 len(rows_of(demo / "generate/continuations.csv")))
     check.equal("rows of pca", count("[data-figure=pca] tbody tr"), len(rows_of(demo / "quality/pca.csv")))
+    metrics = rows_of(demo / "match/match_summary.csv")
+    check.equal("numbers of the match", count("[data-figure=match_summary] tbody tr, [data-figure=match_chance] tbody tr"),
+                len(metrics))
+    check.equal("pairs of dictionaries", count("[data-figure=match_pairs] tbody tr"), len(rows_of(demo / "match/pairs.csv")))
+    check.equal("lines of the null", count("[data-figure=match_histogram] .wide .stops .stop"),
+                sum(row["metric"] in ("null_p95", "null_p99") for row in metrics))
+    cosines = sorted(float(row["cosine"]) for row in rows_of(demo / "match/matches.csv") if row["cosine"])
+    for figure, expected in (("matches_best", cosines[::-1][:12]), ("matches_worst", cosines[:12])):
+        shown = browser.evaluate(f"[...document.querySelectorAll('[data-figure={figure}] tbody tr')]"
+                                 ".map((row) => Number(row.children[2].textContent))")
+        check.equal(f"cosines of {figure}", shown, [float(f"{cosine:.4g}") for cosine in expected])
     check.equal("rows of the pooled numbers", count("[data-figure=quality_pooled] tbody tr"),
                 len(rows_of(demo / "quality/quality_pooled.csv")))
     heat = browser.evaluate("""(() => { const figure = document.querySelector('figure.heat-map');
@@ -337,9 +353,8 @@ def check_link(browser, check, url):
     """A page opened at a feature shows it, in sight; printed, it shows the card and not the list."""
     browser.open("about:blank", "true")
     browser.open(f"{url}#feature-77", f"{READY} && {CARD} === '77'")
-    place = browser.evaluate("""new Promise((done) => setTimeout(() => {
-        const box = document.querySelector('.card').getBoundingClientRect(); done(box.top < innerHeight && box.bottom > 0); }, 1000))""")
-    check.true("the linked card is in sight", place)
+    browser.wait("the linked card is in sight", """(() => { const box = document.querySelector('.card').getBoundingClientRect();
+        return box.top < innerHeight && box.bottom > 0; })()""")  # the page scrolls there smoothly
     browser.call("Emulation.setEmulatedMedia", media="print")
     check.equal("what is printed", browser.evaluate(
         "['.card', '.list', '.controls'].map((one) => document.querySelector(one).getClientRects().length > 0)"), [True, False, False])

@@ -1,6 +1,7 @@
 #include "cresco/artifacts/manifest.h"
 
 #include "cresco/base/hash.h"
+#include "cresco/base/input_file.h"
 #include "cresco/base/json.h"
 #include "cresco/base/progress.h"
 #include "cresco/base/require.h"
@@ -15,9 +16,9 @@ std::string version() { return CRESCO_VERSION; }
 Json manifest_json(const Manifest& manifest) {
   Json inputs = Json::array();
   for (const Path& path : manifest.inputs) {
-    const MappedFile file(path);
-    inputs.push_back(
-        {{"path", path.string()}, {"bytes", file.size()}, {"sha256", sha256_hex(file.bytes())}});
+    inputs.push_back({{"path", path.string()},
+                      {"bytes", InputFile(path).size()},
+                      {"sha256", sha256_of_file(path)}});
   }
   char host[256] = "unknown";
   ::gethostname(host, sizeof host - 1);

@@ -1,8 +1,13 @@
 #include "cresco/base/hash.h"
 
+#include "cresco/base/input_file.h"
 #include "cresco/base/require.h"
 
 #include <openssl/evp.h>
+
+#include <algorithm>
+#include <span>
+#include <vector>
 
 namespace cresco {
 
@@ -33,6 +38,17 @@ std::string sha256_hex(Bytes bytes) {
   return hash.hex();
 }
 
-std::string sha256_of_file(const Path& path) { return sha256_hex(MappedFile(path).bytes()); }
+std::string sha256_of_file(const Path& path) {
+  const InputFile file(path);
+  Sha256 hash;
+  std::vector<std::byte> piece(1 << 20);
+  for (std::int64_t at = 0; at < file.size(); at += static_cast<std::int64_t>(piece.size())) {
+    const auto left = static_cast<std::size_t>(file.size() - at);
+    const auto part = std::span(piece).first(std::min(piece.size(), left));
+    file.read(at, part);
+    hash.update(part);
+  }
+  return hash.hex();
+}
 
 }  // namespace cresco

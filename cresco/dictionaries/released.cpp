@@ -422,6 +422,49 @@ Record read_record(const Path& path) {
   return {config.value("quality", Json::object()), config.value("provenance", Json::object())};
 }
 
+StoredDecoder::StoredDecoder(const Path& path, Progress& progress) : file_(dictionary_file(path)) {
+  const std::string where = file_.path().string();
+  dictionary_ = describe_dictionary(file_.path());
+  num_heads_ = dictionary_.parameters.num_heads();
+  num_features_ = dictionary_.parameters.num_features();
+  width_ = dictionary_.parameters.width();
+  dictionary_.parameters = {};
+  const formats::DType dtype = file_.tensor("W_D").dtype;
+  require(at::isFloatingType(tensor::scalar_type(dtype)),
+          "{}: 'W_D' holds {}, expected floating-point numbers", where, formats::name_of(dtype));
+
+  constexpr std::int64_t kSlice = 256;
+  norm_FK_ = at::empty({num_features_, num_heads_}, at::kDouble);
+  progress.begin("norms", num_heads_, "snapshot");
+  for (std::int64_t k = 0; k < num_heads_; ++k) {
+    for (std::int64_t begin = 0; begin < num_features_; begin += kSlice) {
+      const std::int64_t count = std::min(kSlice, num_features_ - begin);
+      const at::Tensor rows_FD = rows_FKD(begin, count, {k}).select(1, 0).to(at::kDouble);
+      const at::Tensor norm_F = rows_FD.square().sum(1).sqrt_();
+      require(norm_F.isfinite().all().item<bool>(),
+              "{}: 'W_D' holds a number that is not finite, at step {}, features {} to {}", where,
+              dictionary_.steps[static_cast<std::size_t>(k)], begin, begin + count - 1);
+      norm_FK_.select(1, k).narrow(0, begin, count).copy_(norm_F);
+    }
+    progress.update(k + 1, where);
+  }
+  progress.end();
+}
+
+at::Tensor StoredDecoder::rows_FKD(std::int64_t begin, std::int64_t count,
+                                   const std::vector<std::int64_t>& heads) const {
+  const formats::StoredTensor& whole = file_.tensor("W_D");
+  const std::int64_t row_bytes = width_ * formats::bits_of(whole.dtype) / 8;
+  at::Tensor rows_FKD = at::empty({count, static_cast<std::int64_t>(heads.size()), width_});
+  for (std::size_t k = 0; k < heads.size(); ++k) {
+    formats::StoredTensor slice = whole;
+    slice.shape = {count, width_};
+    slice.offset += (heads[k] * num_features_ + begin) * row_bytes;
+    rows_FKD.select(1, static_cast<std::int64_t>(k)).copy_(tensor::to_tensor(slice));
+  }
+  return rows_FKD;
+}
+
 std::vector<std::int64_t> heads_in(const trajectories::Stack& stack, const Dictionary& dictionary) {
   require(stack.width() == dictionary.parameters.width(), "{}: is {} wide, the dictionary {}",
           stack.path().string(), stack.width(), dictionary.parameters.width());

@@ -3,6 +3,7 @@
 // docs/formats/dictionary.md.
 #pragma once
 
+#include "cresco/base/progress.h"
 #include "cresco/dictionaries/crosscoder.h"
 #include "cresco/dictionaries/preprocess.h"
 #include "cresco/trajectories/stack.h"
@@ -66,6 +67,33 @@ struct Record {
   Json quality, provenance;
 };
 Record read_record(const Path& path);
+
+// A dictionary of which only the decoder is looked at, and of that only the rows that are asked for
+// are in memory: the 24,576 features of 32 snapshots of width 768 have 2.4 GB of it.
+class StoredDecoder {
+ public:
+  // Reads the decoder once, for its norms. Errors as read_dictionary, but for the other tensors.
+  explicit StoredDecoder(const Path& path, Progress& progress = no_progress());
+
+  const Path& path() const { return file_.path(); }
+  const Dictionary& dictionary() const { return dictionary_; }  // without its parameters
+  std::int64_t num_heads() const { return num_heads_; }
+  std::int64_t num_features() const { return num_features_; }
+  std::int64_t width() const { return width_; }
+
+  const at::Tensor& norm_FK() const { return norm_FK_; }  // of the rows, in double
+
+  // float32 (count, heads, width) of the features from `begin` on. Besides the result one head of
+  // it is in memory.
+  at::Tensor rows_FKD(std::int64_t begin, std::int64_t count,
+                      const std::vector<std::int64_t>& heads) const;
+
+ private:
+  Dictionary dictionary_;
+  formats::SafetensorsFile file_;
+  std::int64_t num_heads_ = 0, num_features_ = 0, width_ = 0;
+  at::Tensor norm_FK_;
+};
 
 // The snapshots of a stack that the dictionary's heads stand for, in their order. Error when the
 // widths differ or a step is missing.

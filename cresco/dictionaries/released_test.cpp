@@ -124,6 +124,46 @@ TEST(Dictionary, OfOneSnapshotMayLackTheFirstAxis) {
                         written.parameters.decoder_KFD));
 }
 
+TEST(StoredDecoder, ReadsTheRowsThatAreAskedFor) {
+  const TemporaryFolder folder;
+  const Dictionary written = small_dictionary();
+  write_dictionary(folder.path(), written);
+  const StoredDecoder decoder(folder.path());
+  EXPECT_EQ(decoder.num_heads(), 3);
+  EXPECT_EQ(decoder.num_features(), 7);
+  EXPECT_EQ(decoder.width(), 4);
+  EXPECT_EQ(decoder.dictionary().steps, written.steps);
+  EXPECT_TRUE(at::allclose(decoder.norm_FK(),
+                           written.parameters.decoder_KFD.norm(2, -1).t().to(at::kDouble)));
+  EXPECT_EQ(decoder.dictionary().matrix, "W_U");
+  const at::Tensor rows_FKD = decoder.rows_FKD(2, 4, {2, 0}),
+                   &whole = written.parameters.decoder_KFD;
+  ASSERT_EQ(rows_FKD.sizes(), at::IntArrayRef({4, 2, 4}));
+  EXPECT_TRUE(at::equal(rows_FKD.select(1, 0), whole[2].narrow(0, 2, 4)));
+  EXPECT_TRUE(at::equal(rows_FKD.select(1, 1), whole[0].narrow(0, 2, 4)));
+}
+
+TEST(StoredDecoder, NeedsNothingButADecoder) {
+  const TemporaryFolder folder;
+  const Dictionary written = small_dictionary(1);
+  write_dictionary(folder.path(), written);
+  const at::Tensor half = written.parameters.decoder_KFD[0].to(at::kHalf);
+  tensor::write_tensors(folder / "seed0.safetensors", {{"W_D", half}});
+  EXPECT_TRUE(at::equal(StoredDecoder(folder.path()).rows_FKD(3, 2, {0}).select(1, 0),
+                        half.narrow(0, 3, 2).to(at::kFloat)));
+
+  tensor::write_tensors(folder / "seed0.safetensors", {{"W_D", at::ones({1, 7, 4}, at::kInt)}});
+  EXPECT_THROW(StoredDecoder(folder.path()), Error);
+  tensor::write_tensors(folder / "seed0.safetensors", {{"W_D", at::ones({1, 8, 4})}});
+  EXPECT_THROW(StoredDecoder(folder.path()), Error);  // config.d_sae is 7
+  tensor::write_tensors(folder / "seed0.safetensors", {{"W_E", half}});
+  EXPECT_THROW(StoredDecoder(folder.path()), Error);
+  const at::Tensor damaged = at::ones({1, 7, 4});
+  damaged[0][5][1] = INFINITY;
+  tensor::write_tensors(folder / "seed0.safetensors", {{"W_D", damaged}});
+  EXPECT_THROW(StoredDecoder(folder.path()), Error);
+}
+
 std::string message_of_reading(const Path& path) {
   try {
     read_dictionary(path);

@@ -68,7 +68,7 @@ struct HeatMap {
 struct DataTable {
   std::string id, title, source, caption;
   artifacts::Table table;
-  bool half = true;
+  bool half = true;  // half of the page's width is enough
 };
 
 struct Passage {

@@ -20,6 +20,7 @@ std::vector<SectionKind> section_kinds() {
       {"Decoder norms", "decoder_norms.npy", build_decoder_norms},
       {"Weight spectra", "singular_values.csv", build_spectra},
       {"Planted features", "planted.csv", build_planted},
+      {"Features in another dictionary", "matches.csv", build_matches},
       {"Feature atlas", "features.csv", build_atlas},
   };
 }

@@ -57,6 +57,8 @@ TEST(Sections, HaveOneMarkPerRow) {
   EXPECT_EQ(marks("population"), 3u * 16u);
   EXPECT_EQ(marks("singular_values"), 16u * 64u);
   EXPECT_EQ(marks("planted"), 24u);
+  const auto& bins = find<Chart>(report, "match_histogram").data;
+  EXPECT_EQ(marks("match_histogram"), 2 * bins.num_rows());
   const auto& map = find<HeatMap>(report, "decoder_norms");
   EXPECT_EQ(map.values.size(), 16u * 200u);
   EXPECT_EQ(find<Chart>(report, "loss").stops.size(), 16u);
@@ -108,6 +110,33 @@ TEST(Loss, ComparesSeveralRuns) {
   const auto& series = find<Chart>(report, "loss").series;
   ASSERT_EQ(series.size(), 2u);
   EXPECT_EQ(series[1].name, "train/loss · other");
+}
+
+TEST(Matches, ShowTheExtremesFirst) {
+  artifacts::Table matches(
+      {"feature", "best", "cosine", "second_cosine", "mutual", "p_value_pooled"});
+  for (int f = 0; f < 30; ++f)
+    matches.add(f, 100 + f, f == 20 ? 0.0 : 0.5 + f / 100.0, 0.1, 1, 0.01);
+  matches.add_row({"30", "", "", "", "", ""});  // takes no part
+  Sources sources = source_with("matches.csv", matches);
+  artifacts::Table histogram({"cosine_from", "cosine_to", "features", "null"});
+  histogram.add_row({"0.5", "0.52", "1", ""});  // no null was made
+  sources[0].tables["match_histogram.csv"] = histogram;
+  sources[0].manifest["facts"] = {{"a", "one"}, {"b", "other"}};
+  const Report report = make_report("", sources);
+  const auto& best = find<DataTable>(report, "matches_best").table;
+  ASSERT_EQ(best.num_rows(), 12u);
+  EXPECT_EQ(best.text(0, "feature"), "29");
+  EXPECT_EQ(best.text(11, "feature"), "17");  // 20 is not among them
+  const auto& worst = find<DataTable>(report, "matches_worst").table;
+  ASSERT_EQ(worst.num_rows(), 12u);
+  EXPECT_EQ(worst.text(0, "feature"), "20");
+  EXPECT_EQ(worst.text(1, "feature"), "0");
+  const auto& chart = find<Chart>(report, "match_histogram");
+  EXPECT_EQ(chart.caption, "one in other");
+  ASSERT_EQ(chart.series.size(), 1u);
+  EXPECT_NEAR(chart.series[0].x[0], 0.51, 1e-12);
+  EXPECT_TRUE(chart.stops.empty());
 }
 
 artifacts::Table training_metrics(int num_steps) {

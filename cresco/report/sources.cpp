@@ -32,7 +32,11 @@ constexpr const char* kTables[] = {"baselines.csv",
                                    "steps.csv",
                                    "singular_values.csv",
                                    "weight_spectra.csv",
-                                   "planted.csv"};
+                                   "planted.csv",
+                                   "matches.csv",
+                                   "match_summary.csv",
+                                   "match_histogram.csv",
+                                   "pairs.csv"};
 constexpr const char* kArrays[] = {"decoder_norms.npy", "rates.npy"};
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kManifestEnd = ".manifest.json";

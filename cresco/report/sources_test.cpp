@@ -19,12 +19,13 @@ TEST(Sources, AreFoundOneLevelDownInTheOrderTheyWereMade) {
   const TemporaryFolder folder;
   testing::write_demo_folder(folder / "demo");
   const Sources sources = open_sources({folder / "demo"});
-  EXPECT_EQ(names(sources), (std::vector<std::string>{"run", "dictionary", "sweep", "quality",
-                                                      "lifecycle", "generate", "spectra", "demo"}));
+  EXPECT_EQ(names(sources),
+            (std::vector<std::string>{"run", "dictionary", "sweep", "quality", "lifecycle",
+                                      "generate", "spectra", "match", "demo"}));
   EXPECT_EQ(sources[0].snapshot_steps.size(), 16u);
   EXPECT_TRUE(sources[0].tables.at("metrics.jsonl").has("train/loss"));
   EXPECT_EQ(sources[4].arrays.at("decoder_norms.npy").columns, 200u);
-  EXPECT_TRUE(sources[7].has("baselines.csv"));
+  EXPECT_TRUE(sources[8].has("baselines.csv"));
 }
 
 TEST(Sources, CountEachFolderOnce) {

@@ -109,10 +109,10 @@ Steps named_steps(const std::string& text, std::int64_t last) {
   return {steps.begin(), steps.end()};
 }
 
-Steps choose_steps(const std::string& text, const Steps& available, const std::string& where) {
+Steps choose_steps(const std::string& text, const Steps& available, const std::string& where,
+                   const std::string& option) {
   const std::set<std::int64_t> there(available.begin(), available.end());
   if (text.empty() || text == "all") return {there.begin(), there.end()};
-  const std::string what = "--steps";
   std::set<std::int64_t> chosen;
   const auto need = [&](std::int64_t step) {
     require(there.contains(step), "{}: has no step {}; it has {}", where, step,
@@ -130,7 +130,7 @@ Steps choose_steps(const std::string& text, const Steps& available, const std::s
     for (const auto step : powers_of_two(std::int64_t{1} << 50)) take(step);
   } else {
     for (const auto& part : split(text, ','))
-      if (!parse_range(part, what, need)) need(parse_step(part, what));
+      if (!parse_range(part, option, need)) need(parse_step(part, option));
   }
   require(!chosen.empty(), "{}: none of the steps '{}' exists; it has {}", where, text,
           list_steps({there.begin(), there.end()}));

@@ -18,10 +18,11 @@ std::vector<std::int64_t> snapshot_schedule(const std::string& text, std::int64_
 // Which of the `available` steps are meant: a list, a range, or a preset (all, log2, pythia,
 // pythia-32, pythia-16, olmo2-32, heldout-8). A step of a list that is missing is an Error that
 // names what there is, as is one of a range or a preset; `log2` takes those of its steps that
-// exist.
+// exist. `option` is what messages call the text.
 std::vector<std::int64_t> choose_steps(const std::string& text,
                                        const std::vector<std::int64_t>& available,
-                                       const std::string& where);
+                                       const std::string& where,
+                                       const std::string& option = "--steps");
 
 // The steps that a preset, a list or a range names, whatever exists; `log2` goes on to `last`.
 std::vector<std::int64_t> named_steps(const std::string& text, std::int64_t last);

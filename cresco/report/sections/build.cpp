@@ -44,4 +44,10 @@ artifacts::Table rows_with(const artifacts::Table& table, std::string_view colum
   return rows;
 }
 
+double metric_of(const artifacts::Table& table, std::string_view metric) {
+  for (std::size_t i = 0; i < table.num_rows(); ++i)
+    if (table.text(i, "metric") == metric) return table.number(i, "value");
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
 }  // namespace cresco::report

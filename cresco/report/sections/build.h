@@ -22,6 +22,7 @@ std::optional<Section> build_population(const Sources& sources);
 std::optional<Section> build_decoder_norms(const Sources& sources);
 std::optional<Section> build_spectra(const Sources& sources);
 std::optional<Section> build_planted(const Sources& sources);
+std::optional<Section> build_matches(const Sources& sources);
 std::optional<Section> build_atlas(const Sources& sources);
 
 // Those that hold `file`, in order.
@@ -39,6 +40,9 @@ std::string title_of(std::string_view title, const Source& source, std::size_t n
 std::vector<double> numbers_or_nan(const artifacts::Table& table, std::string_view column);
 // The rows whose `column` holds a number.
 artifacts::Table rows_with(const artifacts::Table& table, std::string_view column);
+
+// The value of a table of metrics (columns metric, value); NaN when it has no such row.
+double metric_of(const artifacts::Table& table, std::string_view metric);
 
 inline Axis step_axis() { return {.label = "training step", .scale = Scale::LogOnePlus}; }
 

@@ -116,11 +116,7 @@ std::string dead_rate_of(const Sources& sources) {
 
 double pooled_explained_variance(const Source& source) {
   const auto found = source.tables.find("quality_pooled.csv");
-  if (found == source.tables.end()) return NAN;
-  for (std::size_t i = 0; i < found->second.num_rows(); ++i)
-    if (found->second.text(i, "metric") == "explained_variance_pooled")
-      return found->second.number(i, "value");
-  return NAN;
+  return found == source.tables.end() ? NAN : metric_of(found->second, "explained_variance_pooled");
 }
 
 // The pooled numbers, as they are: a row a metric, a column a dictionary.

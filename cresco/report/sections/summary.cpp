@@ -50,17 +50,11 @@ void add_run(Facts& facts, const Sources& sources) {
     }
 }
 
-double pooled(const artifacts::Table& table, std::string_view metric) {
-  for (std::size_t i = 0; i < table.num_rows(); ++i)
-    if (table.text(i, "metric") == metric) return table.number(i, "value");
-  return NAN;
-}
-
 void add_dictionary(Facts& facts, const Sources& sources) {
   if (const auto* quality = find_table(sources, "quality_pooled.csv", "metric")) {
-    add_number(facts, "explained variance", pooled(*quality, "explained_variance_pooled"),
+    add_number(facts, "explained variance", metric_of(*quality, "explained_variance_pooled"),
                "explained_variance_pooled");
-    add_number(facts, "active features", pooled(*quality, "l0"), "l0, per row and snapshot");
+    add_number(facts, "active features", metric_of(*quality, "l0"), "l0, per row and snapshot");
   }
   if (const auto* features = find_table(sources, "features.csv", "alive")) {
     double alive = 0;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 namespace cresco::report::testing {
 namespace {
@@ -332,6 +333,57 @@ void write_spectra(const Path& folder) {
   write_csv(folder / "weight_spectra.csv", weights);
 }
 
+// Two thirds of the features found again, the others at what chance gives.
+void write_match(const Path& folder) {
+  std::filesystem::create_directories(folder);
+  write_made_by(folder, {"cresco", "match", "demo/dictionary", "demo/seed1", "demo/seed2"}, 45,
+                {{"shuffles", 100}});
+  Table matches({"feature", "best", "cosine", "second_best", "second_cosine", "mutual", "assigned",
+                 "assigned_cosine", "p_value", "p_value_pooled"});
+  RandomStream random(0, "matches");
+  constexpr double kBin = 0.02;
+  std::map<int, std::pair<int, int>> bins;  // features and null
+  double sum = 0;
+  for (std::size_t f = 0; f < kFeatures; ++f) {
+    if (f == 7) {  // dead, and left out
+      matches.add_row({"7", "", "", "", "", "", "", "", "", ""});
+      continue;
+    }
+    const bool same = f % 3 != 0;
+    const double cosine =
+        same ? 1 - 0.4 * random.uniform() * random.uniform() : 0.16 + 0.04 * random.normal();
+    const double p = same ? 1.0 / 101 : random.uniform();
+    matches.add(f, (f * 37) % kFeatures, cosine, (f * 53) % kFeatures,
+                std::min(cosine, 0.12 + 0.02 * random.uniform()), same ? 1 : 0,
+                (f * 37) % kFeatures, cosine, p, p);
+    sum += cosine;
+    ++bins[static_cast<int>(std::floor(cosine / kBin))].first;
+    for (int s = 0; s < 5; ++s)
+      ++bins[static_cast<int>(std::floor((0.16 + 0.03 * random.normal()) / kBin))].second;
+  }
+  write_csv(folder / "matches.csv", matches);
+  Table histogram({"cosine_from", "cosine_to", "features", "null"});
+  for (int bin = bins.begin()->first; bin <= bins.rbegin()->first; ++bin)
+    histogram.add(bin * kBin, (bin + 1) * kBin, double(bins[bin].first) / double(kFeatures - 1),
+                  double(bins[bin].second) / double(5 * (kFeatures - 1)));
+  write_csv(folder / "match_histogram.csv", histogram);
+  Table summary({"metric", "value"});
+  const std::vector<std::pair<const char*, double>> metrics = {
+      {"num_a", kFeatures},    {"num_b", kFeatures},
+      {"dead_a", 1},           {"mmcs", sum / (kFeatures - 1.0)},
+      {"mutual", 133},         {"share_0.9", 0.55},
+      {"assigned_mean", 0.63}, {"pair_cosine_rms", 0.061},
+      {"null_shuffles", 100},  {"null_mean", 0.161},
+      {"null_p95", 0.209},     {"null_p99", 0.23}};
+  for (const auto& [metric, value] : metrics) summary.add(metric, value);
+  write_csv(folder / "match_summary.csv", summary);
+  Table pairs({"pair", "a", "b", "mmcs_symmetric", "mutual_share", "share_0.9", "assigned_mean",
+               "null_p99"});
+  pairs.add("1_seed1", "demo/dictionary", "demo/seed1", 0.66, 0.67, 0.55, 0.63, 0.23);
+  pairs.add("mean", "", "", 0.66, 0.67, 0.55, 0.63, 0.23);
+  write_csv(folder / "pairs.csv", pairs);
+}
+
 }  // namespace
 
 const std::vector<std::string>& hostile_tokens() {
@@ -370,6 +422,7 @@ void write_demo_folder(const Path& folder) {
   write_lifecycle(folder / "lifecycle");
   write_continuations(folder / "generate");
   write_spectra(folder / "spectra");
+  write_match(folder / "match");
 
   Table baselines({"name", "loss", "description"});
   baselines.add("uniform", std::log(8192.0), "every token alike");

@@ -12,7 +12,7 @@ namespace cresco::report::testing {
 // Text that must stay text.
 const std::vector<std::string>& hostile_tokens();
 
-// run/, dictionary/, sweep/, quality/, lifecycle/, generate/, spectra/, baselines.csv and
+// run/, dictionary/, sweep/, quality/, lifecycle/, generate/, spectra/, match/, baselines.csv and
 // planted.csv in `folder`, the same bytes each time.
 void write_demo_folder(const Path& folder);
 
