@@ -12,6 +12,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
+#include <tuple>
 
 namespace cresco::dictionaries {
 namespace {
@@ -180,12 +182,9 @@ CrosscoderConfig read_training(const Json& recorded) {
   return training;
 }
 
-// The tensors that a dictionary of this activation has, each of them with the features' axis alone
-// as its shape but for the four weights.
-CrosscoderParameters read_parameters(const StoredFloats& file, std::int64_t num_heads,
-                                     ActivationKind kind) {
-  const std::string& where = file.where();
-  const auto& decoder = file.shape("W_D");
+// Heads, features and width of a decoder of this shape.
+std::array<std::int64_t, 3> decoder_shape(const std::vector<std::int64_t>& decoder,
+                                          const std::string& where, std::int64_t num_heads) {
   require(decoder.size() == 3 || (decoder.size() == 2 && num_heads == 1),
           "{}: 'W_D' has shape {}, expected (K, D, d)", where, formats::shape_text(decoder));
   const std::int64_t K = decoder.size() == 3 ? decoder[0] : 1;
@@ -193,6 +192,15 @@ CrosscoderParameters read_parameters(const StoredFloats& file, std::int64_t num_
   require(K == num_heads, "{}: 'W_D' has {} heads, the config names {} steps", where, K, num_heads);
   require(F > 0 && D > 0, "{}: 'W_D' has shape {}: there is nothing in it", where,
           formats::shape_text(decoder));
+  return {K, F, D};
+}
+
+// The tensors that a dictionary of this activation has, each of them with the features' axis alone
+// as its shape but for the four weights.
+CrosscoderParameters read_parameters(const StoredFloats& file, std::int64_t num_heads,
+                                     ActivationKind kind) {
+  const std::string& where = file.where();
+  const auto [K, F, D] = decoder_shape(file.shape("W_D"), where, num_heads);
   CrosscoderParameters p{
       .encoder_KDF = file.heads("W_E", {K, D, F}),
       .encoder_bias_KF = file.heads("b_E", {K, F}),
@@ -263,7 +271,7 @@ std::vector<std::int64_t> read_steps(const Json& config, const std::string& wher
   return steps;
 }
 
-void check_model_config(const Json& config, const CrosscoderParameters& p,
+void check_model_config(const Json& config, const std::array<std::int64_t, 3>& shape,
                         const std::string& where) {
   if (!config.is_object()) return;
   const auto agrees = [&](const char* key, std::int64_t value) {
@@ -272,9 +280,9 @@ void check_model_config(const Json& config, const CrosscoderParameters& p,
     require(found->get<std::int64_t>() == value, "{}: config.{} is {}, but the tensors have {}",
             where, key, found->get<std::int64_t>(), value);
   };
-  agrees("d_sae", p.num_features());
-  agrees("d_model", p.width());
-  agrees("n_snapshots", p.num_heads());
+  agrees("d_sae", shape[1]);
+  agrees("d_model", shape[2]);
+  agrees("n_snapshots", shape[0]);
 }
 
 // Files of the release don't say which matrix they are of; their folders do.
@@ -291,9 +299,8 @@ void apply(const DictionaryLabels& labels, Json& config) {
   if (!labels.steps.empty()) config["steps"] = labels.steps;
 }
 
-// `config` is what the release keeps in <name>.config.json.
-Dictionary dictionary_of(const Json& config, const std::string& where,
-                         const StoredFloats& tensors) {
+// All that the config says; what the release keeps in <name>.config.json.
+Dictionary without_tensors(const Json& config, const std::string& where) {
   Dictionary dictionary;
   const auto text = [&](const char* key) -> std::string {
     const auto found = config.find(key);
@@ -310,11 +317,19 @@ Dictionary dictionary_of(const Json& config, const std::string& where,
   dictionary.training_is_known = training.is_object() && training.contains("lr");
   dictionary.quality = config.value("quality", Json::object());
   dictionary.provenance = config.value("provenance", Json::object());
-  const Json model = config.value("config", Json());
-  dictionary.activation = read_activation(model, dictionary.training, where);
+  dictionary.activation =
+      read_activation(config.value("config", Json()), dictionary.training, where);
+  return dictionary;
+}
+
+Dictionary dictionary_of(const Json& config, const std::string& where,
+                         const StoredFloats& tensors) {
+  Dictionary dictionary = without_tensors(config, where);
   dictionary.parameters = read_parameters(
       tensors, static_cast<std::int64_t>(dictionary.steps.size()), dictionary.activation.kind);
-  check_model_config(model, dictionary.parameters, where);
+  const CrosscoderParameters& p = dictionary.parameters;
+  check_model_config(config.value("config", Json()), {p.num_heads(), p.num_features(), p.width()},
+                     where);
   return dictionary;
 }
 
@@ -424,11 +439,16 @@ Record read_record(const Path& path) {
 
 StoredDecoder::StoredDecoder(const Path& path, Progress& progress) : file_(dictionary_file(path)) {
   const std::string where = file_.path().string();
-  dictionary_ = describe_dictionary(file_.path());
-  num_heads_ = dictionary_.parameters.num_heads();
-  num_features_ = dictionary_.parameters.num_features();
-  width_ = dictionary_.parameters.width();
-  dictionary_.parameters = {};
+  const Path config_path = Path(file_.path()).replace_extension(".config.json");
+  const Json config = read_json_file(config_path);
+  require(config.is_object(), "{}: is not a JSON object", config_path.string());
+  dictionary_ = without_tensors(config, config_path.string());
+  dictionary_.name = file_.path().stem().string();
+  if (dictionary_.matrix.empty()) dictionary_.matrix = matrix_of_place(file_.path());
+  const auto shape = decoder_shape(file_.tensor("W_D").shape, where,
+                                   static_cast<std::int64_t>(dictionary_.steps.size()));
+  std::tie(num_heads_, num_features_, width_) = std::tuple(shape[0], shape[1], shape[2]);
+  check_model_config(config.value("config", Json()), shape, config_path.string());
   const formats::DType dtype = file_.tensor("W_D").dtype;
   require(at::isFloatingType(tensor::scalar_type(dtype)),
           "{}: 'W_D' holds {}, expected floating-point numbers", where, formats::name_of(dtype));
