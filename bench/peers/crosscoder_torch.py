@@ -13,8 +13,8 @@ Peers:
 eager         PyTorch by hand: one matrix product of depth K*d for the joint pre-activation, the gate and its scores in an autograd
               function that takes one head after another, so that what lies between stays small, batched products for the decoder,
               Adam(fused=True).
-compiled      the same through torch.compile, with the gate in expressions over all heads, which it fuses. Its modes do not differ
-              here: what they search over is not the time of a step.
+compiled      the same through torch.compile, with the gate in expressions over all heads, which it fuses. In its default mode:
+              max-autotune was no quicker.
 llamascopium  Crosscoder of llamascopium 2.0.0b34, unchanged: its encode, decode and compute_loss, with Adam(foreach=False). Its
               compute_loss takes the mean of every part of the loss over the batch, and fails on the tanh-quad term, which is one
               number already; CrosscoderSpecs.loss is replaced by a function that names no dimensions for one number, and that
