@@ -62,6 +62,8 @@ void expect_right(const Path& path) {
   for (std::size_t i = 0; i < expected.size(); ++i)
     EXPECT_TRUE(at::equal(found[i].second, expected[i].second)) << expected[i].first;
   EXPECT_EQ(describe_dictionary(path).parameters.num_features(), 7);
+  EXPECT_TRUE(at::equal(StoredDecoder(path).rows_FKD(2, 3, {1}).select(1, 0),
+                        parameters().decoder_KFD[1].narrow(0, 2, 3)));
 }
 
 TEST(LegacyFile, OfATrainingIsRead) {

@@ -182,9 +182,12 @@ CrosscoderConfig read_training(const Json& recorded) {
   return training;
 }
 
-// Heads, features and width of a decoder of this shape.
-std::array<std::int64_t, 3> decoder_shape(const std::vector<std::int64_t>& decoder,
-                                          const std::string& where, std::int64_t num_heads) {
+// Heads, features and width of the decoder.
+using DecoderShape = std::array<std::int64_t, 3>;
+
+DecoderShape decoder_shape(const StoredFloats& file, std::int64_t num_heads) {
+  const std::string& where = file.where();
+  const auto& decoder = file.shape("W_D");
   require(decoder.size() == 3 || (decoder.size() == 2 && num_heads == 1),
           "{}: 'W_D' has shape {}, expected (K, D, d)", where, formats::shape_text(decoder));
   const std::int64_t K = decoder.size() == 3 ? decoder[0] : 1;
@@ -197,10 +200,9 @@ std::array<std::int64_t, 3> decoder_shape(const std::vector<std::int64_t>& decod
 
 // The tensors that a dictionary of this activation has, each of them with the features' axis alone
 // as its shape but for the four weights.
-CrosscoderParameters read_parameters(const StoredFloats& file, std::int64_t num_heads,
+CrosscoderParameters read_parameters(const StoredFloats& file, const DecoderShape& shape,
                                      ActivationKind kind) {
-  const std::string& where = file.where();
-  const auto [K, F, D] = decoder_shape(file.shape("W_D"), where, num_heads);
+  const auto [K, F, D] = shape;
   CrosscoderParameters p{
       .encoder_KDF = file.heads("W_E", {K, D, F}),
       .encoder_bias_KF = file.heads("b_E", {K, F}),
@@ -217,8 +219,8 @@ CrosscoderParameters read_parameters(const StoredFloats& file, std::int64_t num_
   for (const auto& view : file.tensors())
     require(std::any_of(known.begin(), known.end(),
                         [&](const tensor::NamedTensor& t) { return t.first == view.name; }),
-            "{}: tensor '{}' is no part of a {} dictionary", where, escape_for_terminal(view.name),
-            name_of(kind));
+            "{}: tensor '{}' is no part of a {} dictionary", file.where(),
+            escape_for_terminal(view.name), name_of(kind));
   return p;
 }
 
@@ -271,20 +273,6 @@ std::vector<std::int64_t> read_steps(const Json& config, const std::string& wher
   return steps;
 }
 
-void check_model_config(const Json& config, const std::array<std::int64_t, 3>& shape,
-                        const std::string& where) {
-  if (!config.is_object()) return;
-  const auto agrees = [&](const char* key, std::int64_t value) {
-    const auto found = config.find(key);
-    if (found == config.end() || !found->is_number_integer()) return;
-    require(found->get<std::int64_t>() == value, "{}: config.{} is {}, but the tensors have {}",
-            where, key, found->get<std::int64_t>(), value);
-  };
-  agrees("d_sae", shape[1]);
-  agrees("d_model", shape[2]);
-  agrees("n_snapshots", shape[0]);
-}
-
 // Files of the release don't say which matrix they are of; their folders do.
 std::string matrix_of_place(const Path& file) {
   const Path whole = std::filesystem::absolute(file);
@@ -299,38 +287,72 @@ void apply(const DictionaryLabels& labels, Json& config) {
   if (!labels.steps.empty()) config["steps"] = labels.steps;
 }
 
-// All that the config says; what the release keeps in <name>.config.json.
-Dictionary without_tensors(const Json& config, const std::string& where) {
+// A dictionary's file and what the release keeps beside it in <name>.config.json.
+struct OpenedFile {
+  Path path;
+  std::string where;  // the config's
+  Json config;
+  std::vector<formats::StoredTensor> tensors, all_tensors;  // a training's file has more of them
+};
+
+OpenedFile open_dictionary(const Path& path, const DictionaryLabels& labels = {}) {
+  OpenedFile file{.path = dictionary_file(path)};
+  if (file.path.extension() == ".pt") {
+    const formats::TorchFile torch(file.path);
+    file.where = file.path.string();
+    file.config = legacy_config(torch);
+    file.tensors = legacy_tensors(torch);
+    file.all_tensors = torch.tensors();
+  } else {
+    const Path config_path = Path(file.path).replace_extension(".config.json");
+    file.where = config_path.string();
+    file.config = read_json_file(config_path);
+    require(file.config.is_object(), "{}: is not a JSON object", file.where);
+    file.tensors = file.all_tensors = formats::SafetensorsFile(file.path).tensors();
+  }
+  apply(labels, file.config);
+  return file;
+}
+
+Dictionary all_but_parameters(const OpenedFile& file) {
+  const Json& config = file.config;
   Dictionary dictionary;
   const auto text = [&](const char* key) -> std::string {
     const auto found = config.find(key);
     return found != config.end() && found->is_string() ? found->get<std::string>() : "";
   };
-  dictionary.model_name = get_string(config, "model_name", where);
-  dictionary.steps = read_steps(config, where);
+  dictionary.name = file.path.stem().string();
+  dictionary.model_name = get_string(config, "model_name", file.where);
+  dictionary.steps = read_steps(config, file.where);
   if (const auto seed = config.find("seed"); seed != config.end() && seed->is_number_integer())
     dictionary.seed = seed->get<std::int64_t>();
   dictionary.kind = text("kind");
   dictionary.matrix = text("matrix");
+  if (dictionary.matrix.empty()) dictionary.matrix = matrix_of_place(file.path);
   const Json training = config.value("training", Json());
   dictionary.training = read_training(training);
   dictionary.training_is_known = training.is_object() && training.contains("lr");
   dictionary.quality = config.value("quality", Json::object());
   dictionary.provenance = config.value("provenance", Json::object());
   dictionary.activation =
-      read_activation(config.value("config", Json()), dictionary.training, where);
+      read_activation(config.value("config", Json()), dictionary.training, file.where);
   return dictionary;
 }
 
-Dictionary dictionary_of(const Json& config, const std::string& where,
-                         const StoredFloats& tensors) {
-  Dictionary dictionary = without_tensors(config, where);
-  dictionary.parameters = read_parameters(
-      tensors, static_cast<std::int64_t>(dictionary.steps.size()), dictionary.activation.kind);
-  const CrosscoderParameters& p = dictionary.parameters;
-  check_model_config(config.value("config", Json()), {p.num_heads(), p.num_features(), p.width()},
-                     where);
-  return dictionary;
+// Error where the config says otherwise.
+DecoderShape checked_shape(const OpenedFile& file, const Dictionary& dictionary) {
+  const DecoderShape shape = decoder_shape({file.path.string(), file.tensors},
+                                           static_cast<std::int64_t>(dictionary.steps.size()));
+  const Json config = file.config.value("config", Json());
+  if (!config.is_object()) return shape;
+  const char* const keys[] = {"n_snapshots", "d_sae", "d_model"};
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    const auto found = config.find(keys[i]);
+    if (found == config.end() || !found->is_number_integer()) continue;
+    require(found->get<std::int64_t>() == shape[i], "{}: config.{} is {}, but the tensors have {}",
+            file.where, keys[i], found->get<std::int64_t>(), shape[i]);
+  }
+  return shape;
 }
 
 // `preprocess_stats` of a training: mean (K, 1, d) and scale (K, 1, 1), or with fewer axes of 1.
@@ -355,29 +377,13 @@ std::vector<SnapshotStatistics> read_statistics(const StoredFloats& file, const 
 }
 
 Dictionary read(const Path& path, const DictionaryLabels& labels, Numbers numbers) {
-  const Path file_path = dictionary_file(path);
-  const auto read_file = [&]() -> Dictionary {
-    if (file_path.extension() == ".pt") {
-      const formats::TorchFile file(file_path);
-      Json config = legacy_config(file);
-      apply(labels, config);
-      Dictionary made = dictionary_of(config, file_path.string(),
-                                      {file_path.string(), legacy_tensors(file), numbers});
-      if (numbers == Numbers::Read && made.training.input_preprocess != "none")
-        made.statistics = read_statistics({file_path.string(), file.tensors()}, made);
-      return made;
-    }
-    const Path config_path = Path(file_path).replace_extension(".config.json");
-    Json config = read_json_file(config_path);
-    require(config.is_object(), "{}: is not a JSON object", config_path.string());
-    apply(labels, config);
-    return dictionary_of(
-        config, config_path.string(),
-        {file_path.string(), formats::SafetensorsFile(file_path).tensors(), numbers});
-  };
-  Dictionary dictionary = read_file();
-  dictionary.name = file_path.stem().string();
-  if (dictionary.matrix.empty()) dictionary.matrix = matrix_of_place(file_path);
+  const OpenedFile file = open_dictionary(path, labels);
+  Dictionary dictionary = all_but_parameters(file);
+  dictionary.parameters =
+      read_parameters({file.path.string(), file.tensors, numbers}, checked_shape(file, dictionary),
+                      dictionary.activation.kind);
+  if (numbers == Numbers::Read && dictionary.training.input_preprocess != "none")
+    dictionary.statistics = read_statistics({file.path.string(), file.all_tensors}, dictionary);
   return dictionary;
 }
 
@@ -431,27 +437,23 @@ Json recomputed_metrics(const Path& dictionary_file) {
 }
 
 Record read_record(const Path& path) {
-  const Path config_path = dictionary_file(path).replace_extension(".config.json");
-  const Json config = read_json_file(config_path);
-  require(config.is_object(), "{}: is not a JSON object", config_path.string());
+  const Json config = open_dictionary(path).config;
   return {config.value("quality", Json::object()), config.value("provenance", Json::object())};
 }
 
-StoredDecoder::StoredDecoder(const Path& path, Progress& progress) : file_(dictionary_file(path)) {
-  const std::string where = file_.path().string();
-  const Path config_path = Path(file_.path()).replace_extension(".config.json");
-  const Json config = read_json_file(config_path);
-  require(config.is_object(), "{}: is not a JSON object", config_path.string());
-  dictionary_ = without_tensors(config, config_path.string());
-  dictionary_.name = file_.path().stem().string();
-  if (dictionary_.matrix.empty()) dictionary_.matrix = matrix_of_place(file_.path());
-  const auto shape = decoder_shape(file_.tensor("W_D").shape, where,
-                                   static_cast<std::int64_t>(dictionary_.steps.size()));
+StoredDecoder::StoredDecoder(const Path& path, Progress& progress) {
+  const OpenedFile file = open_dictionary(path);
+  path_ = file.path;
+  dictionary_ = all_but_parameters(file);
+  const std::string where = path_.string();
+  const DecoderShape shape = checked_shape(file, dictionary_);
   std::tie(num_heads_, num_features_, width_) = std::tuple(shape[0], shape[1], shape[2]);
-  check_model_config(config.value("config", Json()), shape, config_path.string());
-  const formats::DType dtype = file_.tensor("W_D").dtype;
-  require(at::isFloatingType(tensor::scalar_type(dtype)),
-          "{}: 'W_D' holds {}, expected floating-point numbers", where, formats::name_of(dtype));
+  decoder_ = formats::tensor_named(file.tensors, "W_D", where);
+  require(at::isFloatingType(tensor::scalar_type(decoder_.dtype)),
+          "{}: 'W_D' holds {}, expected floating-point numbers", where,
+          formats::name_of(decoder_.dtype));
+  if (decoder_.strides.empty()) decoder_.strides = {num_features_ * width_, width_, 1};
+  if (decoder_.strides.size() == 2) decoder_.strides.insert(decoder_.strides.begin(), 0);
 
   constexpr std::int64_t kSlice = 256;
   norm_FK_ = at::empty({num_features_, num_heads_}, at::kDouble);
@@ -473,13 +475,14 @@ StoredDecoder::StoredDecoder(const Path& path, Progress& progress) : file_(dicti
 
 at::Tensor StoredDecoder::rows_FKD(std::int64_t begin, std::int64_t count,
                                    const std::vector<std::int64_t>& heads) const {
-  const formats::StoredTensor& whole = file_.tensor("W_D");
-  const std::int64_t row_bytes = width_ * formats::bits_of(whole.dtype) / 8;
+  const std::vector<std::int64_t>& strides = decoder_.strides;
   at::Tensor rows_FKD = at::empty({count, static_cast<std::int64_t>(heads.size()), width_});
   for (std::size_t k = 0; k < heads.size(); ++k) {
-    formats::StoredTensor slice = whole;
+    formats::StoredTensor slice = decoder_;
     slice.shape = {count, width_};
-    slice.offset += (heads[k] * num_features_ + begin) * row_bytes;
+    slice.strides = {strides[1], strides[2]};
+    slice.offset +=
+        (heads[k] * strides[0] + begin * strides[1]) * formats::bits_of(slice.dtype) / 8;
     rows_FKD.select(1, static_cast<std::int64_t>(k)).copy_(tensor::to_tensor(slice));
   }
   return rows_FKD;

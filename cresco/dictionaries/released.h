@@ -75,7 +75,7 @@ class StoredDecoder {
   // Reads the decoder once, for its norms. Errors as read_dictionary, but for the other tensors.
   explicit StoredDecoder(const Path& path, Progress& progress = no_progress());
 
-  const Path& path() const { return file_.path(); }
+  const Path& path() const { return path_; }
   const Dictionary& dictionary() const { return dictionary_; }  // without its parameters
   std::int64_t num_heads() const { return num_heads_; }
   std::int64_t num_features() const { return num_features_; }
@@ -89,8 +89,9 @@ class StoredDecoder {
                       const std::vector<std::int64_t>& heads) const;
 
  private:
+  Path path_;
   Dictionary dictionary_;
-  formats::SafetensorsFile file_;
+  formats::StoredTensor decoder_;  // with the strides of its three axes
   std::int64_t num_heads_ = 0, num_features_ = 0, width_ = 0;
   at::Tensor norm_FK_;
 };

@@ -22,8 +22,7 @@ at::Tensor StoredFloats::read(const std::string& name,
   if (numbers_ == Numbers::ShapesOnly)
     return at::empty(shape, at::TensorOptions(at::kFloat).device(at::kMeta));
   const at::Tensor t = tensor::to_tensor(stored).to(at::kFloat).contiguous();
-  require(t.isfinite().all().item<bool>(), "{}: '{}' holds a number that is not finite", where_,
-          name);
+  require(tensor::all_finite(t), "{}: '{}' holds a number that is not finite", where_, name);
   return t;
 }
 
