@@ -172,7 +172,7 @@ class SparseStep final : public CrosscoderStep {
   bool dead_codes_active_ = false;
   // While many gates are open: whole products, some features at a time, in a core's own cache.
   static constexpr std::int64_t kTileFeatures = 512;
-  bool dense_ = false;
+  bool decodes_whole_ = false, differentiates_whole_ = false;
   std::vector<Tile> tiles_;
 };
 
@@ -455,7 +455,7 @@ kernels::DecodeArguments<Number> SparseStep<Number>::decode_arguments(CodeBuffer
           .scale = static_cast<Number>(scale),
           .squared_error_SN = squared_error_SN_.mutable_data_ptr<double>(),
           .column_sum_SNC = data(column_sum_SNC_),
-          .decoded = dense_ && &codes == &codes_};
+          .decoded = decodes_whole_ && &codes == &codes_};
 }
 
 // The rows of a slab, (B, columns).
@@ -552,8 +552,9 @@ LossTerms SparseStep<Number>::forward(const StepRates& rates) {
   const std::int64_t* const num_open = num_open_F_.const_data_ptr<std::int64_t>();
   const std::int64_t open = std::accumulate(num_open, num_open + features(), std::int64_t{0});
   terms.l0 = static_cast<double>(open) / M;
-  dense_ =
-      gated() && !dead_codes_active_ && terms.l0 > dense_share_ * static_cast<double>(features());
+  const double dense_l0 = dense_share_ * static_cast<double>(features());
+  differentiates_whole_ = gated() && !dead_codes_active_ && terms.l0 > dense_l0;
+  decodes_whole_ = gated() && !dead_codes_active_ && terms.l0 > dense_l0 / 2;
   terms.sum_squared_error = run_decode(codes_, x_SBC_, 2 / M, false);
   terms.l_rec = terms.sum_squared_error / M;
   if (dead_codes_active_) {
@@ -634,7 +635,7 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
       pull[f] = static_cast<Number>(
           rates.l1_coefficient / M * config_.tanh_stretch_coefficient *
           (1 + 2 * mean_score_F_[static_cast<std::size_t>(f)] / config_.frequency_scale));
-    if (!dense_) run_band();
+    if (!differentiates_whole_) run_band();
   }
   watch.lap(times_.band);
 
@@ -668,7 +669,7 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
       .bias_gradient_F = data(bias_gradient_F_),
       .positive_WF =
           reinterpret_cast<const std::uint32_t*>(positive_WF_.const_data_ptr<std::int32_t>())};
-  if (dense_)
+  if (differentiates_whole_)
     backward_whole(arguments);
   else
     backward_entries(arguments);

@@ -87,8 +87,9 @@ class CrosscoderStep {
 };
 
 // While more than this share of the gates is open, as at the start of a training, the codes with
-// their zeros go through whole products, which then are faster than entries.
-inline constexpr double kDenseShare = 0.3;
+// their zeros go through whole products, which then are faster than entries; for the
+// reconstruction alone half the share is enough.
+inline constexpr double kDenseShare = 0.27;
 
 // JumpRelu, TopK and BatchTopK. Batches have up to `max_rows` rows.
 std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,

@@ -90,6 +90,9 @@ double threshold_scale(const CrosscoderParameters& parameters, const at::Tensor&
   return std::exp((low + high) / 2);
 }
 
+constexpr double kSmallRate = 5e-5;
+constexpr std::int64_t kStepsOfDenseStart = 4;
+
 struct Start {
   std::unique_ptr<CrosscoderStep> step;
   at::Tensor x_BKD;
@@ -113,11 +116,13 @@ Start make_start(const BenchCrosscoderConfig& config, CrosscoderConfig training,
   const std::int64_t num_rows = config.active > 0 ? 4 * s.rows : s.rows;
   const at::Tensor x_VKD = synthetic_rows(s, num_rows);
   Start start{dictionaries::make_sparse_step(training, {}, initial, s.rows),
-              x_VKD.narrow(0, 0, s.rows), training, "the initial state"};
-  if (config.active <= 0) return start;
-
-  progress.begin("train", config.train_steps, "step");
-  for (std::int64_t step = 0; step < config.train_steps; ++step) {
+              x_VKD.narrow(0, 0, s.rows), training, ""};
+  // From moments of zero an update of Adam's is a sign, which rounding turns over: a state that
+  // others go on from has seen some steps.
+  const std::int64_t num_steps = config.active > 0 ? config.train_steps : kStepsOfDenseStart;
+  const double lr = config.active > 0 ? 1e-3 : kSmallRate;
+  progress.begin("train", num_steps, "step");
+  for (std::int64_t step = 0; step < num_steps; ++step) {
     const auto order =
         permutation(static_cast<std::uint32_t>(num_rows),
                     RandomStream(0, "bench/order", static_cast<std::uint64_t>(step)));
@@ -125,11 +130,15 @@ Start make_start(const BenchCrosscoderConfig& config, CrosscoderConfig training,
     start.step->load(x_VKD, rows);
     const auto terms = start.step->update({.step = step,
                                            .l1_coefficient = training.l1_coefficient,
-                                           .lr = 1e-3,
-                                           .threshold_lr = 1e-3 * training.jumprelu_lr_factor});
+                                           .lr = lr,
+                                           .threshold_lr = lr * training.jumprelu_lr_factor});
     progress.update(step + 1, fmt::format("loss {:.4g} | l0 {:.1f}", terms.loss, terms.l0));
   }
   progress.end();
+  if (config.active <= 0) {
+    start.how = fmt::format("{} steps after the start", num_steps);
+    return start;
+  }
   const double scale = threshold_scale(start.step->parameters(), start.x_BKD, config.active);
   for (const auto& [name, t] : start.step->state())
     if (name == "log_threshold_F") t.add_(std::log(scale));
@@ -138,8 +147,6 @@ Start make_start(const BenchCrosscoderConfig& config, CrosscoderConfig training,
                   config.train_steps, scale, config.active);
   return start;
 }
-
-constexpr double kSmallRate = 5e-5;
 
 void write_start(const Path& path, const Start& start) {
   auto tensors = start.step->portable_state();
@@ -233,6 +240,9 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
   dictionaries::LossTerms terms;
   dictionaries::StepTimes before;
   for (std::int64_t i = 0; i <= config.repeats; ++i) {
+    // Each timed step is that of the state given.
+    if (i > 0 && !config.state.empty())
+      start.step->load_portable_state(formats::SafetensorsFile(config.state));
     if (i == 1) before = start.step->times();
     const double started = now_seconds();
     start.step->load(x_BKD, rows);
