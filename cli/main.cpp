@@ -35,6 +35,7 @@ std::vector<Verb> verbs() {
   train.aliases = {{"--precision", "--amp-dtype"},
                    {"--tanh-stretch", "--tanh-stretch-coefficient"},
                    {"--epochs", "--n-epochs"}};
+  train.over_ranks = true;
   return {
       verb("demo", "the whole chain at small size: text to one page", {}, verbs::run_demo),
       verb("tokenizer train", "text to a tokenizer.json", {"files"}, verbs::run_tokenizer_train),

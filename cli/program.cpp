@@ -4,15 +4,18 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/dist/ranks.h"
 #include "cresco/tensor/bridge.h"
 
 #include <c10/util/Exception.h>
 #include <yaml-cpp/yaml.h>
 #include <CLI/CLI.hpp>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <map>
+#include <thread>
 
 namespace cresco::cli {
 namespace {
@@ -262,7 +265,14 @@ std::string parse_message(const CommandLine& line, const CLI::ParseError& e,
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 int fail_with(int code, const std::string& message) {
-  std::fputs(fmt::format("cresco: {}\n", escape_for_terminal(message)).c_str(), stderr);
+  std::string who = "cresco";
+  if (dist::started_ranks() > 1 && !dist::world().first()) {
+    // What all ranks find the first one says for all, and ends them.
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    who += fmt::format(", rank {}", dist::world().rank());
+  }
+  std::fputs(fmt::format("{}: {}\n", who, escape_for_terminal(message)).c_str(), stderr);
+  dist::give_up(code);
   return code;
 }
 
@@ -282,9 +292,14 @@ int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
     line.apply(command);
     tensor::configure_threads_and_allocator(common.threads);
     tensor::parse_device(common.device);
-    TextProgress progress(stderr, common.quiet);
+    require_usage(command.verb->over_ranks || dist::started_ranks() == 1,
+                  "{} runs as one process, {} were started", command.verb->name,
+                  dist::started_ranks());
+    const bool first = !command.verb->over_ranks || dist::world().first();
+    TextProgress progress(stderr, common.quiet || !first);
     verbs::VerbContext context{common, typed, progress};
     const verbs::Outcome outcome = command.verb->run(context);
+    if (!first) return outcome.exit_code;
     const std::string out = common.json ? to_line(outcome.summary) + "\n" : outcome.text;
     if (std::fwrite(out.data(), 1, out.size(), stdout) != out.size() || std::fflush(stdout) != 0)
       return fail_with(1, "stdout could not be written to the end");

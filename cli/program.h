@@ -24,6 +24,7 @@ struct Verb {
   // The text of a named recipe, for verbs with a field `recipe`; everything given wins over it.
   std::function<std::string_view(const std::string&)> recipe;
   std::map<std::string, std::string> aliases;  // "--precision" for "--amp-dtype"
+  bool over_ranks = false;                     // mpirun may start several that share the work
 };
 
 template <class Config>

@@ -107,11 +107,11 @@ class AutogradStep final : public CrosscoderStep {
 
 std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
                                           const Activation& activation,
-                                          const CrosscoderParameters& start,
-                                          std::int64_t max_rows) {
+                                          const CrosscoderParameters& start, std::int64_t max_rows,
+                                          HeadShare share) {
   if (activation.kind == ActivationKind::Gated || activation.kind == ActivationKind::SharedJumpRelu)
     return std::make_unique<AutogradStep>(config, activation, start);
-  return make_sparse_step(config, activation, start, max_rows);
+  return make_sparse_step(config, activation, start, max_rows, kDenseShare, share);
 }
 
 }  // namespace cresco::dictionaries

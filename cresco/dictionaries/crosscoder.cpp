@@ -122,6 +122,13 @@ CrosscoderParameters CrosscoderParameters::empty_like() const {
           like(log_magnitude_F), like(magnitude_bias_F)};
 }
 
+CrosscoderParameters CrosscoderParameters::heads(std::int64_t first, std::int64_t count) const {
+  CrosscoderParameters p = *this;
+  for (at::Tensor* t : {&p.encoder_KDF, &p.encoder_bias_KF, &p.decoder_KFD, &p.decoder_bias_KD})
+    *t = t->narrow(0, first, count);
+  return p;
+}
+
 CrosscoderParameters initial_parameters(const CrosscoderConfig& config, std::int64_t num_heads,
                                         const at::Tensor& encoder_DF,
                                         const at::Tensor& decoder_FD) {

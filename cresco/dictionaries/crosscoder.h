@@ -122,6 +122,7 @@ struct CrosscoderParameters {
   // activation_function. log_jumprelu_threshold, or b_gate, r_mag and b_mag.
   std::vector<tensor::NamedTensor> named() const;
   CrosscoderParameters empty_like() const;
+  CrosscoderParameters heads(std::int64_t first, std::int64_t count) const;  // of these alone
 };
 
 // All heads start alike, from one drawn encoder (D,F) and decoder (F,D); biases are 0.

@@ -84,7 +84,8 @@ template <class Number>
 class SparseStep final : public CrosscoderStep {
  public:
   SparseStep(const CrosscoderConfig& config, const Activation& activation,
-             const CrosscoderParameters& start, std::int64_t max_rows, double dense_share);
+             const CrosscoderParameters& start, std::int64_t max_rows, double dense_share,
+             HeadShare share);
 
   void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
             const BatchNoise& noise) override;
@@ -102,6 +103,9 @@ class SparseStep final : public CrosscoderStep {
   static constexpr std::int64_t kLanes = kernels::kLanes<Number>;
   static Number* data(const at::Tensor& t) { return t.mutable_data_ptr<Number>(); }
 
+  // All heads, of which this rank has max_.heads.
+  std::int64_t all_heads() const { return max_.heads * share_.ranks->size(); }
+  double rows_and_heads() const { return static_cast<double>(sizes_.rows * all_heads()); }
   bool gated() const { return activation_.kind == ActivationKind::JumpRelu; }
   bool uses_auxk() const { return config_.auxk_coefficient > 0; }
   std::int64_t features() const { return max_.features; }
@@ -126,14 +130,19 @@ class SparseStep final : public CrosscoderStep {
                                std::int64_t head, std::int64_t begin, std::int64_t end);
   void backward_entries(const kernels::BackwardArguments<Number>& arguments);
   void backward_whole(const kernels::BackwardArguments<Number>& arguments);
-  void backward_tile(kernels::BackwardArguments<Number> arguments, Tile& tile, std::int64_t begin,
-                     std::int64_t end);
+  void backward_decoder_tile(kernels::BackwardArguments<Number> arguments, Tile& tile,
+                             std::int64_t begin, std::int64_t end);
+  void backward_encoder_tile(const kernels::BackwardArguments<Number>& arguments, Tile& tile,
+                             std::int64_t begin, std::int64_t end);
   at::Tensor error_of(const kernels::Slab& slab) const;
   double run_decode(CodeBuffers<Number>& codes, const at::Tensor& target_SBC, double scale,
                     bool adds_to_bias);
   void run_band();
   void run_backward(const StepRates& rates, bool write_gradients);
   LossTerms forward(const StepRates& rates);
+  void find_largest_norms();
+  double sum_over_ranks(double number) const;
+  void sum_pre_gradients();
   void refresh_derived();
   void write_small_gradients(const StepRates& rates);
   void make_gradient_buffers();
@@ -145,6 +154,7 @@ class SparseStep final : public CrosscoderStep {
   CrosscoderConfig config_;
   Activation activation_;
   double dense_share_;
+  HeadShare share_;
   std::int64_t width_;           // as it is, without padding
   CrosscoderSizes max_, sizes_;  // of the largest batch, and of the one at hand
   kernels::RowBlocks blocks_;
@@ -162,7 +172,7 @@ class SparseStep final : public CrosscoderStep {
   at::Tensor encoder_bf16_, x_bf16_;  // with amp_dtype bf16: what the large product reads
   CodeBuffers<Number> codes_, dead_codes_;
   at::Tensor dead_target_SBC_;
-  at::Tensor norm_FK_, new_norm_FK_, threshold_F_, total_bias_F_, pull_F_;
+  at::Tensor norm_FK_, new_norm_FK_, largest_norm_F_, threshold_F_, total_bias_F_, pull_F_;
   at::Tensor positive_WF_, num_positive_F_, score_sum_F_, num_open_F_, near_F_, bias_gradient_F_;
   at::Tensor squared_error_SN_, column_sum_SNC_, band_UF_, decoder_bias_gradient_KD_,
       threshold_gradient_F_;
@@ -179,10 +189,11 @@ class SparseStep final : public CrosscoderStep {
 template <class Number>
 SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation& activation,
                                const CrosscoderParameters& start, std::int64_t max_rows,
-                               double dense_share)
+                               double dense_share, HeadShare share)
     : config_(config),
       activation_(activation),
       dense_share_(dense_share),
+      share_(share),
       width_(start.width()),
       dtype_(start.decoder_KFD.scalar_type()) {
   max_ = {.rows = max_rows,
@@ -236,6 +247,7 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
   }
   norm_FK_ = small({F, K});
   new_norm_FK_ = small({F, K});
+  largest_norm_F_ = small({F});
   threshold_F_ = small({F});
   total_bias_F_ = small({F});
   pull_F_ = small({F});
@@ -266,6 +278,22 @@ void SparseStep<Number>::refresh_derived() {
   parallel(features(), [&](std::int64_t f) {
     kernels::decoder_norms<Number>(max_, data(decoder_.value), data(norm_FK_), f, f + 1);
   });
+  find_largest_norms();
+}
+
+template <class Number>
+void SparseStep<Number>::find_largest_norms() {
+  if (share_.ranks->size() == 1) return;
+  at::amax_out(largest_norm_F_, norm_FK_, 1);
+  share_.ranks->largest(largest_norm_F_);
+}
+
+template <class Number>
+double SparseStep<Number>::sum_over_ranks(double number) const {
+  if (share_.ranks->size() == 1) return number;
+  const at::Tensor t = at::full({1}, number, at::kDouble);
+  share_.ranks->sum(t);
+  return t.template item<double>();
 }
 
 template <class Number>
@@ -296,7 +324,8 @@ void SparseStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int6
                     static_cast<std::size_t>(width_) * sizeof(Number));
       if (noise.deviation > 0)
         for (std::int64_t k = 0; k < s.heads; ++k)
-          add_noise(noise, b * s.heads + k, row + k * s.width, width_);
+          add_noise(noise, b * all_heads() + share_.first(all_heads()) + k, row + k * s.width,
+                    width_);
       for (std::int64_t index = 0; index < kernels::num_slabs(s); ++index) {
         const kernels::Slab slab = kernels::slab_at(s, index);
         std::memcpy(by_slab + slab.offset(s) + b * slab.columns,
@@ -320,6 +349,8 @@ void SparseStep<Number>::encode() {
   }
   at::mul_out(total_bias_F_, bias_.value, at::scalar_tensor(static_cast<double>(s.heads), dtype_));
   total_bias_F_.add_(first_bias_KF_.sum(0));
+  share_.ranks->sum(codes_.value_FB);
+  share_.ranks->sum(total_bias_F_);
 }
 
 template <class Number>
@@ -350,6 +381,7 @@ void SparseStep<Number>::run_gates() {
       .bias_F = data(total_bias_F_),
       .norm_FK = data(norm_FK_),
       .threshold_F = data(threshold_F_),
+      .largest_norm_F = share_.ranks->size() > 1 ? data(largest_norm_F_) : nullptr,
       .stretch = static_cast<Number>(config_.tanh_stretch_coefficient),
       .half_window = static_cast<Number>(kThresholdWindow / 2),
       .positive_WF =
@@ -360,6 +392,8 @@ void SparseStep<Number>::run_gates() {
   at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
     kernels::gates(arguments, begin, end);
   });
+  share_.ranks->sum(score_sum_F_);
+  share_.ranks->sum(num_open_F_);
 }
 
 // Codes given as the values of some features of each row, (Q, B), become entries by feature. Values
@@ -414,7 +448,7 @@ void SparseStep<Number>::select_entries() {
     }
     find_block_begins(codes_);
   }
-  num_open_F_.copy_(codes_.count_F).mul_(sizes_.heads);
+  num_open_F_.copy_(codes_.count_F).mul_(all_heads());
 }
 
 // The codes of the dead features, from p before the gates move it.
@@ -531,13 +565,12 @@ double SparseStep<Number>::run_decode(CodeBuffers<Number>& codes, const at::Tens
     }
   }
   const double* const squares = squared_error_SN_.const_data_ptr<double>();
-  return std::accumulate(squares, squares + S * N, 0.0);
+  return sum_over_ranks(std::accumulate(squares, squares + S * N, 0.0));
 }
 
 template <class Number>
 LossTerms SparseStep<Number>::forward(const StepRates& rates) {
-  const CrosscoderSizes& s = sizes_;
-  const double M = static_cast<double>(s.rows * s.heads);
+  const double M = rows_and_heads();
   Stopwatch watch;
   encode();
   watch.lap(times_.encode);
@@ -626,7 +659,7 @@ kernels::Updated<Number> SparseStep<Number>::updated(const Slot& slot, bool writ
 template <class Number>
 void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradients) {
   const CrosscoderSizes& s = sizes_;
-  const double M = static_cast<double>(s.rows * s.heads);
+  const double M = rows_and_heads();
   Stopwatch watch;
   near_F_.zero_();
   if (gated()) {
@@ -676,6 +709,7 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
   watch.lap(times_.backward);
 
   if (gated()) {
+    share_.ranks->sum(near_F_);
     const double* const near = near_F_.const_data_ptr<double>();
     const Number* const theta = data(threshold_F_);
     Number* const gradient = data(threshold_gradient_F_);
@@ -703,26 +737,61 @@ void SparseStep<Number>::backward_entries(const kernels::BackwardArguments<Numbe
       begin.push_back(f + 1);
   }
   begin.push_back(features());
-  parallel(static_cast<std::int64_t>(begin.size()) - 1, [&](std::int64_t range) {
-    Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
-    const auto r = static_cast<std::size_t>(range);
-    kernels::backward_decoder(arguments, 0, kernels::num_slabs(sizes_), begin[r], begin[r + 1],
-                              scratch);
-    kernels::backward_encoder(arguments, begin[r], begin[r + 1], scratch);
+  const auto over_ranges = [&](const auto& task) {
+    parallel(static_cast<std::int64_t>(begin.size()) - 1, [&](std::int64_t range) {
+      const auto r = static_cast<std::size_t>(range);
+      task(begin[r], begin[r + 1], data(scratch_[static_cast<std::size_t>(at::get_thread_num())]));
+    });
+  };
+  over_ranges([&](std::int64_t from, std::int64_t to, Number* scratch) {
+    kernels::backward_decoder(arguments, 0, kernels::num_slabs(sizes_), from, to, scratch);
   });
+  sum_pre_gradients();
+  over_ranges([&](std::int64_t from, std::int64_t to, Number* scratch) {
+    kernels::backward_encoder(arguments, from, to, scratch);
+  });
+}
+
+// dp of the entries, which are the same on every rank, over the heads of all of them.
+template <class Number>
+void SparseStep<Number>::sum_pre_gradients() {
+  if (share_.ranks->size() == 1) return;
+  for (CodeBuffers<Number>* codes : {&codes_, dead_codes_active_ ? &dead_codes_ : nullptr}) {
+    if (!codes) continue;
+    const std::int32_t* const count = codes->entries().count_F;
+    Number* const by_feature = data(codes->pre_gradient_FB);
+    const at::Tensor packed =
+        at::empty({std::accumulate(count, count + features(), std::int64_t{0})}, dtype_);
+    Number* at = data(packed);
+    for (std::int64_t f = 0; f < features(); at += count[f], ++f)
+      std::copy_n(by_feature + f * sizes_.row_stride, count[f], at);
+    share_.ranks->sum(packed);
+    at = data(packed);
+    for (std::int64_t f = 0; f < features(); at += count[f], ++f)
+      std::copy_n(at, count[f], by_feature + f * sizes_.row_stride);
+  }
 }
 
 template <class Number>
 void SparseStep<Number>::backward_whole(const kernels::BackwardArguments<Number>& arguments) {
-  parallel((features() + kTileFeatures - 1) / kTileFeatures, [&](std::int64_t index) {
-    const std::int64_t begin = index * kTileFeatures;
-    backward_tile(arguments, tile(), begin, std::min(begin + kTileFeatures, features()));
+  const auto over_tiles = [&](const auto& task) {
+    parallel((features() + kTileFeatures - 1) / kTileFeatures, [&](std::int64_t index) {
+      const std::int64_t begin = index * kTileFeatures;
+      task(tile(), begin, std::min(begin + kTileFeatures, features()));
+    });
+  };
+  over_tiles([&](Tile& tile, std::int64_t begin, std::int64_t end) {
+    backward_decoder_tile(arguments, tile, begin, end);
+  });
+  sum_pre_gradients();
+  over_tiles([&](Tile& tile, std::int64_t begin, std::int64_t end) {
+    backward_encoder_tile(arguments, tile, begin, end);
   });
 }
 
 template <class Number>
-void SparseStep<Number>::backward_tile(kernels::BackwardArguments<Number> arguments, Tile& tile,
-                                       std::int64_t begin, std::int64_t end) {
+void SparseStep<Number>::backward_decoder_tile(kernels::BackwardArguments<Number> arguments,
+                                               Tile& tile, std::int64_t begin, std::int64_t end) {
   const CrosscoderSizes& s = sizes_;
   Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
   const auto codes = decode_arguments(codes_, x_SBC_, 1);
@@ -746,7 +815,13 @@ void SparseStep<Number>::backward_tile(kernels::BackwardArguments<Number> argume
     }
     kernels::backward_decoder(arguments, k * per_head, (k + 1) * per_head, begin, end, scratch);
   }
-  // The encoder's, from dp with its zeros.
+}
+
+// From dp with its zeros.
+template <class Number>
+void SparseStep<Number>::backward_encoder_tile(const kernels::BackwardArguments<Number>& arguments,
+                                               Tile& tile, std::int64_t begin, std::int64_t end) {
+  const CrosscoderSizes& s = sizes_;
   const auto entries = codes_.entries();
   const Number* const pre_gradient = arguments.sources[0].pre_gradient_FB;
   for (std::int64_t f = begin; f < end; ++f) {
@@ -762,7 +837,8 @@ void SparseStep<Number>::backward_tile(kernels::BackwardArguments<Number> argume
   }
   const std::int64_t KD = s.heads * s.width;
   at::Tensor gradient = tile.encoder_gradient_T_KD.narrow(0, 0, end - begin);
-  at::mm_out(gradient, product_TB, x_B_KD_.narrow(0, 0, s.rows));
+  at::mm_out(gradient, tile.product_TB.narrow(0, 0, end - begin).narrow(1, 0, s.rows),
+             x_B_KD_.narrow(0, 0, s.rows));
   kernels::adam(arguments.encoder_FKD, arguments.rates, data(gradient) - begin * KD, begin * KD,
                 end * KD);
 }
@@ -787,6 +863,7 @@ LossTerms SparseStep<Number>::update(const StepRates& rates) {
     adam(decoder_bias_, decoder_bias_gradient_KD_, rates.lr);
     if (gated()) adam(log_threshold_, threshold_gradient_F_, rates.threshold_lr);
     std::swap(norm_FK_, new_norm_FK_);
+    find_largest_norms();
   }
   num_updates_.add_(1);
   if (uses_auxk()) last_fired_F_.masked_fill_(num_open_F_.gt(0), rates.step);
@@ -825,7 +902,9 @@ double SparseStep<Number>::batch_deviation() const {
                              .view({s.rows, s.heads, s.width})
                              .narrow(2, 0, width_)
                              .to(at::kDouble);
-  return (x64 - x64.mean()).square_().sum().item().toDouble();
+  const double mean = sum_over_ranks(x64.sum().item().toDouble()) /
+                      (rows_and_heads() * static_cast<double>(width_));
+  return sum_over_ranks((x64 - mean).square_().sum().item().toDouble());
 }
 
 template <class Number>
@@ -935,13 +1014,16 @@ std::string CrosscoderStep::first_not_finite() const {
 std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
                                                  const Activation& activation,
                                                  const CrosscoderParameters& start,
-                                                 std::int64_t max_rows, double dense_share) {
+                                                 std::int64_t max_rows, double dense_share,
+                                                 HeadShare share) {
   TORCH_INTERNAL_ASSERT(activation.kind == ActivationKind::JumpRelu ||
                         activation.kind == ActivationKind::TopK ||
                         activation.kind == ActivationKind::BatchTopK);
   if (start.decoder_KFD.scalar_type() == at::kDouble)
-    return std::make_unique<SparseStep<double>>(config, activation, start, max_rows, dense_share);
-  return std::make_unique<SparseStep<float>>(config, activation, start, max_rows, dense_share);
+    return std::make_unique<SparseStep<double>>(config, activation, start, max_rows, dense_share,
+                                                share);
+  return std::make_unique<SparseStep<float>>(config, activation, start, max_rows, dense_share,
+                                             share);
 }
 
 }  // namespace cresco::dictionaries

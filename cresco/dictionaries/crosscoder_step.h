@@ -26,6 +26,7 @@
 
 #include "cresco/dictionaries/batch_noise.h"
 #include "cresco/dictionaries/crosscoder.h"
+#include "cresco/dist/ranks.h"
 
 #include <memory>
 #include <span>
@@ -48,6 +49,16 @@ struct StepRates {
 // Where the time of a step went, in seconds.
 struct StepTimes {
   double gather = 0, encode = 0, gates = 0, decode = 0, band = 0, backward = 0, small = 0;
+};
+
+// Ranks that share the heads of one dictionary: each has the weights and rows of its own heads; p,
+// dp and the threshold's gradient are summed, so that biases and thresholds are the same
+// everywhere. Per step and rank that is B F numbers, as many as entries, and 3 F.
+struct HeadShare {
+  dist::Ranks* ranks = &dist::one_rank();
+  // Of `total` heads this rank's.
+  std::int64_t first(std::int64_t total) const { return total / ranks->size() * ranks->rank(); }
+  std::int64_t count(std::int64_t total) const { return total / ranks->size(); }
 };
 
 class CrosscoderStep {
@@ -91,16 +102,16 @@ class CrosscoderStep {
 // reconstruction alone half the share is enough.
 inline constexpr double kDenseShare = 0.27;
 
-// JumpRelu, TopK and BatchTopK. Batches have up to `max_rows` rows.
-std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
-                                                 const Activation& activation,
-                                                 const CrosscoderParameters& start,
-                                                 std::int64_t max_rows,
-                                                 double dense_share = kDenseShare);
+// JumpRelu, TopK and BatchTopK. Batches have up to `max_rows` rows. `start` has this rank's heads,
+// as have all parameters and gradients that come back.
+std::unique_ptr<CrosscoderStep> make_sparse_step(
+    const CrosscoderConfig& config, const Activation& activation, const CrosscoderParameters& start,
+    std::int64_t max_rows, double dense_share = kDenseShare, HeadShare share = {});
 
 // That of any activation.
 std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
                                           const Activation& activation,
-                                          const CrosscoderParameters& start, std::int64_t max_rows);
+                                          const CrosscoderParameters& start, std::int64_t max_rows,
+                                          HeadShare share = {});
 
 }  // namespace cresco::dictionaries

@@ -8,6 +8,7 @@
 #include "cresco/dictionaries/crosscoder_reference.h"
 #include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/dictionaries/stacked_step.h"
+#include "cresco/dist/thread_ranks.h"
 
 #include <cmath>
 #include <numeric>
@@ -424,6 +425,69 @@ TEST(CrosscoderStep, OfTopKAndBatchTopKAgreesWithAutograd) {
         EXPECT_LE(length(b[i].second - a[i].second) / length(a[i].second), 2 * tolerance)
             << a[i].first;
     }
+}
+
+// Some updates of the heads that a rank has, with everything that ranks tell each other of.
+CrosscoderParameters trained(const CrosscoderConfig& config, const Activation& activation,
+                             const CrosscoderParameters& all, const at::Tensor& x_BKD,
+                             double dense_share, HeadShare share, std::vector<double>& losses) {
+  const std::int64_t K = all.num_heads(), first = share.first(K), count = share.count(K);
+  const at::Tensor own_BKD = x_BKD.narrow(1, first, count).contiguous();
+  const auto step = make_sparse_step(config, activation, all.heads(first, count), x_BKD.size(0),
+                                     dense_share, share);
+  for (std::int64_t i = 0; i < 6; ++i) {
+    std::vector<std::int64_t> rows(i == 3 ? 70 : 150);  // a ragged batch, too
+    std::iota(rows.begin(), rows.end(), 0);
+    step->load(own_BKD, rows, {.deviation = 0.1, .seed = 3, .step = i});
+    const LossTerms terms =
+        step->update({.step = i, .l1_coefficient = 0.3, .lr = 1e-2, .threshold_lr = 1e-2});
+    losses.push_back(terms.loss + 1e-3 * terms.l0 + 1e-3 * step->batch_deviation());
+  }
+  return step->parameters();
+}
+
+TEST(CrosscoderStep, IsTheSameWhenRanksShareTheHeads) {
+  RandomBatch batch;
+  CrosscoderParameters parameters =
+      reference::parameters_of(batch.sizes, batch.weights, at::kDouble);
+  parameters.encoder_bias_KF.narrow(1, 6, 3).fill_(-2);  // these mostly do not fire
+  const at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, at::kDouble);
+  struct Case {
+    ActivationKind kind;
+    double auxk, dense_share;
+    const char* optimizer = "adam";
+  };
+  for (const Case& c :
+       {Case{ActivationKind::JumpRelu, 0, 1}, Case{ActivationKind::JumpRelu, 0, 0},
+        Case{ActivationKind::JumpRelu, 0.7, 1}, Case{ActivationKind::JumpRelu, 0, 1, "sparse_adam"},
+        Case{ActivationKind::TopK, 0, 1}, Case{ActivationKind::BatchTopK, 0, 1}}) {
+    SCOPED_TRACE(fmt::format("{} {} {} {}", name_of(c.kind), c.auxk, c.dense_share, c.optimizer));
+    CrosscoderConfig config = random_config();
+    config.optimizer = c.optimizer;
+    config.auxk_coefficient = c.auxk;
+    config.auxk_k = 2;
+    config.dead_window_steps = 1;
+    CrosscoderParameters start = parameters;
+    if (c.kind != ActivationKind::JumpRelu) start.log_threshold_F = at::Tensor();
+    const Activation activation{.kind = c.kind, .k = 3, .slice_rows = 150};
+    std::vector<double> losses;
+    const auto alone = trained(config, activation, start, x_BKD, c.dense_share, {}, losses).named();
+    dist::ThreadRanks::run(3, [&](dist::Ranks& ranks) {
+      std::vector<double> own;
+      const auto shared =
+          trained(config, activation, start, x_BKD, c.dense_share, {&ranks}, own).named();
+      for (std::size_t i = 0; i < losses.size(); ++i) expect_close(own[i], losses[i], 1e-11);
+      // Adam divides small gradients by their own size, and with them their rounding.
+      for (std::size_t i = 0; i < shared.size(); ++i) {
+        const auto& [name, expected] = alone[i];
+        const at::Tensor& part = shared[i].second;
+        const at::Tensor its = part.sizes() == expected.sizes()
+                                   ? expected  // thresholds: the same on every rank
+                                   : expected.narrow(0, ranks.rank(), 1);
+        EXPECT_LE(length(part - its), 1e-8 * length(its)) << name << " of rank " << ranks.rank();
+      }
+    });
+  }
 }
 
 // A decoder row of zeros has no direction and no norm: its feature never fires and nothing is

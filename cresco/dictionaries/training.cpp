@@ -9,6 +9,7 @@
 #include "cresco/dictionaries/preprocess.h"
 #include "cresco/dictionaries/random_source.h"
 #include "cresco/dictionaries/released.h"
+#include "cresco/dictionaries/rows.h"
 #include "cresco/dictionaries/schedules.h"
 #include "cresco/dictionaries/stacked_step.h"
 #include "cresco/dictionaries/training_folder.h"
@@ -31,15 +32,18 @@ constexpr std::pair<const char*, ActivationKind> kKinds[] = {
 // What has to be the same for a run to go on. Where and how often it writes may change.
 Json settings_of(const TrainingRun& run, const TrainingData& data) {
   CrosscoderConfig training = run.training;
-  return {{"training", fields_to_json([&](FieldVisitor& v) { training.fields(v); })},
-          {"name", run.name},
-          {"kind", run.kind},
-          {"random", run.random},
-          {"seed", run.seed},
-          {"model", data.model},
-          {"matrix", data.matrix},
-          {"steps", data.steps},
-          {"stack_sha256", data.stack_sha256}};
+  Json settings{{"training", fields_to_json([&](FieldVisitor& v) { training.fields(v); })},
+                {"name", run.name},
+                {"kind", run.kind},
+                {"random", run.random},
+                {"seed", run.seed},
+                {"model", data.model},
+                {"matrix", data.matrix},
+                {"steps", data.steps},
+                {"stack_sha256", data.stack_sha256}};
+  // A rank's states are those of its heads.
+  if (data.share.ranks->size() > 1) settings["ranks"] = data.share.ranks->size();
+  return settings;
 }
 
 Json released_quality(const Quality& quality, const CrosscoderParameters& parameters) {
@@ -77,13 +81,30 @@ double flops_of_rows(double rows, std::int64_t heads, std::int64_t width, std::i
 // The production crosscoder starts with heads that are all alike, the others with each drawn by
 // itself.
 CrosscoderParameters draw_parameters(const TrainingRun& run, const Activation& activation,
-                                     std::int64_t heads, std::int64_t width) {
+                                     std::int64_t heads, std::int64_t width, HeadShare share) {
   const RandomKind kind = random_kind(run.random);
   if (activation.kind != ActivationKind::JumpRelu)
     return stacked_initial_parameters(activation, kind, run.seed, heads, width, run.training.d_sae,
-                                      run.training.init_threshold);
+                                      run.training.init_threshold)
+        .heads(share.first(heads), share.count(heads));
   const auto drawn = draw_initial_matrices(kind, run.seed, width, run.training.d_sae);
-  return initial_parameters(run.training, heads, drawn.encoder_DF, drawn.decoder_FD);
+  return initial_parameters(run.training, share.count(heads), drawn.encoder_DF, drawn.decoder_FD);
+}
+
+// The heads of all ranks: on the first.
+CrosscoderParameters gathered(const CrosscoderParameters& own, dist::Ranks& ranks) {
+  CrosscoderParameters p = own;
+  for (at::Tensor* t : {&p.encoder_KDF, &p.encoder_bias_KF, &p.decoder_KFD, &p.decoder_bias_KD})
+    *t = ranks.gather(*t);
+  return p;
+}
+
+// Rows in memory, or read again where this rank has only some heads'.
+Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
+                   const std::string& mode) {
+  if (data.share.ranks->size() == 1) return measure_quality(crosscoder, data.x_VKD);
+  const trajectories::Stack stack(data.stack);
+  return measure_quality(crosscoder, StackRows(stack, stack.indices(data.steps), mode).rows());
 }
 
 void check_run(const TrainingRun& run, const trajectories::Stack& stack) {
@@ -152,15 +173,18 @@ bool trains_single_snapshots(const std::string& kind) { return kind == "sae"; }
 
 TrainingData load_training_data(const trajectories::Stack& stack,
                                 const std::vector<std::int64_t>& indices, const std::string& mode,
-                                std::string stack_sha256) {
+                                std::string stack_sha256, HeadShare share) {
   TrainingData data{.model = stack.info().model,
                     .matrix = stack.info().matrix,
                     .stack = stack.path(),
-                    .stack_sha256 = std::move(stack_sha256)};
+                    .stack_sha256 = std::move(stack_sha256),
+                    .share = share};
   for (const std::int64_t i : indices)
     data.steps.push_back(stack.steps()[static_cast<std::size_t>(i)]);
   if (data.stack_sha256.empty()) data.stack_sha256 = sha256_of_file(stack.path());
-  data.x_VKD = preprocess_stack(stack, indices, mode, at::kCPU).x_VKD;
+  const auto first = indices.begin() + share.first(data.num_heads());
+  data.x_VKD =
+      preprocess_stack(stack, {first, first + share.count(data.num_heads())}, mode, at::kCPU).x_VKD;
   return data;
 }
 
@@ -198,7 +222,8 @@ struct CrosscoderTraining::Parts {
   const TrainingData& data;
   Path folder;
   Progress& progress;
-  FolderLock lock;
+  dist::Ranks& ranks;
+  std::unique_ptr<FolderLock> lock;  // the first rank's, which writes all but the others' states
   StateFolders states;
   Activation activation;
   std::int64_t num_steps = 0, last_step = 0, next = 0;
@@ -214,31 +239,37 @@ struct CrosscoderTraining::Parts {
         data(with),
         folder(in),
         progress(shown),
-        lock(in),
-        states(in),
+        ranks(*with.share.ranks),
+        states(in, ranks.rank()),
         order(random_kind(given.random), given.seed, with.x_VKD.size(0)) {
     const std::int64_t V = data.x_VKD.size(0), B = run.training.batch_size;
     num_steps = run.training.n_epochs * steps_per_epoch(V, B);
     last_step = steps_to_take(run, data);
     activation = activation_of_kind(run.kind, run.training);
-    open_training_folder(folder, settings_of(run, data),
-                         {.resume = run.resume,
-                          .overwrite = run.overwrite,
-                          .last_step = last_step,
-                          .inputs = {data.stack}});
+    if (ranks.first()) {
+      lock = std::make_unique<FolderLock>(folder);
+      open_training_folder(folder, settings_of(run, data),
+                           {.resume = run.resume,
+                            .overwrite = run.overwrite,
+                            .last_step = last_step,
+                            .inputs = {data.stack}});
+    }
+    ranks.wait_for_all();
     controller = L0Controller(run.training.target_l0, run.training.l1_coefficient, num_steps);
-    step = make_step(run.training, activation,
-                     draw_parameters(run, activation, data.x_VKD.size(1), data.x_VKD.size(2)),
-                     std::min(B, V));
+    step = make_step(
+        run.training, activation,
+        draw_parameters(run, activation, data.num_heads(), data.x_VKD.size(2), data.share),
+        std::min(B, V), data.share);
     next = states.read_newest(
         [&](const formats::SafetensorsFile& file, const Json& numbers) {
           step->load_state(file);
           controller.load(numbers.value("l0_controller", Json::object()));
         },
-        progress);
+        progress, ranks);
     require(next <= last_step, "{}: its state is at step {}, past the {} asked for",
             folder.string(), next, last_step);
-    log = std::make_unique<artifacts::MetricsLog>(folder / "metrics.jsonl", next - 1);
+    if (ranks.first())
+      log = std::make_unique<artifacts::MetricsLog>(folder / "metrics.jsonl", next - 1);
   }
 
   // The rows of a step's batch: a slice of its epoch's order.
@@ -255,7 +286,7 @@ struct CrosscoderTraining::Parts {
   }
 
   void write_state(std::int64_t at) {
-    log->flush_to_disk();
+    if (log) log->flush_to_disk();
     const std::string bad = step->first_not_finite();
     require(
         bad.empty(),
@@ -281,7 +312,7 @@ struct CrosscoderTraining::Parts {
     const LossTerms terms = step->update(rates);
     if (!std::isfinite(terms.loss)) fail_not_finite(at, terms);
     if (warm >= 1) controller.observe(terms.l0);
-    if (logged) {
+    if (logged && log) {
       Json line{
           {"step", at},
           {"loss", terms.loss},
@@ -341,11 +372,17 @@ TrainingOutcome CrosscoderTraining::finish() {
   Parts& p = *parts_;
   const bool cut_short = p.last_step < p.num_steps;
   if (cut_short) save();
-  p.log->flush_to_disk();
+  if (p.log) p.log->flush_to_disk();
   const std::string bad = p.step->first_not_finite();
   require(bad.empty(), "after step {}: {} holds numbers that are not finite", p.last_step, bad);
-  const CrosscoderParameters parameters = p.step->parameters();
-  TrainingOutcome outcome{measure_quality(Crosscoder(parameters, p.activation), p.data.x_VKD), {}};
+  const CrosscoderParameters parameters = gathered(p.step->parameters(), p.ranks);
+  if (!p.ranks.first()) {
+    if (cut_short) p.states.keep_last(1);
+    return {};
+  }
+  TrainingOutcome outcome{
+      quality_of(Crosscoder(parameters, p.activation), p.data, p.run.training.input_preprocess),
+      {}};
   const Dictionary dictionary{.name = p.run.name,
                               .model_name = p.data.model,
                               .matrix = p.data.matrix,
@@ -379,9 +416,10 @@ TrainingOutcome train_crosscoder(const TrainingRun& run, const TrainingData& dat
   const auto batch_size =
       static_cast<double>(std::min(run.training.batch_size, data.x_VKD.size(0)));
   while (!training.finished()) {
-    if (run.stop_requested()) {
+    if (data.share.ranks->largest_of(run.stop_requested() ? 1 : 0) > 0) {
       progress.end();
       training.save();
+      data.share.ranks->wait_for_all();
       throw Interrupted(fmt::format("stopped before step {}; this goes on: {}",
                                     training.next_step(), run.resume_command));
     }

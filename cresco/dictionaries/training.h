@@ -45,17 +45,20 @@ struct TrainingRun {
 };
 
 // What trainings read: rows of some snapshots of a stack, preprocessed, in memory once for all.
+// When ranks share the heads, x_VKD has those of this rank and the rest is as for all.
 struct TrainingData {
   std::string model, matrix;
   std::vector<std::int64_t> steps;  // of the snapshots, one per head
   Path stack;
   std::string stack_sha256;
   at::Tensor x_VKD;
+  HeadShare share;
+  std::int64_t num_heads() const { return static_cast<std::int64_t>(steps.size()); }
 };
 // `indices` are those of the stack's snapshots. Without a hash it is computed.
 TrainingData load_training_data(const trajectories::Stack& stack,
                                 const std::vector<std::int64_t>& indices, const std::string& mode,
-                                std::string stack_sha256 = "");
+                                std::string stack_sha256 = "", HeadShare share = {});
 
 struct TrainingOutcome {
   Quality quality;
@@ -95,7 +98,8 @@ class CrosscoderTraining {
   LossTerms advance();
   // A state of the step reached, so that nothing is lost by stopping here.
   void save();
-  // After the last step: dictionary, quality, manifest, COMPLETE.
+  // After the last step: dictionary, quality, manifest, COMPLETE. The first rank writes them and
+  // returns what is there; others return nothing.
   TrainingOutcome finish();
 
  private:

@@ -57,23 +57,31 @@ void StateFolders::write(std::int64_t step, const std::vector<tensor::NamedTenso
   keep_last(2);
 }
 
-std::int64_t StateFolders::read_newest(const Read& read, Progress& progress) const {
+std::int64_t StateFolders::read_newest(const Read& read, Progress& progress,
+                                       dist::Ranks& ranks) const {
   remove_temporaries(folder_);
   auto all = steps();
-  for (; !all.empty(); all.pop_back()) {
-    const Path folder = path(all.back());
+  for (std::string error;;) {
+    const std::int64_t newest = ranks.least_of(all.empty() ? 0 : all.back());
+    while (!all.empty() && all.back() > newest) all.pop_back();
+    require(newest > 0 || error.empty(), "{}", error);
+    if (newest == 0) return 0;
+    std::string failed;
     try {
+      const Path folder = path(newest);
       const Json numbers = read_json_file(folder / "state.json");
       const std::int64_t step = get_int(numbers, "step", folder.string());
-      require(step == all.back(), "{}: its state.json names step {}", folder.string(), step);
+      require(step == newest, "{}: its state.json names step {}", folder.string(), step);
       read(formats::SafetensorsFile(folder / "state.safetensors"), numbers);
-      return step;
-    } catch (const Error& error) {
-      if (all.size() == 1) throw;
-      progress.note(fmt::format("{}; going on from the state before it", error.what()));
+    } catch (const Error& e) {
+      failed = e.what();
     }
+    if (ranks.largest_of(failed.empty() ? 0 : 1) == 0) return newest;
+    if (!failed.empty()) error = failed;
+    if (!all.empty() && all.back() == newest) all.pop_back();
+    if (!failed.empty() && !all.empty())
+      progress.note(fmt::format("{}; going on from the state before it", failed));
   }
-  return 0;
 }
 
 void StateFolders::keep_last(std::size_t count) const {

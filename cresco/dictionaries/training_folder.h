@@ -1,7 +1,8 @@
 // The folder of a training, whatever is trained:
 //
 //   settings.json     what has to be the same for the training to go on
-//   state/step<N>/    state.safetensors and state.json after N steps; the last two are kept
+//   state/step<N>/    state.safetensors and state.json after N steps; the last two are kept; those
+//                     of other ranks than the first stand in state/rank<R>/step<N>
 //   COMPLETE          written last of all; holds the number of steps taken
 //
 // beside the log, the result and the manifest, which the training writes itself.
@@ -10,6 +11,7 @@
 #include "cresco/base/fields.h"
 #include "cresco/base/files.h"
 #include "cresco/base/progress.h"
+#include "cresco/dist/ranks.h"
 #include "cresco/formats/safetensors.h"
 #include "cresco/tensor/bridge.h"
 
@@ -23,7 +25,9 @@ namespace cresco::dictionaries {
 
 class StateFolders {
  public:
-  explicit StateFolders(const Path& run_folder) : folder_(run_folder / "state") {}
+  explicit StateFolders(const Path& run_folder, int rank = 0)
+      : folder_(rank == 0 ? run_folder / "state"
+                          : run_folder / "state" / ("rank" + std::to_string(rank))) {}
 
   std::vector<std::int64_t> steps() const;  // ascending
   Path path(std::int64_t step) const { return folder_ / ("step" + std::to_string(step)); }
@@ -35,8 +39,10 @@ class StateFolders {
 
   // Gives the newest state to `read` and returns its step; 0 when there is none. When `read` throws
   // an Error the state before it is tried, so that it has to take in everything or be called again.
+  // With several ranks it is the newest state that each of them has and can read.
   using Read = std::function<void(const formats::SafetensorsFile& file, const Json& numbers)>;
-  std::int64_t read_newest(const Read& read, Progress& progress) const;
+  std::int64_t read_newest(const Read& read, Progress& progress,
+                           dist::Ranks& ranks = dist::one_rank()) const;
 
   void keep_last(std::size_t count) const;
 

@@ -87,6 +87,7 @@ struct GatesArguments {
   const Number* bias_F;     // added to p
   const Number* norm_FK;
   const Number* threshold_F;
+  const Number* largest_norm_F;  // where there are more heads than these; null: of norm_FK
   Number stretch, half_window;
   std::uint32_t* positive_WF;    // (ceil(B/32), F): bit i of word w is row 32 w + i
   std::int32_t* num_positive_F;  // rows with p > 0

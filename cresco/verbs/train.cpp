@@ -6,6 +6,7 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/sweep.h"
+#include "cresco/dist/ranks.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/verbs/recipes.h"
 
@@ -97,6 +98,21 @@ std::vector<Member> members_of(const TrainConfig& config, const Stack& stack,
   return members;
 }
 
+// Ranks share the heads of one dictionary.
+void require_shareable(const TrainConfig& config, const std::vector<Member>& members) {
+  const int ranks = dist::world().size();
+  if (ranks == 1) return;
+  require_usage(members.size() == 1 && config.sweep.empty(),
+                "{} ranks share the heads of one dictionary, here are {}: start one rank", ranks,
+                members.size());
+  require_usage(config.kind != "gated" && config.kind != "jumprelu",
+                "kind {} is trained by one rank, here are {}", config.kind, ranks);
+  const std::size_t heads = members[0].indices.size();
+  require_usage(heads % static_cast<std::size_t>(ranks) == 0,
+                "{} snapshots cannot be shared by {} ranks: the number of ranks has to divide it",
+                heads, ranks);
+}
+
 // The largest dictionary whose training fits, or 0.
 std::int64_t largest_that_fits(TrainingRun run, const Stack& stack, std::int64_t heads,
                                double available) {
@@ -152,9 +168,10 @@ Outcome plan_outcome(const std::vector<TrainingPlan>& plans, const std::vector<T
 Outcome train_one(const TrainingRun& run, const TrainingPlan& plan, const Stack& stack,
                   const std::vector<std::int64_t>& indices, const Path& folder,
                   Progress& progress) {
-  const TrainingData data =
-      dictionaries::load_training_data(stack, indices, run.training.input_preprocess);
+  const TrainingData data = dictionaries::load_training_data(
+      stack, indices, run.training.input_preprocess, "", {&dist::world()});
   const auto trained = dictionaries::train_crosscoder(run, data, folder, progress);
+  if (!dist::world().first()) return {};
   Outcome outcome;
   Json files = Json::array();
   for (const Path& file : trained.files) files.push_back(file.string());
@@ -242,8 +259,9 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
   const std::vector<Member> members = members_of(config, stack, context);
   std::vector<TrainingRun> runs;
   std::vector<TrainingPlan> plans;
+  require_shareable(config, members);
   for (const Member& member : members) {
-    const auto heads = static_cast<std::int64_t>(member.indices.size());
+    const auto heads = static_cast<std::int64_t>(member.indices.size()) / dist::world().size();
     runs.push_back(training_run(member, stack, context));
     plans.push_back(plan_training(runs.back(), stack, heads));
     require_memory(runs.back(), plans.back(), stack, heads);

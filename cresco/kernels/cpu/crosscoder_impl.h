@@ -131,7 +131,7 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
 
     const Number* const norm = a.norm_FK + f * s.heads;
     const Number theta = a.threshold_F[f];
-    Number largest = 0;
+    Number largest = a.largest_norm_F ? a.largest_norm_F[f] : Number(0);
     for (std::int64_t k = 0; k < s.heads; ++k) largest = norm[k] > largest ? norm[k] : largest;
     const std::int32_t count = collect(p, row, s.rows, largest, theta, theta >= a.half_window);
     a.entries.count_F[f] = count;

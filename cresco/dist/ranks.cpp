@@ -1,0 +1,53 @@
+#include "cresco/dist/ranks.h"
+
+#include "cresco/dist/mpi_ranks.h"
+
+#include <ATen/ATen.h>
+
+#include <cstdlib>
+#include <memory>
+
+namespace cresco::dist {
+namespace {
+
+class OneRank final : public Ranks {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  void sum(const at::Tensor&) override {}
+  void largest(const at::Tensor&) override {}
+  at::Tensor gather(const at::Tensor& own) override { return own; }
+  void wait_for_all() override {}
+};
+
+}  // namespace
+
+std::int64_t Ranks::largest_of(std::int64_t number) {
+  if (size() == 1) return number;
+  const at::Tensor t = at::full({1}, number, at::kLong);
+  largest(t);
+  return t.item<std::int64_t>();
+}
+
+Ranks& one_rank() {
+  static OneRank one;
+  return one;
+}
+
+int started_ranks() {
+  // Open MPI's name, and those of process managers that start others (MPICH's, Slurm's).
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"})
+    if (const char* size = std::getenv(name)) return std::max(1, std::atoi(size));
+  return 1;
+}
+
+Ranks& world() {
+  if (started_ranks() == 1) return one_rank();
+  return mpi_ranks();
+}
+
+void give_up(int exit_code) {
+  if (started_ranks() > 1) abort_mpi(exit_code);
+}
+
+}  // namespace cresco::dist

@@ -1,0 +1,41 @@
+// Processes that share one piece of work, each with its rank: started by `mpirun -n N`, or one
+// alone, which is the plain case. Every rank has to make the same calls in the same order.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace cresco::dist {
+
+class Ranks {
+ public:
+  virtual ~Ranks() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // Element by element over all ranks, in place; every rank gets the same bits. Tensors are
+  // contiguous, of the same size everywhere, float, double or int64.
+  virtual void sum(const at::Tensor& t) = 0;
+  virtual void largest(const at::Tensor& t) = 0;
+  // All ranks' tensors one below the other, in order of rank: on rank 0; elsewhere undefined.
+  virtual at::Tensor gather(const at::Tensor& own) = 0;
+  virtual void wait_for_all() = 0;
+
+  bool first() const { return rank() == 0; }
+  std::int64_t largest_of(std::int64_t number);
+  std::int64_t least_of(std::int64_t number) { return -largest_of(-number); }
+};
+
+Ranks& one_rank();
+// The ranks that mpirun started, or one. The first call joins them; the program leaves when it
+// ends.
+Ranks& world();
+
+// This rank has failed and has said why: the others cannot go on without it and are ended, too.
+// Does nothing where there is one rank.
+void give_up(int exit_code);
+// How many processes started this one as one of several; 1 without mpirun. Joins nothing.
+int started_ranks();
+
+}  // namespace cresco::dist
