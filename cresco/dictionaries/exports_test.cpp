@@ -83,7 +83,7 @@ TEST(Exports, ThereAndBackIsTheSameDictionary) {
         EXPECT_EQ(read.seed, 3);
         EXPECT_EQ(read.quality["mean_l0"], 3.5);
         EXPECT_EQ(read.training.input_preprocess, folds ? "none" : "center_scale");
-        EXPECT_FALSE(read.training_is_known);
+        EXPECT_FALSE(read.training_record.contains("lr"));
         const auto apart = export_difference(written, read, statistics, 0);
         EXPECT_LT(apart.codes, 1e-5);
         EXPECT_LT(apart.reconstructions, 1e-5);

@@ -69,6 +69,7 @@ Dictionary fold_preprocess(Dictionary dictionary,
   if (dictionary.activation.kind == ActivationKind::JumpRelu)
     p.log_threshold_F = in_float(in_double(p.log_threshold_F) + std::log(first));
   dictionary.training.input_preprocess = "none";
+  if (!dictionary.training_record.empty()) dictionary.training_record["input_preprocess"] = "none";
   return dictionary;
 }
 

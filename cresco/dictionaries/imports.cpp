@@ -445,13 +445,13 @@ void put_labels(Found& found, const DictionaryLabels& labels, const Path& path,
           "{}: the steps {} are not in ascending order", where, list_steps(dictionary.steps));
   if (origin.has("seed")) dictionary.seed = get_int(found.origin, "seed", where);
 
-  dictionary.training_is_known = false;
   dictionary.training.d_sae = p.num_features();
   dictionary.training.expansion_factor =
       static_cast<double>(p.num_features()) / static_cast<double>(p.width());
   dictionary.training.input_preprocess = "none";
   if (origin.has("folded") && !origin.below("folded").flag("input_preprocess", false))
     dictionary.training.input_preprocess = origin.text("input_preprocess", "none");
+  dictionary.training_record = size_record(dictionary.training);
   if (origin.has("quality") && origin.json()["quality"].is_object())
     dictionary.quality = origin.json()["quality"];
   dictionary.provenance = {{"program", "cresco " + artifacts::version()},

@@ -73,16 +73,10 @@ Json model_json(const Dictionary& dictionary) {
   return out;
 }
 
-// The settings that are known.
 Json training_json(const Dictionary& dictionary) {
   if (!dictionary.training_record.empty()) return dictionary.training_record;
   CrosscoderConfig training = dictionary.training;
-  Json all = fields_to_json([&](FieldVisitor& v) { training.fields(v); });
-  if (dictionary.training_is_known) return all;
-  Json known;
-  for (const char* name : {"d_sae", "expansion_factor", "input_preprocess"})
-    known[name] = all[name];
-  return known;
+  return fields_to_json([&](FieldVisitor& v) { training.fields(v); });
 }
 
 Json config_json(const Dictionary& dictionary) {
@@ -331,7 +325,8 @@ Dictionary all_but_parameters(const OpenedFile& file) {
   if (dictionary.matrix.empty()) dictionary.matrix = matrix_of_place(file.path);
   const Json training = config.value("training", Json());
   dictionary.training = read_training(training);
-  dictionary.training_is_known = training.is_object() && training.contains("lr");
+  if (!training.is_object() || !training.contains("lr"))
+    dictionary.training_record = size_record(dictionary.training);
   dictionary.quality = config.value("quality", Json::object());
   dictionary.provenance = config.value("provenance", Json::object());
   dictionary.activation =
@@ -388,6 +383,12 @@ Dictionary read(const Path& path, const DictionaryLabels& labels, Numbers number
 }
 
 }  // namespace
+
+Json size_record(const CrosscoderConfig& training) {
+  return {{"d_sae", training.d_sae},
+          {"expansion_factor", training.expansion_factor},
+          {"input_preprocess", training.input_preprocess}};
+}
 
 std::vector<Path> Dictionary::files(const Path& folder) const {
   return {with_suffix(folder, name, ".safetensors"), with_suffix(folder, name, ".config.json"),

@@ -22,12 +22,10 @@ struct Dictionary {
   std::vector<std::int64_t> steps;  // one per head, in their order
   std::int64_t seed = 0;
   CrosscoderConfig training;
-  // What stands in place of `training` in the file and on the card, for dictionaries that were
-  // trained with other settings. Reading takes from it what has the name of a field of `training`.
+  // What stands in place of `training` in the file and on the card when not all of that is known,
+  // as of a dictionary of another library, or when others were the settings. Reading takes from it
+  // what has the name of a field of `training`.
   Json training_record = Json::object();
-  // False for a dictionary that another library trained: of `training` only d_sae,
-  // expansion_factor and input_preprocess are more than defaults.
-  bool training_is_known = true;
   Activation activation;
   CrosscoderParameters parameters;
   Json quality = Json::object();  // explained_variance, reconstruction_mse, mean_l0, dead_rate, ...
@@ -38,6 +36,9 @@ struct Dictionary {
   std::vector<Path> files(const Path& folder) const;
   Crosscoder crosscoder() const { return Crosscoder(parameters, activation); }
 };
+
+// The record of a dictionary of whose training only its size and preprocessing are known.
+Json size_record(const CrosscoderConfig& training);
 
 // Each file atomically, the tensors first.
 void write_dictionary(const Path& folder, const Dictionary& dictionary);
