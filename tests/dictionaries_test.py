@@ -1,5 +1,6 @@
 """Dictionaries in files: other libraries' layouts and back, an index, codes, derived arrays, and what is refused."""
 import array
+import csv
 import json
 import math
 import pathlib
@@ -170,6 +171,31 @@ class Dictionaries(ProgramTest):
         self.assertEqual(shape, (2, 9, FEATURES))
         self.assert_fails(2, "lifecycle", dictionaries[0], "--stack", stack, "--out", self.folder / "b", "--seeds",
                           dictionaries[1], says="--derived")
+
+    def test_trainings_share_a_manifest(self):
+        stack = write_stack(self.folder / "stack.safetensors", [0, 100, 200])
+        manifest = self.folder / "runs.csv"
+        options = ("--d-sae", 8, "--n-epochs", 2, "--batch-size", 16, "--lr", 0.05, "--append-manifest",
+                   "--manifest-path", manifest)
+        run("train", stack, *options, "--out", self.folder / "one", "--name", "d", "--manifest-notes", "first, of all")
+        rows = list(csv.DictReader(manifest.read_text().splitlines()))
+        self.assertEqual(len(rows), 1)
+        expected = {"kind": "crosscoder", "model": "org/model", "matrix": "WU", "d_sae": "8", "d_model": str(WIDTH), "vocab": str(ROWS),
+                    "n_steps": "3", "epochs": "2", "batch": "16", "notes": "first, of all", "CUSUM_p": "",
+                    "path": str((self.folder / "one" / "d.safetensors").resolve())}
+        self.assertEqual({key: rows[0][key] for key in expected}, expected)
+        for key in ("EV", "L0", "dead_rate", "rate_rotation_r"):
+            float(rows[0][key])
+
+        manifest.write_text(manifest.read_text().replace(",,", ",0.25,", 1))  # somebody's CUSUM_p
+        run("train", stack, *options, "--out", self.folder / "one", "--name", "d", "--overwrite", "--lr", 1e-3)
+        run("train", stack, *options, "--out", self.folder / "many", "--sweep", "seed=0..1")
+        rows = list(csv.DictReader(manifest.read_text().splitlines()))
+        self.assertEqual([row["seed"] for row in rows], ["0", "0", "1"])
+        self.assertEqual((rows[0]["CUSUM_p"], rows[0]["lr"], rows[0]["notes"]), ("0.25", "0.001", "first, of all"))
+        self.assert_fails(1, "train", stack, *options[:-1], self.folder / "no" / "runs.csv", "--out", self.folder / "new",
+                          says="its folder does not exist")
+        self.assertFalse((self.folder / "new").exists())
 
 
 if __name__ == "__main__":

@@ -310,11 +310,18 @@ FolderLock::~FolderLock() {
 }
 
 OutputLock::OutputLock(const Path& output) : path_(output.string() + ".lock") {
-  descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  require_done(descriptor_ >= 0, output, "cannot be locked: ");
-  const bool is_ours = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
-  if (!is_ours) ::close(std::exchange(descriptor_, -1));
-  require(is_ours, "{}: another process is writing it", output.string());
+  // A lock on a file that its last holder has removed in the meantime keeps nobody away.
+  for (bool still_there = false; !still_there;) {
+    descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    require_done(descriptor_ >= 0, output, "cannot be locked: ");
+    const bool is_ours = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+    struct stat own {
+    }, named{};
+    still_there = ::fstat(descriptor_, &own) == 0 && ::stat(path_.c_str(), &named) == 0 &&
+                  own.st_ino == named.st_ino && own.st_dev == named.st_dev;
+    if (!is_ours || !still_there) ::close(std::exchange(descriptor_, -1));
+    require(is_ours, "{}: another process is writing it", output.string());
+  }
 }
 
 OutputLock::~OutputLock() {

@@ -105,7 +105,8 @@ std::string member_name(const SweepValues& values) {
 }
 
 artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path& folder,
-                             double memory_bytes, Progress& progress) {
+                             double memory_bytes, Progress& progress,
+                             const std::function<void(const TrainingOutcome&)>& finished) {
   std::int64_t total = 0, done = 0;
   std::deque<std::size_t> waiting;
   for (std::size_t i = 0; i < members.size(); ++i) {
@@ -141,11 +142,15 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
       progress.update(++done, fmt::format("{}: loss {:.4g} | l0 {:.1f}", members[r.member].name,
                                           terms.loss, terms.l0));
     }
-    for (std::size_t i = running.size(); i-- > 0;) {
-      if (!running[i].training.finished()) continue;
-      running[i].training.finish();
-      used -= running[i].bytes;
-      running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
+    for (auto r = running.begin(); r != running.end();) {
+      if (!r->training.finished()) {
+        ++r;
+        continue;
+      }
+      const TrainingOutcome outcome = r->training.finish();
+      if (finished) finished(outcome);
+      used -= r->bytes;
+      r = running.erase(r);
     }
   }
   progress.end();

@@ -93,4 +93,12 @@ std::vector<RateLifecycle> rate_lifecycles(const at::Tensor& rates_KF, const at:
   return all;
 }
 
+double rate_rotation_correlation(const at::Tensor& rates_KF, const at::Tensor& rotation_JF) {
+  const at::Tensor moved_JF = rates_KF.to(at::kDouble).diff(1, 0).abs();
+  const auto centred = [](const at::Tensor& t) { return t.to(at::kDouble) - t.mean(); };
+  const at::Tensor a = centred(moved_JF), b = centred(rotation_JF.to(at::kDouble));
+  const double sizes = a.norm().item<double>() * b.norm().item<double>();
+  return sizes > 0 ? (a * b).sum().item<double>() / sizes : std::nan("");
+}
+
 }  // namespace cresco::lifecycle

@@ -33,4 +33,9 @@ std::vector<RateLifecycle> rate_lifecycles(const at::Tensor& rates_KF, const at:
                                            const at::Tensor& rotation_JF,
                                            const at::Tensor& direction, const RateRule& rule = {});
 
+// Pearson's correlation, over all features and pairs of neighbouring snapshots, of how far a firing
+// rate moves with how far the decoder row turns: |rate[k+1,f] - rate[k,f]| and rotation[k,f]. NaN
+// when one of them is the same everywhere.
+double rate_rotation_correlation(const at::Tensor& rates_KF, const at::Tensor& rotation_JF);
+
 }  // namespace cresco::lifecycle

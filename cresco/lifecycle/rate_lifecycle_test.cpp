@@ -73,5 +73,21 @@ TEST(RateLifecycle, StabilizesByDistanceToTheLastDirectionOrByRotation) {
   EXPECT_EQ(with(rotation), 0);
 }
 
+TEST(RateRotation, IsPearsonsOverFeaturesAndPairs) {
+  const at::Tensor rates_KF = at::tensor({0., 1., .5, .2, .1, .2}, at::kDouble).view({3, 2});
+  // |differences| are .5 .8 .4 0
+  const at::Tensor rotation_JF = at::tensor({.2, .4, .1, .3}, at::kDouble).view({2, 2});
+  const double x[] = {.5, .8, .4, 0}, y[] = {.2, .4, .1, .3};
+  double mx = 0, my = 0, xy = 0, xx = 0, yy = 0;
+  for (int i = 0; i < 4; ++i) mx += x[i] / 4, my += y[i] / 4;
+  for (int i = 0; i < 4; ++i) {
+    xy += (x[i] - mx) * (y[i] - my);
+    xx += (x[i] - mx) * (x[i] - mx);
+    yy += (y[i] - my) * (y[i] - my);
+  }
+  EXPECT_NEAR(rate_rotation_correlation(rates_KF, rotation_JF), xy / std::sqrt(xx * yy), 1e-12);
+  EXPECT_TRUE(std::isnan(rate_rotation_correlation(rates_KF, at::ones({2, 2}, at::kDouble))));
+}
+
 }  // namespace
 }  // namespace cresco::lifecycle

@@ -258,7 +258,9 @@ Outcome counts(const Measured& m) {
     ++profiles[name_of(life.profile)];
   }
   Outcome outcome;
+  const double r = lifecycle::rate_rotation_correlation(m.rates_KF, m.rotation_JF);
   outcome.summary = {{"num_features", m.by_norm.size()},
+                     {"rate_rotation_r", std::isfinite(r) ? Json(r) : Json()},
                      {"alive", alive},
                      {"born", born},
                      {"died", died},

@@ -9,6 +9,7 @@
 #include "cresco/dist/ranks.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/verbs/recipes.h"
+#include "cresco/verbs/train_manifest.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -165,13 +166,20 @@ Outcome plan_outcome(const std::vector<TrainingPlan>& plans, const std::vector<T
   return outcome;
 }
 
-Outcome train_one(const TrainingRun& run, const TrainingPlan& plan, const Stack& stack,
-                  const std::vector<std::int64_t>& indices, const Path& folder,
+void write_line(const TrainConfig& config, const Stack& stack,
+                const dictionaries::TrainingOutcome& trained) {
+  if (config.append_manifest)
+    append_to_manifest(config.manifest_path, trained, config.kind, stack, config.manifest_notes);
+}
+
+Outcome train_one(const TrainConfig& config, const TrainingRun& run, const TrainingPlan& plan,
+                  const Stack& stack, const std::vector<std::int64_t>& indices, const Path& folder,
                   Progress& progress) {
   const TrainingData data = dictionaries::load_training_data(
       stack, indices, run.training.input_preprocess, "", {&dist::world()});
   const auto trained = dictionaries::train_crosscoder(run, data, folder, progress);
   if (!dist::world().first()) return {};
+  write_line(config, stack, trained);
   Outcome outcome;
   Json files = Json::array();
   for (const Path& file : trained.files) files.push_back(file.string());
@@ -198,8 +206,9 @@ void open_sweep_folder(const Path& folder, const VerbContext& context, const Sta
   write_json_file(folder / kSweepFile, {{"stack", stack.path().filename().string()}});
 }
 
-Outcome train_many(const std::vector<Member>& members, const std::vector<TrainingRun>& runs,
-                   const Stack& stack, const Path& folder, const VerbContext& context) {
+Outcome train_many(const TrainConfig& config, const std::vector<Member>& members,
+                   const std::vector<TrainingRun>& runs, const Stack& stack, const Path& folder,
+                   const VerbContext& context) {
   std::map<std::pair<std::vector<std::int64_t>, std::string>, TrainingData> resident;
   std::vector<SweepMember> sweep;
   double resident_bytes = 0;
@@ -221,7 +230,8 @@ Outcome train_many(const std::vector<Member>& members, const std::vector<Trainin
   open_sweep_folder(folder, context, stack);
   const FolderLock lock(folder);
   const artifacts::Table table =
-      train_sweep(sweep, folder, static_cast<double>(available_bytes()), context.progress);
+      train_sweep(sweep, folder, static_cast<double>(available_bytes()), context.progress,
+                  [&](const auto& trained) { write_line(config, stack, trained); });
   write_csv(folder / "sweep.csv", table);
   artifacts::Manifest manifest = runs[0].manifest;
   artifacts::write_manifest(folder, manifest);
@@ -260,6 +270,11 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
   std::vector<TrainingRun> runs;
   std::vector<TrainingPlan> plans;
   require_shareable(config, members);
+  if (config.append_manifest) {
+    const Path folder = std::filesystem::absolute(config.manifest_path).parent_path();
+    require(std::filesystem::is_directory(folder), "{}: its folder does not exist",
+            config.manifest_path);
+  }
   for (const Member& member : members) {
     const auto heads = static_cast<std::int64_t>(member.indices.size()) / dist::world().size();
     runs.push_back(training_run(member, stack, context));
@@ -271,8 +286,9 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
   watch_for_interrupts();
   const Path folder = context.options.out;
   if (members.size() == 1 && config.sweep.empty())
-    return train_one(runs[0], plans[0], stack, members[0].indices, folder, context.progress);
-  return train_many(members, runs, stack, folder, context);
+    return train_one(config, runs[0], plans[0], stack, members[0].indices, folder,
+                     context.progress);
+  return train_many(config, members, runs, stack, folder, context);
 }
 
 }  // namespace cresco::verbs

@@ -16,7 +16,8 @@ struct TrainConfig {
   dictionaries::CrosscoderConfig training;
   std::vector<std::string> sweep;
   std::int64_t max_steps = 0, log_every = 50, state_every = 500;
-  bool smoke = false;
+  bool smoke = false, append_manifest = false;
+  std::string manifest_path = "results/crosscoder_sweep_manifest.csv", manifest_notes;
 
   void fields(FieldVisitor& v) {
     v.field("stack", stack, "a stack file, from extract");
@@ -35,6 +36,10 @@ struct TrainConfig {
     v.field("random", random, "philox | torch: PyTorch's own CPU streams, for comparisons");
     v.field("max_steps", max_steps,
             "stop after this many; every schedule stays that of the whole training; 0: all");
+    v.field("append_manifest", append_manifest,
+            "add a line for each finished training to the CSV at manifest_path");
+    v.field("manifest_path", manifest_path, "a CSV that many trainings share; its folder exists");
+    v.field("manifest_notes", manifest_notes, "for the column notes");
     v.field("smoke", smoke, "a short try: first and last snapshot, one epoch");
     v.field("log_every", log_every, "between lines of metrics.jsonl", "steps");
     v.field("state_every", state_every, "between states to resume from; 0: only when stopped early",
