@@ -80,6 +80,8 @@ struct CodeBuffers {
   }
 };
 
+class Joint;
+
 template <class Number>
 class SparseStep final : public CrosscoderStep {
  public:
@@ -94,6 +96,11 @@ class SparseStep final : public CrosscoderStep {
   double batch_deviation() const override;
   CrosscoderParameters parameters() const override;
   Activation activation() const override { return activation_; }
+  bool can_join(const SparseStep& other) const {
+    return !encoder_bf16_.defined() && share_.ranks->size() == 1 &&
+           max_.heads == other.max_.heads && max_.width == other.max_.width &&
+           max_.rows == other.max_.rows;
+  }
   std::vector<tensor::NamedTensor> state() const override;
   void load_state(const formats::SafetensorsFile& file) override;
   std::vector<tensor::NamedTensor> portable_state() const override;
@@ -110,6 +117,7 @@ class SparseStep final : public CrosscoderStep {
   bool uses_auxk() const { return config_.auxk_coefficient > 0; }
   std::int64_t features() const { return max_.features; }
 
+  friend class Joint;
   void set_batch_rows(std::int64_t rows);
   void encode();
   void encode_bf16();
@@ -169,6 +177,7 @@ class SparseStep final : public CrosscoderStep {
   std::unique_ptr<optim::MomentOptimizer> sparse_adam_;
 
   at::Tensor x_B_KD_, x_SBC_;
+  bool encoded_ = false;              // a joint product has made p already
   at::Tensor encoder_bf16_, x_bf16_;  // with amp_dtype bf16: what the large product reads
   CodeBuffers<Number> codes_, dead_codes_;
   at::Tensor dead_target_SBC_;
@@ -341,7 +350,9 @@ void SparseStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int6
 template <class Number>
 void SparseStep<Number>::encode() {
   const CrosscoderSizes& s = sizes_;
-  if (encoder_bf16_.defined()) {
+  if (encoded_) {
+    encoded_ = false;
+  } else if (encoder_bf16_.defined()) {
     encode_bf16();
   } else {
     at::Tensor p_FB = codes_.value_FB.narrow(1, 0, s.rows);
@@ -1003,7 +1014,56 @@ void SparseStep<Number>::load_portable_state(const formats::SafetensorsFile& fil
   refresh_derived();
 }
 
+class Joint final : public JointSteps {
+ public:
+  using Step = SparseStep<float>;
+
+  // The encoders move into one tensor, as do the pre-activations; the batch is shared.
+  explicit Joint(const std::vector<Step*>& steps) : steps_(steps) {
+    std::int64_t features = 0;
+    for (const Step* step : steps) features += step->features();
+    const CrosscoderSizes& s = steps[0]->max_;
+    encoder_ = tensor::large_zeros({features, s.heads * s.width}, at::kFloat);
+    p_ = tensor::large_zeros({features, s.row_stride}, at::kFloat);
+    std::int64_t begin = 0;
+    for (Step* step : steps) {
+      const at::Tensor its = encoder_.narrow(0, begin, step->features());
+      its.copy_(step->encoder_.value);
+      step->encoder_.value = its;
+      step->codes_.value_FB = p_.narrow(0, begin, step->features());
+      step->x_B_KD_ = steps[0]->x_B_KD_;
+      step->x_SBC_ = steps[0]->x_SBC_;
+      begin += step->features();
+    }
+  }
+
+  void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
+            const BatchNoise& noise) override {
+    steps_[0]->load(x_VKD, rows, noise);
+    const auto count = static_cast<std::int64_t>(rows.size());
+    at::Tensor p = p_.narrow(1, 0, count);
+    at::mm_out(p, encoder_, steps_[0]->x_B_KD_.narrow(0, 0, count).t());
+    for (Step* step : steps_) {
+      step->set_batch_rows(count);
+      step->encoded_ = true;
+    }
+  }
+
+ private:
+  std::vector<Step*> steps_;
+  at::Tensor encoder_, p_;
+};
+
 }  // namespace
+
+std::unique_ptr<JointSteps> join_steps(const std::vector<CrosscoderStep*>& given) {
+  std::vector<SparseStep<float>*> steps;
+  for (CrosscoderStep* step : given) {
+    steps.push_back(dynamic_cast<SparseStep<float>*>(step));
+    if (!steps.back() || !steps.back()->can_join(*steps[0])) return nullptr;
+  }
+  return std::make_unique<Joint>(steps);
+}
 
 std::string CrosscoderStep::first_not_finite() const {
   for (const auto& [name, t] : state())

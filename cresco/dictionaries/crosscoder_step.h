@@ -108,6 +108,19 @@ std::unique_ptr<CrosscoderStep> make_sparse_step(
     const CrosscoderConfig& config, const Activation& activation, const CrosscoderParameters& start,
     std::int64_t max_rows, double dense_share = kDenseShare, HeadShare share = {});
 
+// Steps that read the same batches: a batch is gathered once and goes through all their encoders in
+// one product. Each step then is what it is alone but for that product's rounding.
+class JointSteps {
+ public:
+  virtual ~JointSteps() = default;
+  // In place of each step's own load, before their updates.
+  virtual void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
+                    const BatchNoise& noise) = 0;
+};
+// `steps` outlive the result. Null when one of them was not made by make_sparse_step or has a
+// product of its own (bf16), or their batches differ in size.
+std::unique_ptr<JointSteps> join_steps(const std::vector<CrosscoderStep*>& steps);
+
 // That of any activation.
 std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
                                           const Activation& activation,

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 
 namespace cresco::dictionaries {
 namespace {
@@ -42,6 +43,45 @@ struct Running {
   std::size_t member;
   CrosscoderTraining training;
   double bytes;
+};
+
+// Those that take the next step together; each alone without `fuse`.
+std::vector<std::vector<std::size_t>> groups_of(const std::vector<Running>& running, bool fuse) {
+  std::vector<std::vector<std::size_t>> groups;
+  for (std::size_t i = 0; i < running.size(); ++i) {
+    if (running[i].training.finished()) continue;
+    const auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) {
+      return fuse && running[g[0]].training.reads_with(running[i].training);
+    });
+    if (group == groups.end())
+      groups.push_back({i});
+    else
+      group->push_back(i);
+  }
+  return groups;
+}
+
+// The joint steps of groups, made anew when a group has other members than before.
+class JointGroups {
+ public:
+  // Null when they cannot be joined.
+  JointSteps* of(std::vector<Running>& running, const std::vector<std::size_t>& group) {
+    std::vector<CrosscoderStep*> steps;
+    for (const std::size_t i : group) steps.push_back(&running[i].training.step());
+    auto found = known_.find(steps);
+    if (found == known_.end()) {
+      // What shares a step with this group is no group any more.
+      std::erase_if(known_, [&](const auto& entry) {
+        return std::find_first_of(entry.first.begin(), entry.first.end(), steps.begin(),
+                                  steps.end()) != entry.first.end();
+      });
+      found = known_.emplace(steps, join_steps(steps)).first;
+    }
+    return found->second.get();
+  }
+
+ private:
+  std::map<std::vector<CrosscoderStep*>, std::unique_ptr<JointSteps>> known_;
 };
 
 double bytes_of(const SweepMember& member) {
@@ -105,7 +145,7 @@ std::string member_name(const SweepValues& values) {
 }
 
 artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path& folder,
-                             double memory_bytes, Progress& progress,
+                             double memory_bytes, bool fuse, Progress& progress,
                              const std::function<void(const TrainingOutcome&)>& finished) {
   std::int64_t total = 0, done = 0;
   std::deque<std::size_t> waiting;
@@ -117,6 +157,7 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
   }
   progress.begin("train", total, "step");
   std::vector<Running> running;
+  JointGroups joint;
   double used = 0;
   while (!waiting.empty() || !running.empty()) {
     // As many as memory holds; at least one.
@@ -129,6 +170,7 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
       done += running.back().training.next_step();
       used += bytes;
       waiting.pop_front();
+      joint = {};
     }
     if (members[running[0].member].run.stop_requested()) {
       progress.end();
@@ -136,11 +178,20 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
       throw Interrupted(fmt::format("stopped after {} of {} steps; this goes on: {}", done, total,
                                     members[0].run.resume_command));
     }
-    for (Running& r : running) {
-      if (r.training.finished()) continue;
-      const LossTerms terms = r.training.advance();
-      progress.update(++done, fmt::format("{}: loss {:.4g} | l0 {:.1f}", members[r.member].name,
-                                          terms.loss, terms.l0));
+    const auto show = [&](std::size_t i, const LossTerms& terms) {
+      progress.update(++done, fmt::format("{}: loss {:.4g} | l0 {:.1f}",
+                                          members[running[i].member].name, terms.loss, terms.l0));
+    };
+    for (const std::vector<std::size_t>& group : groups_of(running, fuse)) {
+      JointSteps* const together = group.size() > 1 ? joint.of(running, group) : nullptr;
+      if (!together) {
+        for (const std::size_t i : group) show(i, running[i].training.advance());
+        continue;
+      }
+      std::vector<CrosscoderTraining*> trainings;
+      for (const std::size_t i : group) trainings.push_back(&running[i].training);
+      const auto terms = CrosscoderTraining::advance_together(trainings, *together);
+      for (std::size_t n = 0; n < group.size(); ++n) show(group[n], terms[n]);
     }
     for (auto r = running.begin(); r != running.end();) {
       if (!r->training.finished()) {
@@ -151,6 +202,7 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
       if (finished) finished(outcome);
       used -= r->bytes;
       r = running.erase(r);
+      joint = {};  // another step may come to stand in its place
     }
   }
   progress.end();

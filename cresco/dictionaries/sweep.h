@@ -34,14 +34,16 @@ struct SweepMember {
 };
 
 // Trains the members, each in its own folder below `folder`, taking steps in turn; each comes out
-// bitwise as it would alone. Those that are complete are left as they are, others go on from their
-// newest states. As many are in memory at once as `memory_bytes` holds, at least one. Interrupted,
-// with all states written, after a stop that was asked for. `finished` hears of each that ends.
+// bitwise as it would alone. With `fuse`, members that read the same batches (those with one seed)
+// take them through their encoders in one product: equal to rounding. Those that are complete are
+// left as they are, others go on from their newest states. As many are in memory at once as
+// `memory_bytes` holds, at least one. Interrupted, with all states written, after a stop that was
+// asked for. `finished` hears of each that ends.
 //
 // Returns sweep.csv, a row a member: member, the swept settings, explained_variance_pooled, l0,
 // dead_rate_1e-6, reconstruction_mse, final_l1_coefficient, folder.
 artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path& folder,
-                             double memory_bytes, Progress& progress,
+                             double memory_bytes, bool fuse, Progress& progress,
                              const std::function<void(const TrainingOutcome&)>& finished = {});
 
 }  // namespace cresco::dictionaries

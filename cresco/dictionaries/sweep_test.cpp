@@ -63,7 +63,7 @@ TEST_F(Sweep, MembersAreBitwiseWhatTheyAreAlone) {
   const TrainingData rows = data();
   for (const double memory : {1e12, 0.0}) {  // all at once, and one after the other
     const Path out = folder_ / (memory > 0 ? "together" : "in_turn");
-    const artifacts::Table table = train_sweep(members(rows), out, memory, no_progress());
+    const artifacts::Table table = train_sweep(members(rows), out, memory, false, no_progress());
     ASSERT_EQ(table.num_rows(), 3u);
     for (std::size_t i = 0; i < 3; ++i) {
       const SweepMember member = members(rows)[i];
@@ -79,16 +79,37 @@ TEST_F(Sweep, MembersAreBitwiseWhatTheyAreAlone) {
   }
 }
 
+// Three dictionaries of two widths on one seed, and one on another, which goes alone.
+TEST_F(Sweep, FusedMembersAreWhatTheyAreAloneToRounding) {
+  const TrainingData rows = data();
+  auto fused = members(rows);
+  fused[1].run.seed = 0;
+  fused[1].run.training.d_sae = 33;
+  fused[2].run.seed = 0;  // ends early: the other two go on
+  fused.push_back({"d", {{"l1_coefficient", "0.2"}}, run(1, 0.2), &rows});
+  const artifacts::Table together =
+      train_sweep(fused, folder_ / "fused", 1e12, true, no_progress());
+  const artifacts::Table alone = train_sweep(fused, folder_ / "alone", 1e12, false, no_progress());
+  for (std::size_t i = 0; i < 4; ++i) {
+    SCOPED_TRACE(fused[i].name);
+    for (const char* key : {"explained_variance_pooled", "l0", "reconstruction_mse"})
+      EXPECT_NEAR(together.number(i, key), alone.number(i, key),
+                  1e-3 * std::abs(alone.number(i, key)))
+          << key;
+  }
+  toy::expect_same_contents(folder_ / "fused" / "d", folder_ / "alone" / "d");
+}
+
 TEST_F(Sweep, GoesOnWhereItStopped) {
   const TrainingData rows = data();
-  train_sweep(members(rows), folder_ / "whole", 1e12, no_progress());
+  train_sweep(members(rows), folder_ / "whole", 1e12, false, no_progress());
   int stops = 0;
   for (;;) {
     auto stopping = members(rows);
     const auto left = std::make_shared<int>(7);
     for (SweepMember& m : stopping) m.run.stop_requested = [left] { return (*left)-- == 0; };
     try {
-      train_sweep(stopping, folder_ / "stopped", 1e12, no_progress());
+      train_sweep(stopping, folder_ / "stopped", 1e12, false, no_progress());
       break;
     } catch (const Interrupted&) {
       ++stops;
@@ -97,7 +118,8 @@ TEST_F(Sweep, GoesOnWhereItStopped) {
   EXPECT_GE(stops, 3);
   toy::expect_same_contents(folder_ / "whole", folder_ / "stopped");
   // What is complete is left alone.
-  EXPECT_EQ(train_sweep(members(rows), folder_ / "whole", 1e12, no_progress()).num_rows(), 3u);
+  EXPECT_EQ(train_sweep(members(rows), folder_ / "whole", 1e12, false, no_progress()).num_rows(),
+            3u);
 }
 
 }  // namespace

@@ -272,6 +272,12 @@ struct CrosscoderTraining::Parts {
       log = std::make_unique<artifacts::MetricsLog>(folder / "metrics.jsonl", next - 1);
   }
 
+  double flops_of_step() const {
+    const at::Tensor& x = data.x_VKD;
+    return flops_of_rows(static_cast<double>(std::min(run.training.batch_size, x.size(0))),
+                         x.size(1), x.size(2), run.training.d_sae);
+  }
+
   // The rows of a step's batch: a slice of its epoch's order.
   std::span<const std::int64_t> rows_of(std::int64_t at) {
     const std::int64_t V = data.x_VKD.size(0), B = run.training.batch_size;
@@ -295,11 +301,12 @@ struct CrosscoderTraining::Parts {
     states.write(at, step->state(), {{"l0_controller", controller.state()}});
   }
 
-  // One step: the loss and its line are those before the update.
+  BatchNoise noise() const { return {run.training.noise_std, run.seed, next}; }
+
+  // One step from the batch loaded: the loss and its line are those before the update.
   LossTerms take() {
     const CrosscoderConfig& c = run.training;
     const std::int64_t at = next;
-    step->load(data.x_VKD, rows_of(at), {c.noise_std, run.seed, at});
     const double lr =
         c.lr * learning_rate_factor(at, num_steps, c.lr_warmup_fraction, c.lr_decay_fraction);
     const double warm = sparsity_factor(at, num_steps, c.l1_warmup_fraction);
@@ -355,12 +362,31 @@ std::int64_t CrosscoderTraining::next_step() const { return parts_->next; }
 std::int64_t CrosscoderTraining::last_step() const { return parts_->last_step; }
 
 LossTerms CrosscoderTraining::advance() {
-  const at::Tensor& x = parts_->data.x_VKD;
-  const CrosscoderConfig& c = parts_->run.training;
-  const ThreadsForSteps threads(flops_of_rows(
-      static_cast<double>(std::min(c.batch_size, x.size(0))), x.size(1), x.size(2), c.d_sae));
+  const ThreadsForSteps threads(parts_->flops_of_step());
+  parts_->step->load(parts_->data.x_VKD, parts_->rows_of(next_step()), parts_->noise());
   return parts_->take();
 }
+
+std::vector<LossTerms> CrosscoderTraining::advance_together(
+    const std::vector<CrosscoderTraining*>& trainings, JointSteps& joint) {
+  double flops = 0;
+  for (const CrosscoderTraining* training : trainings) flops += training->parts_->flops_of_step();
+  const ThreadsForSteps threads(flops);
+  Parts& first = *trainings[0]->parts_;
+  joint.load(first.data.x_VKD, first.rows_of(first.next), first.noise());
+  std::vector<LossTerms> terms;
+  for (CrosscoderTraining* training : trainings) terms.push_back(training->parts_->take());
+  return terms;
+}
+
+bool CrosscoderTraining::reads_with(const CrosscoderTraining& other) const {
+  const Parts &a = *parts_, &b = *other.parts_;
+  return &a.data == &b.data && a.next == b.next && a.run.seed == b.run.seed &&
+         a.run.random == b.run.random && a.run.training.batch_size == b.run.training.batch_size &&
+         a.run.training.noise_std == b.run.training.noise_std;
+}
+
+CrosscoderStep& CrosscoderTraining::step() { return *parts_->step; }
 
 void CrosscoderTraining::save() {
   const auto steps = parts_->states.steps();

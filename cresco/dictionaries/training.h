@@ -96,6 +96,12 @@ class CrosscoderTraining {
   bool finished() const { return next_step() >= last_step(); }
   // One step. Error, with step and tensor, for numbers that are not finite.
   LossTerms advance();
+  // The next step of several that read the same batch: that of `joint`, made of their steps.
+  static std::vector<LossTerms> advance_together(const std::vector<CrosscoderTraining*>& trainings,
+                                                 JointSteps& joint);
+  // Whether both read the same batches from here on.
+  bool reads_with(const CrosscoderTraining& other) const;
+  CrosscoderStep& step();
   // A state of the step reached, so that nothing is lost by stopping here.
   void save();
   // After the last step: dictionary, quality, manifest, COMPLETE. The first rank writes them and

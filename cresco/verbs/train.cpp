@@ -229,9 +229,9 @@ Outcome train_many(const TrainConfig& config, const std::vector<Member>& members
   }
   open_sweep_folder(folder, context, stack);
   const FolderLock lock(folder);
-  const artifacts::Table table =
-      train_sweep(sweep, folder, static_cast<double>(available_bytes()), context.progress,
-                  [&](const auto& trained) { write_line(config, stack, trained); });
+  const artifacts::Table table = train_sweep(
+      sweep, folder, static_cast<double>(available_bytes()), config.fuse, context.progress,
+      [&](const auto& trained) { write_line(config, stack, trained); });
   write_csv(folder / "sweep.csv", table);
   artifacts::Manifest manifest = runs[0].manifest;
   artifacts::write_manifest(folder, manifest);

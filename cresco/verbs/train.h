@@ -16,7 +16,7 @@ struct TrainConfig {
   dictionaries::CrosscoderConfig training;
   std::vector<std::string> sweep;
   std::int64_t max_steps = 0, log_every = 50, state_every = 500;
-  bool smoke = false, append_manifest = false;
+  bool smoke = false, fuse = false, append_manifest = false;
   std::string manifest_path = "results/crosscoder_sweep_manifest.csv", manifest_notes;
 
   void fields(FieldVisitor& v) {
@@ -33,6 +33,9 @@ struct TrainConfig {
     v.field("sweep", sweep,
             "SETTING=V1,V2 or seed=0..4: one dictionary for each value, or for each "
             "combination of several; they share the stack in memory");
+    v.field("fuse", fuse,
+            "members of a sweep with one seed share their batches and one product for their "
+            "encoders: faster for small dictionaries, equal to rounding");
     v.field("random", random, "philox | torch: PyTorch's own CPU streams, for comparisons");
     v.field("max_steps", max_steps,
             "stop after this many; every schedule stays that of the whole training; 0: all");
