@@ -127,7 +127,8 @@ def sides_of(arguments):
             yield Side("cresco", precision)
         for peer in arguments.peers:
             for tuned in (False, True) if precision == "fp32" else (True,):
-                yield Side(peer, precision, tuned)
+                if not (tuned and peer in arguments.as_installed):
+                    yield Side(peer, precision, tuned)
 
 
 def make_state(shape, phase, folder, arguments):
@@ -277,6 +278,7 @@ def main():
     parser.add_argument("--shapes", nargs="+", default=SHAPES, metavar="K,d,D,B")
     parser.add_argument("--phases", nargs="+", choices=["dense", "sparse"], default=["dense", "sparse"])
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
+    parser.add_argument("--as-installed", nargs="+", choices=PEERS, default=[], help="peers that are not tuned, to save their time")
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--train-steps", type=int, default=2000, help="of the state of the sparse phase")

@@ -3,6 +3,7 @@
 #include "cresco/base/progress.h"
 #include "cresco/base/require.h"
 #include "cresco/dictionaries/training_folder.h"
+#include "cresco/kernels/bf16_product.h"
 #include "cresco/kernels/crosscoder.h"
 #include "cresco/optim/sparse_adam.h"
 #include "cresco/tensor/large_pages.h"
@@ -177,8 +178,9 @@ class SparseStep final : public CrosscoderStep {
   std::unique_ptr<optim::MomentOptimizer> sparse_adam_;
 
   at::Tensor x_B_KD_, x_SBC_;
-  bool encoded_ = false;              // a joint product has made p already
-  at::Tensor encoder_bf16_, x_bf16_;  // with amp_dtype bf16: what the large product reads
+  bool encoded_ = false;  // a joint product has made p already
+  // With amp_dtype bf16: what the large product reads, and x as its kernel wants it.
+  at::Tensor encoder_bf16_, x_bf16_, packed_x_;
   CodeBuffers<Number> codes_, dead_codes_;
   at::Tensor dead_target_SBC_;
   at::Tensor norm_FK_, new_norm_FK_, largest_norm_F_, threshold_F_, total_bias_F_, pull_F_;
@@ -247,6 +249,8 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
   if (config_.amp_dtype == "bf16" && dtype_ == at::kFloat) {
     encoder_bf16_ = tensor::large_zeros({F, K * D}, at::kBFloat16);
     x_bf16_ = tensor::large_zeros({max_rows, K * D}, at::kBFloat16);
+    packed_x_ = tensor::large_zeros(
+        {kernels::Bf16Product{.columns = max_rows, .depth = K * D}.packed_size()}, at::kInt);
   }
   x_SBC_ = large({K * D * max_rows});
   codes_ = CodeBuffers<Number>(max_, blocks_.count, dtype_);
@@ -367,17 +371,34 @@ void SparseStep<Number>::encode() {
 template <class Number>
 void SparseStep<Number>::encode_bf16() {
   if constexpr (sizeof(Number) == 4) {
-    constexpr int kRowMajor = 101, kAsIs = 111, kTransposed = 112;
     const CrosscoderSizes& s = sizes_;
     at::Tensor x = x_bf16_.narrow(0, 0, s.rows);
     x.copy_(x_B_KD_.narrow(0, 0, s.rows));
     const auto bits = [](const at::Tensor& t) {
       return static_cast<const std::uint16_t*>(t.const_data_ptr());
     };
-    const int depth = static_cast<int>(s.heads * s.width);
-    cblas_gemm_bf16bf16f32(kRowMajor, kAsIs, kTransposed, static_cast<int>(s.features),
-                           static_cast<int>(s.rows), depth, 1, bits(encoder_bf16_), depth, bits(x),
-                           depth, 0, data(codes_.value_FB), static_cast<int>(s.row_stride));
+    const std::int64_t depth = s.heads * s.width;
+    if (kernels::has_bf16_product()) {
+      const kernels::Bf16Product product{
+          .rows = s.features,
+          .columns = s.rows,
+          .depth = depth,
+          .a = bits(encoder_bf16_),
+          .b = bits(x),
+          .packed = reinterpret_cast<std::uint32_t*>(packed_x_.mutable_data_ptr<std::int32_t>()),
+          .out = data(codes_.value_FB),
+          .out_stride = s.row_stride};
+      parallel(product.panels(), [&](std::int64_t panel) { kernels::pack_bf16(product, panel); });
+      at::parallel_for(0, s.features, 48, [&](std::int64_t begin, std::int64_t end) {
+        kernels::bf16_product(product, begin, end);
+      });
+      return;
+    }
+    constexpr int kRowMajor = 101, kAsIs = 111, kTransposed = 112;
+    cblas_gemm_bf16bf16f32(
+        kRowMajor, kAsIs, kTransposed, static_cast<int>(s.features), static_cast<int>(s.rows),
+        static_cast<int>(depth), 1, bits(encoder_bf16_), static_cast<int>(depth), bits(x),
+        static_cast<int>(depth), 0, data(codes_.value_FB), static_cast<int>(s.row_stride));
   }
 }
 

@@ -1,6 +1,7 @@
 // Chooses the kernels that this processor can run, once.
 #include "cresco/kernels/crosscoder.h"
 
+#include "cresco/kernels/bf16_product.h"
 #include "cresco/kernels/cpu/crosscoder_table.h"
 
 #include <cstdlib>
@@ -44,6 +45,10 @@ const Table<double>& table() {
 }  // namespace
 
 const char* cpu_kernels() { return chosen().name; }
+
+bool has_bf16_product() {
+  return chosen().tables == &avx512::tables && __builtin_cpu_supports("avx512bf16");
+}
 
 template <class Number>
 void gates(const GatesArguments<Number>& arguments, std::int64_t begin, std::int64_t end) {
