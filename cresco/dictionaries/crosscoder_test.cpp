@@ -490,6 +490,30 @@ TEST(CrosscoderStep, IsTheSameWhenRanksShareTheHeads) {
   }
 }
 
+// With bfloat16 inputs of its one large product a step sees the encoder and the batch rounded, and
+// nothing else: where both are bfloat16 numbers already it is that in float.
+TEST(CrosscoderStep, InBf16ReadsRoundedNumbersAndSumsInFloat) {
+  RandomBatch batch;
+  CrosscoderParameters parameters =
+      reference::parameters_of(batch.sizes, batch.weights, at::kFloat);
+  at::Tensor x_BKD = reference::tensor_of(batch.x, {150, 3, 5}, at::kFloat);
+  const at::Tensor as_it_is_KDF = parameters.encoder_KDF;
+  const auto rounded = [](const at::Tensor& t) { return t.to(at::kBFloat16).to(at::kFloat); };
+  parameters.encoder_KDF = rounded(parameters.encoder_KDF);
+  x_BKD = rounded(x_BKD);
+  CrosscoderConfig config = random_config();
+  CrosscoderParameters expected, written, of_unrounded;
+  const LossTerms exact = differentiate(config, parameters, x_BKD, 0.3, expected);
+  config.amp_dtype = "bf16";
+  const LossTerms terms = differentiate(config, parameters, x_BKD, 0.3, written);
+  expect_close(terms.loss, exact.loss, 1e-5);
+  const auto a = expected.named(), b = written.named();
+  for (std::size_t i = 0; i < 5; ++i)
+    EXPECT_LE(length(b[i].second - a[i].second) / length(a[i].second), 2e-5) << a[i].first;
+  parameters.encoder_KDF = as_it_is_KDF;
+  EXPECT_EQ(differentiate(config, parameters, x_BKD, 0.3, of_unrounded).loss, terms.loss);
+}
+
 // A decoder row of zeros has no direction and no norm: its feature never fires and nothing is
 // divided by 0.
 TEST(CrosscoderStep, HasFiniteGradientsForZeroDecoderRowsAndSilentFeatures) {
