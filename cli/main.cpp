@@ -12,6 +12,7 @@
 #include "cresco/verbs/lint.h"
 #include "cresco/verbs/logits.h"
 #include "cresco/verbs/match.h"
+#include "cresco/verbs/plan.h"
 #include "cresco/verbs/pretrain.h"
 #include "cresco/verbs/report.h"
 #include "cresco/verbs/score.h"
@@ -35,6 +36,10 @@ std::vector<Verb> verbs() {
   train.aliases = {{"--precision", "--amp-dtype"},
                    {"--tanh-stretch", "--tanh-stretch-coefficient"},
                    {"--epochs", "--n-epochs"}};
+  Verb plan = verb("plan", "what a training of dictionaries would cost: memory, disk, time",
+                   {"stack?"}, verbs::run_plan);
+  plan.recipe = train.recipe;
+  plan.aliases = train.aliases;
   train.over_ranks = true;
   return {
       verb("demo", "the whole chain at small size: text to one page", {}, verbs::run_demo),
@@ -55,6 +60,7 @@ std::vector<Verb> verbs() {
       verb("convert",
            "a trajectory, model or dictionary in another layout, read again and compared",
            {"trajectory"}, verbs::run_convert),
+      plan,
       train,
       verb("train-sae", "a stack to a sparse autoencoder of each of its matrices", {"stack"},
            verbs::run_train_matrix_sae),

@@ -56,22 +56,8 @@ Json released_quality(const Quality& quality, const CrosscoderParameters& parame
           {"n_rows", quality.num_rows}};
 }
 
-// Steps of less than this many FLOPs run on one thread: they gain little from more, and on a busy
-// machine threads that wait for each other at every operation cost far more than they bring.
+// Steps of less than this many FLOPs run on one thread.
 constexpr double kSmallStepFlops = 2e8;
-
-class ThreadsForSteps {
- public:
-  explicit ThreadsForSteps(double flops) : before_(at::get_num_threads()) {
-    if (flops < kSmallStepFlops) at::set_num_threads(1);
-  }
-  ~ThreadsForSteps() { at::set_num_threads(before_); }
-  ThreadsForSteps(const ThreadsForSteps&) = delete;
-  ThreadsForSteps& operator=(const ThreadsForSteps&) = delete;
-
- private:
-  int before_;
-};
 
 double flops_of_rows(double rows, std::int64_t heads, std::int64_t width, std::int64_t features) {
   return 10 * rows * static_cast<double>(heads) * static_cast<double>(width) *
@@ -107,7 +93,7 @@ Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
   return measure_quality(crosscoder, StackRows(stack, stack.indices(data.steps), mode).rows());
 }
 
-void check_run(const TrainingRun& run, const trajectories::Stack& stack) {
+void check_run(const TrainingRun& run, std::int64_t num_rows) {
   check(run.training);
   activation_of_kind(run.kind, run.training);
   random_kind(run.random);
@@ -129,15 +115,16 @@ void check_run(const TrainingRun& run, const trajectories::Stack& stack) {
                 run.training.target_l0, run.kind);
   require_usage(run.training.amp_dtype == "fp32" || (run.kind != "gated" && run.kind != "jumprelu"),
                 "amp_dtype is {}: kind {} is trained in fp32", run.training.amp_dtype, run.kind);
-  require(stack.num_rows() < std::int64_t{1} << 32,
-          "{}: has {} rows, more than an order of rows can number", stack.path().string(),
-          stack.num_rows());
+  require(num_rows < std::int64_t{1} << 32,
+          "the stack has {} rows, more than an order of rows can number", num_rows);
 }
+
+double count_parameters(double F, double K, double D) { return 2 * K * D * F + 2 * F + K * D; }
 
 // Bytes of a step's weights, moments and work.
 double step_bytes(const TrainingRun& run, const CrosscoderConfig& c, double B, double K, double D) {
   const double F = static_cast<double>(c.d_sae);
-  const double parameters = 2 * K * D * F + 2 * F + K * D;
+  const double parameters = count_parameters(F, K, D);
   const bool by_autograd = run.kind == "gated" || run.kind == "jumprelu";
   if (by_autograd)  // values, gradients, moments, and what autograd keeps of the batch
     return 4 * (5 * parameters + 8 * B * F + 6 * B * K * D);
@@ -188,24 +175,53 @@ TrainingData load_training_data(const trajectories::Stack& stack,
   return data;
 }
 
-TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack,
-                           std::int64_t num_heads) {
-  check_run(run, stack);
-  const CrosscoderConfig c = resolved(run.training, stack.width());
-  const std::int64_t V = stack.num_rows(), per_epoch = steps_per_epoch(V, c.batch_size);
+TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape) {
+  check_run(run, shape.rows);
+  const CrosscoderConfig c = resolved(run.training, shape.width);
+  const std::int64_t V = shape.rows, per_epoch = steps_per_epoch(V, c.batch_size);
   require_usage(c.n_epochs <= (std::int64_t{1} << 40) / per_epoch, "n_epochs is {}: too many steps",
                 c.n_epochs);
   TrainingPlan plan{.num_steps = c.n_epochs * per_epoch};
   plan.last_step = run.max_steps > 0 ? std::min(run.max_steps, plan.num_steps) : plan.num_steps;
   const double rows = static_cast<double>(plan.last_step / per_epoch * V +
                                           std::min(plan.last_step % per_epoch * c.batch_size, V));
-  plan.flops = flops_of_rows(rows, num_heads, stack.width(), c.d_sae);
-  const double K = static_cast<double>(num_heads), D = static_cast<double>(stack.width());
+  plan.flops = flops_of_rows(rows, shape.heads, shape.width, c.d_sae);
+  const double K = static_cast<double>(shape.heads), D = static_cast<double>(shape.width),
+               F = static_cast<double>(c.d_sae);
   plan.resident_bytes = 4 * static_cast<double>(V) * K * D;
   plan.memory_bytes = plan.resident_bytes +
                       step_bytes(run, c, static_cast<double>(std::min(c.batch_size, V)), K, D);
+  plan.parameter_bytes = 3 * 4 * count_parameters(F, K, D);
+  plan.state_bytes = plan.parameter_bytes;
+  // A training that is cut short writes one more where it stops.
+  const std::int64_t written = run.state_every > 0 ? plan.last_step / run.state_every : 0;
+  plan.num_states = std::clamp<std::int64_t>(written, plan.last_step < plan.num_steps ? 1 : 0, 3);
+  plan.dictionary_bytes = 4 * (count_parameters(F, K, D) + (K - 1) * F);
   return plan;
 }
+
+TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack,
+                           std::int64_t num_heads) {
+  return plan_training(run, {stack.num_rows(), stack.width(), num_heads});
+}
+
+std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const TrainingShape& shape,
+                                             HeadShare share) {
+  const Activation activation = activation_of_kind(run.kind, run.training);
+  return make_step(run.training, activation,
+                   draw_parameters(run, activation, shape.heads, shape.width, share),
+                   std::min(run.training.batch_size, shape.rows), share);
+}
+
+double flops_of_step(const TrainingRun& run, const TrainingShape& shape) {
+  const double rows = static_cast<double>(std::min(run.training.batch_size, shape.rows));
+  return flops_of_rows(rows, shape.heads, shape.width, run.training.d_sae);
+}
+
+ThreadsForSteps::ThreadsForSteps(double flops) : before_(at::get_num_threads()) {
+  if (flops < kSmallStepFlops) at::set_num_threads(1);
+}
+ThreadsForSteps::~ThreadsForSteps() { at::set_num_threads(before_); }
 
 bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& folder) {
   return is_complete_training(folder, settings_of(run, data));
@@ -256,10 +272,7 @@ struct CrosscoderTraining::Parts {
     }
     ranks.wait_for_all();
     controller = L0Controller(run.training.target_l0, run.training.l1_coefficient, num_steps);
-    step = make_step(
-        run.training, activation,
-        draw_parameters(run, activation, data.num_heads(), data.x_VKD.size(2), data.share),
-        std::min(B, V), data.share);
+    step = initial_step(run, data.shape(), data.share);
     next = states.read_newest(
         [&](const formats::SafetensorsFile& file, const Json& numbers) {
           step->load_state(file);
@@ -270,12 +283,6 @@ struct CrosscoderTraining::Parts {
             folder.string(), next, last_step);
     if (ranks.first())
       log = std::make_unique<artifacts::MetricsLog>(folder / "metrics.jsonl", next - 1);
-  }
-
-  double flops_of_step() const {
-    const at::Tensor& x = data.x_VKD;
-    return flops_of_rows(static_cast<double>(std::min(run.training.batch_size, x.size(0))),
-                         x.size(1), x.size(2), run.training.d_sae);
   }
 
   // The rows of a step's batch: a slice of its epoch's order.
@@ -362,7 +369,7 @@ std::int64_t CrosscoderTraining::next_step() const { return parts_->next; }
 std::int64_t CrosscoderTraining::last_step() const { return parts_->last_step; }
 
 LossTerms CrosscoderTraining::advance() {
-  const ThreadsForSteps threads(parts_->flops_of_step());
+  const ThreadsForSteps threads(flops_of_step(parts_->run, parts_->data.shape()));
   parts_->step->load(parts_->data.x_VKD, parts_->rows_of(next_step()), parts_->noise());
   return parts_->take();
 }
@@ -370,7 +377,8 @@ LossTerms CrosscoderTraining::advance() {
 std::vector<LossTerms> CrosscoderTraining::advance_together(
     const std::vector<CrosscoderTraining*>& trainings, JointSteps& joint) {
   double flops = 0;
-  for (const CrosscoderTraining* training : trainings) flops += training->parts_->flops_of_step();
+  for (const CrosscoderTraining* training : trainings)
+    flops += flops_of_step(training->parts_->run, training->parts_->data.shape());
   const ThreadsForSteps threads(flops);
   Parts& first = *trainings[0]->parts_;
   joint.load(first.data.x_VKD, first.rows_of(first.next), first.noise());

@@ -44,6 +44,11 @@ struct TrainingRun {
   std::function<bool()> stop_requested = [] { return false; };
 };
 
+// What a training reads: snapshots of a matrix of `rows` x `width`, one for each head.
+struct TrainingShape {
+  std::int64_t rows = 0, width = 0, heads = 0;
+};
+
 // What trainings read: rows of some snapshots of a stack, preprocessed, in memory once for all.
 // When ranks share the heads, x_VKD has those of this rank and the rest is as for all.
 struct TrainingData {
@@ -54,6 +59,7 @@ struct TrainingData {
   at::Tensor x_VKD;
   HeadShare share;
   std::int64_t num_heads() const { return static_cast<std::int64_t>(steps.size()); }
+  TrainingShape shape() const { return {x_VKD.size(0), x_VKD.size(2), num_heads()}; }
 };
 // `indices` are those of the stack's snapshots. Without a hash it is computed.
 TrainingData load_training_data(const trajectories::Stack& stack,
@@ -66,16 +72,41 @@ struct TrainingOutcome {
 };
 
 struct TrainingPlan {
-  std::int64_t num_steps = 0;  // of the whole schedule
-  std::int64_t last_step = 0;  // where this run stops
-  double flops = 0;            // ten per row, head, width and feature
-  double memory_bytes = 0;     // weights, moments, the resident rows, a step's work
-  double resident_bytes = 0;   // of these the rows, which trainings share
+  std::int64_t num_steps = 0;   // of the whole schedule
+  std::int64_t last_step = 0;   // where this run stops
+  double flops = 0;             // ten per row, head, width and feature
+  double memory_bytes = 0;      // weights, moments, the resident rows, a step's work
+  double resident_bytes = 0;    // of these the rows, which trainings share
+  double parameter_bytes = 0;   // of these weights and moments
+  double state_bytes = 0;       // on disk, each; two are kept, a third stands while it is written
+  std::int64_t num_states = 0;  // on disk at once, at most
+  double dictionary_bytes = 0;  // on disk
 };
 
-// `num_heads` snapshots of the stack. UsageError for settings that do not go together.
+// UsageError for settings that do not go together.
+TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape);
+// `num_heads` snapshots of the stack.
 TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack,
                            std::int64_t num_heads);
+
+// The step that a training begins with, before its first update; `shape` is that of all ranks.
+std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const TrainingShape& shape,
+                                             HeadShare share = {});
+
+double flops_of_step(const TrainingRun& run, const TrainingShape& shape);  // as `flops`
+
+// Steps that are small run on one thread: they gain little from more, and on a busy machine threads
+// that wait for each other at every operation cost far more than they bring.
+class ThreadsForSteps {
+ public:
+  explicit ThreadsForSteps(double flops);
+  ~ThreadsForSteps();
+  ThreadsForSteps(const ThreadsForSteps&) = delete;
+  ThreadsForSteps& operator=(const ThreadsForSteps&) = delete;
+
+ private:
+  int before_;
+};
 
 // Whether the folder holds this training, finished. Error when it holds one with other settings.
 bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& folder);

@@ -3,6 +3,7 @@
 #include "cresco/base/random.h"
 #include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/dictionaries/random_source.h"
+#include "cresco/dictionaries/step_cost.h"
 #include "cresco/kernels/crosscoder.h"
 #include "cresco/tensor/bridge.h"
 
@@ -17,7 +18,6 @@
 namespace cresco::verbs {
 namespace {
 
-using dictionaries::Crosscoder;
 using dictionaries::CrosscoderConfig;
 using dictionaries::CrosscoderParameters;
 using dictionaries::CrosscoderStep;
@@ -63,31 +63,6 @@ at::Tensor synthetic_rows(const Shape& s, std::int64_t num_rows) {
     x_VKD.select(1, k).copy_(x_VD / x_VD.square().mean().sqrt());
   }
   return x_VKD;
-}
-
-double active_share(const Crosscoder& crosscoder, const at::Tensor& p_BF, double scale) {
-  double open = 0;
-  for (std::int64_t k = 0; k < crosscoder.parameters().num_heads(); ++k)
-    open += (p_BF * crosscoder.norm_KF()[k])
-                .gt(crosscoder.threshold_F() * scale)
-                .to(at::kFloat)
-                .mean()
-                .item<double>();
-  return open / static_cast<double>(crosscoder.parameters().num_heads());
-}
-
-// The factor on all thresholds at which the mean share of open gates is `active`.
-double threshold_scale(const CrosscoderParameters& parameters, const at::Tensor& x_BKD,
-                       double active) {
-  const Crosscoder crosscoder(parameters);
-  const at::Tensor p_BF =
-      crosscoder.pre_activation(x_BKD.narrow(0, 0, std::min<std::int64_t>(128, x_BKD.size(0))));
-  double low = -12, high = 12;  // of the logarithm
-  for (int i = 0; i < 30; ++i) {
-    const double middle = (low + high) / 2;
-    (active_share(crosscoder, p_BF, std::exp(middle)) > active ? low : high) = middle;
-  }
-  return std::exp((low + high) / 2);
 }
 
 constexpr double kSmallRate = 5e-5;
@@ -139,7 +114,7 @@ Start make_start(const BenchCrosscoderConfig& config, CrosscoderConfig training,
     start.how = fmt::format("{} steps after the start", num_steps);
     return start;
   }
-  const double scale = threshold_scale(start.step->parameters(), start.x_BKD, config.active);
+  const double scale = dictionaries::threshold_scale(start.step->parameters(), start.x_BKD, config.active);
   for (const auto& [name, t] : start.step->state())
     if (name == "log_threshold_F") t.add_(std::log(scale));
   start.how =

@@ -7,9 +7,9 @@
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/sweep.h"
 #include "cresco/dist/ranks.h"
-#include "cresco/trajectories/steps.h"
 #include "cresco/verbs/recipes.h"
 #include "cresco/verbs/train_manifest.h"
+#include "cresco/verbs/train_members.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -21,83 +21,10 @@ namespace cresco::verbs {
 namespace {
 
 using dictionaries::SweepMember;
-using dictionaries::SweepValues;
 using dictionaries::TrainingData;
 using dictionaries::TrainingPlan;
 using dictionaries::TrainingRun;
 using trajectories::Stack;
-
-// One dictionary that is to be trained, and the snapshots it is of.
-struct Member {
-  SweepValues values;
-  TrainConfig config;
-  std::uint64_t seed;
-  std::vector<std::int64_t> indices;
-};
-
-TrainingRun training_run(const Member& member, const Stack& stack, const VerbContext& context) {
-  TrainConfig config = member.config;
-  config.training = dictionaries::resolved(config.training, stack.width());
-  TrainingRun run{.training = config.training,
-                  .name = config.name,
-                  .kind = config.kind,
-                  .random = config.random,
-                  .seed = member.seed,
-                  .resume = config.resume,
-                  .max_steps = config.max_steps,
-                  .log_every = config.log_every,
-                  .state_every = config.state_every,
-                  .overwrite = context.options.overwrite,
-                  .resume_command = context.resume_command(),
-                  .manifest = manifest_of("train", config, context),
-                  .stop_requested = interrupted};
-  if (run.name.empty()) {
-    run.name = fmt::format("{}_d{}_seed{}", stack.info().matrix, run.training.d_sae, run.seed);
-    if (dictionaries::trains_single_snapshots(config.kind))
-      run.name +=
-          fmt::format("_step{}", stack.steps()[static_cast<std::size_t>(member.indices.front())]);
-  }
-  run.manifest.inputs = {stack.path()};
-  return run;
-}
-
-// Which snapshots: all together for a crosscoder, each by itself for single-snapshot dictionaries.
-std::vector<std::vector<std::int64_t>> snapshots_of(const TrainConfig& config, const Stack& stack) {
-  const auto steps = trajectories::choose_steps(config.steps, stack.steps(), config.stack);
-  std::vector<std::int64_t> indices = stack.indices(steps);
-  if (config.smoke && indices.size() > 2) indices = {indices.front(), indices.back()};
-  if (!dictionaries::trains_single_snapshots(config.kind)) return {indices};
-  std::vector<std::vector<std::int64_t>> each;
-  for (const std::int64_t i : indices) each.push_back({i});
-  return each;
-}
-
-void assign(Member& member, const std::string& key, const std::string& value) {
-  if (key == "seed") {
-    const std::int64_t seed = as_usage([&] { return parse_int(value, "--sweep seed"); });
-    require_usage(seed >= 0, "--sweep seed={}: expected 0 or more", value);
-    member.seed = static_cast<std::uint64_t>(seed);
-  } else {
-    set_field([&](FieldVisitor& v) { member.config.training.fields(v); }, key + "=" + value);
-  }
-}
-
-std::vector<Member> members_of(const TrainConfig& config, const Stack& stack,
-                               const VerbContext& context) {
-  const auto snapshots = snapshots_of(config, stack);
-  std::vector<Member> members;
-  for (const SweepValues& values : combinations(dictionaries::parse_sweep(config.sweep)))
-    for (const auto& indices : snapshots) {
-      Member member{values, config, context.seed(), indices};
-      for (const auto& [key, value] : values) assign(member, key, value);
-      if (config.smoke) member.config.training.n_epochs = 1;
-      if (snapshots.size() > 1)
-        member.values.emplace_back(
-            "step", std::to_string(stack.steps()[static_cast<std::size_t>(indices[0])]));
-      members.push_back(std::move(member));
-    }
-  return members;
-}
 
 // Ranks share the heads of one dictionary.
 void require_shareable(const TrainConfig& config, const std::vector<Member>& members) {
@@ -112,34 +39,6 @@ void require_shareable(const TrainConfig& config, const std::vector<Member>& mem
   require_usage(heads % static_cast<std::size_t>(ranks) == 0,
                 "{} snapshots cannot be shared by {} ranks: the number of ranks has to divide it",
                 heads, ranks);
-}
-
-// The largest dictionary whose training fits, or 0.
-std::int64_t largest_that_fits(TrainingRun run, const Stack& stack, std::int64_t heads,
-                               double available) {
-  std::int64_t fits = 0;
-  for (std::int64_t d_sae = run.training.d_sae / 2; d_sae >= 64; d_sae /= 2) {
-    run.training.d_sae = d_sae;
-    run.training.k = std::min(run.training.k, d_sae);
-    if (plan_training(run, stack, heads).memory_bytes <= available) {
-      fits = d_sae;
-      break;
-    }
-  }
-  return fits;
-}
-
-// What cannot fit is refused before anything is read or written.
-void require_memory(const TrainingRun& run, const TrainingPlan& plan, const Stack& stack,
-                    std::int64_t heads) {
-  const auto available = static_cast<double>(available_bytes());
-  if (plan.memory_bytes <= available) return;
-  const std::int64_t fits = largest_that_fits(run, stack, heads, available);
-  fail("{}: training {} features over {} snapshots takes about {}, {} are there: {}",
-       stack.path().string(), run.training.d_sae, heads, human_bytes(plan.memory_bytes),
-       human_bytes(available),
-       fits > 0 ? fmt::format("d_sae {} would fit, as would fewer --steps", fits)
-                : "fewer --steps or a smaller batch_size may fit");
 }
 
 Outcome plan_outcome(const std::vector<TrainingPlan>& plans, const std::vector<TrainingRun>& runs,
@@ -266,7 +165,8 @@ std::string_view crosscoder_recipe(const std::string& name) {
 Outcome run_train(const TrainConfig& config, VerbContext& context) {
   require_cpu(context, "train");
   const Stack stack(config.stack);
-  const std::vector<Member> members = members_of(config, stack, context);
+  const std::vector<Member> members =
+      members_of(config, snapshots_of(config, stack), stack.steps(), context);
   std::vector<TrainingRun> runs;
   std::vector<TrainingPlan> plans;
   require_shareable(config, members);
@@ -277,9 +177,12 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
   }
   for (const Member& member : members) {
     const auto heads = static_cast<std::int64_t>(member.indices.size()) / dist::world().size();
-    runs.push_back(training_run(member, stack, context));
+    runs.push_back(
+        training_run(member, stack.info().matrix, stack.steps(), stack.width(), context));
+    runs.back().manifest.inputs = {stack.path()};
     plans.push_back(plan_training(runs.back(), stack, heads));
-    require_memory(runs.back(), plans.back(), stack, heads);
+    require_memory(runs.back(), plans.back(), {stack.num_rows(), stack.width(), heads},
+                   stack.path().string());
   }
   if (context.options.dry_run) return plan_outcome(plans, runs, stack, members[0].indices.size());
   require_usage(!context.options.out.empty(), "--out is needed: the folder to write");

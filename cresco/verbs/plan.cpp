@@ -1,0 +1,241 @@
+#include "cresco/verbs/plan.h"
+
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+#include "cresco/dictionaries/step_cost.h"
+#include "cresco/verbs/train_members.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <optional>
+
+namespace cresco::verbs {
+namespace {
+
+using dictionaries::StepTiming;
+using dictionaries::TrainingData;
+using dictionaries::TrainingPlan;
+using dictionaries::TrainingRun;
+using dictionaries::TrainingShape;
+using dictionaries::TrainingTime;
+using trajectories::Stack;
+
+// The stack that trainings would read, or only its shape.
+struct Source {
+  std::optional<Stack> stack;
+  std::string what, matrix = "W_U";
+  std::vector<std::int64_t> steps;
+  std::int64_t rows = 0, width = 0;
+};
+
+Source source_of(const PlanConfig& config) {
+  require_usage(config.stack.empty() != config.shape.empty(),
+                "one of STACK and --shape is needed, and not both");
+  require_usage(config.gflops >= 0 && std::isfinite(config.gflops),
+                "--gflops is {}, expected a speed above 0", config.gflops);
+  require_usage(config.gflops == 0 || !config.shape.empty(),
+                "--gflops goes with --shape: with a stack, steps of its training are timed");
+  Source source;
+  if (config.shape.empty()) {
+    source.stack.emplace(config.stack);
+    const Stack& stack = *source.stack;
+    source.what = stack.path().string();
+    source.matrix = stack.info().matrix;
+    source.steps = stack.steps();
+    source.rows = stack.num_rows();
+    source.width = stack.width();
+    return source;
+  }
+  require_usage(config.shape.size() == 3, "--shape has {} numbers, expected three: V,K,d",
+                config.shape.size());
+  for (const double n : config.shape)
+    require_usage(n >= 1 && n == std::floor(n) && n < 1e9, "--shape: {} is no size", n);
+  source.what = "--shape";
+  source.rows = static_cast<std::int64_t>(config.shape[0]);
+  require_usage(config.shape[1] <= 1e6, "--shape: {} snapshots are too many", config.shape[1]);
+  source.steps.resize(static_cast<std::size_t>(config.shape[1]));
+  std::iota(source.steps.begin(), source.steps.end(), 0);
+  source.width = static_cast<std::int64_t>(config.shape[2]);
+  return source;
+}
+
+// With the heads shared out over R ranks, R the smallest divisor of K with which a rank fits into
+// this machine's memory; 0 when none does.
+struct Ranks {
+  std::int64_t count = 0;
+  double bytes = 0;
+};
+Ranks ranks_that_fit(const TrainingRun& run, TrainingShape shape, double available) {
+  if (run.kind != "crosscoder") return {};
+  const std::int64_t heads = shape.heads;
+  for (std::int64_t count = 2; count <= heads; ++count) {
+    if (heads % count != 0) continue;
+    shape.heads = heads / count;
+    const double bytes = plan_training(run, shape).memory_bytes;
+    if (bytes <= available) return {count, bytes};
+  }
+  return {};
+}
+
+std::string ranks_text(const Ranks& ranks) {
+  return ranks.count == 0 ? ""
+                          : fmt::format("memory per rank on {} ranks: {}", ranks.count,
+                                        human_bytes(ranks.bytes));
+}
+
+double product_gflops() {
+  constexpr std::int64_t n = 1536;
+  const at::Tensor a = at::rand({n, n}), b = at::rand({n, n});
+  at::Tensor out = at::empty({n, n});
+  double fastest = 1e30;
+  for (int i = 0; i < 4; ++i) {
+    const double started = now_seconds();
+    at::mm_out(out, a, b);
+    fastest = std::min(fastest, now_seconds() - started);
+  }
+  return 2.0 * n * n * n / fastest / 1e9;
+}
+
+// Without the stack there are no steps to time. A step has the FLOPs of five products of batch and
+// weights; ones measured on one machine took the time of 2 (few open gates) to 9 (many); that a
+// whole training averages 3 is a guess.
+TrainingTime time_of_products(double flops, double gflops) {
+  const double product = flops / 5 / (gflops * 1e9);
+  return {2 * product, 3 * product, 9 * product};
+}
+
+// Trainings that have this in common take the same time at the same open gates.
+std::string cost_key(const Member& member, const TrainingRun& run) {
+  const auto& c = run.training;
+  return fmt::format("{} {} {} {} {} {} {} {}", member.indices.size(), c.d_sae, c.batch_size, c.k,
+                     c.amp_dtype, c.optimizer, c.auxk_coefficient > 0 ? c.auxk_k : 0, c.target_l0);
+}
+
+Json timings_json(const std::vector<StepTiming>& timings) {
+  Json list = Json::array();
+  for (const StepTiming& t : timings) list.push_back({{"l0", t.l0}, {"seconds", t.seconds}});
+  return list;
+}
+
+}  // namespace
+
+Outcome run_plan(const PlanConfig& config, VerbContext& context) {
+  require_cpu(context, "plan");
+  const Source source = source_of(config);
+  std::vector<std::int64_t> all(source.steps.size());
+  std::iota(all.begin(), all.end(), 0);
+  const std::vector<Member> members =
+      members_of(config, source.stack ? snapshots_of(config, *source.stack) : grouped(config, all),
+                 source.steps, context);
+  const auto available = static_cast<double>(available_bytes());
+
+  double flops = 0, largest = 0, parameters = 0, resident = 0, work = 0, state = 0, dictionary = 0,
+         disk = 0;
+  std::int64_t steps = 0;
+  Ranks ranks;
+  std::vector<TrainingRun> runs;
+  std::vector<TrainingPlan> plans;
+  for (const Member& member : members) {
+    const TrainingShape shape{source.rows, source.width,
+                              static_cast<std::int64_t>(member.indices.size())};
+    runs.push_back(training_run(member, source.matrix, source.steps, source.width, context));
+    const TrainingPlan plan = plan_training(runs.back(), shape);
+    plans.push_back(plan);
+    if (plan.memory_bytes > available) ranks = ranks_that_fit(runs.back(), shape, available);
+    const std::string text = ranks_text(ranks);
+    if (source.stack)
+      require_memory(runs.back(), plan, shape, source.what, text.empty() ? "" : "; " + text);
+    flops += plan.flops;
+    steps += plan.last_step;
+    largest = std::max(largest, plan.memory_bytes);
+    parameters += plan.parameter_bytes;
+    resident = std::max(resident, plan.resident_bytes);
+    work += plan.memory_bytes - plan.resident_bytes - plan.parameter_bytes;
+    state = std::max(state, plan.state_bytes);
+    dictionary = std::max(dictionary, plan.dictionary_bytes);
+    disk += static_cast<double>(plan.num_states) * plan.state_bytes + plan.dictionary_bytes;
+  }
+
+  TrainingTime time;
+  Json timings;
+  double load_seconds = 0, gflops = config.gflops;
+  if (source.stack) {
+    std::map<std::string, std::vector<StepTiming>> timed;
+    std::string hash;
+    context.progress.begin("plan", static_cast<std::int64_t>(members.size()), "training");
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      auto found = timed.find(cost_key(members[i], runs[i]));
+      if (found == timed.end()) {
+        const double started = now_seconds();
+        const TrainingData rows = dictionaries::load_training_data(
+            *source.stack, members[i].indices, runs[i].training.input_preprocess, hash);
+        hash = rows.stack_sha256;
+        if (load_seconds == 0) load_seconds = now_seconds() - started;
+        found = timed.emplace(cost_key(members[i], runs[i]), time_steps(runs[i], rows)).first;
+        if (timings.is_null()) timings = timings_json(found->second);
+      }
+      const TrainingTime one = predict_time(runs[i], plans[i], found->second);
+      time = {time.low + one.low, time.likely + one.likely, time.high + one.high};
+      context.progress.update(static_cast<std::int64_t>(i) + 1, "");
+    }
+    context.progress.end();
+    time = {time.low + load_seconds, time.likely + load_seconds, time.high + load_seconds};
+  } else {
+    if (gflops == 0) gflops = product_gflops();
+    time = time_of_products(flops, gflops);
+  }
+
+  const double memory = parameters + resident + work;
+  const bool fits = largest <= available;
+  Outcome outcome;
+  outcome.summary = {{"name", runs[0].name},
+                     {"trainings", plans.size()},
+                     {"steps", steps},
+                     {"flops", flops},
+                     {"memory_bytes", memory},
+                     {"parameter_bytes", parameters},
+                     {"resident_bytes", resident},
+                     {"work_bytes", work},
+                     {"available_bytes", available},
+                     {"fits", fits},
+                     {"disk_bytes", disk},
+                     {"state_bytes", state},
+                     {"dictionary_bytes", dictionary},
+                     {"seconds_low", time.low},
+                     {"seconds", time.likely},
+                     {"seconds_high", time.high}};
+  if (source.stack) {
+    outcome.summary["time_from"] = "steps";
+    outcome.summary["load_seconds"] = load_seconds;
+    outcome.summary["timings"] = timings;
+  } else {
+    outcome.summary["time_from"] = config.gflops > 0 ? "gflops" : "product";
+    outcome.summary["gflops"] = gflops;
+  }
+  if (!fits) {
+    outcome.summary["ranks"] = ranks.count;
+    outcome.summary["rank_bytes"] = ranks.bytes;
+  }
+  outcome.text = fmt::format(
+      "{}: {}{} steps, {:.3g} FLOPs as dense products\n"
+      "memory {}: weights and moments {}, resident rows {}, a step's work {}; {} are there\n"
+      "disk {} at most: states of {}, dictionary {}\n"
+      "time {:.3g} s, from {:.3g} to {:.3g}, by {}\n",
+      runs[0].name, plans.size() > 1 ? fmt::format("{} trainings, ", plans.size()) : "", steps,
+      flops, human_bytes(memory), human_bytes(parameters), human_bytes(resident), human_bytes(work),
+      human_bytes(available), human_bytes(disk), human_bytes(state), human_bytes(dictionary),
+      time.likely, time.low, time.high,
+      source.stack ? "steps of it that were timed"
+                   : fmt::format("products at {:.0f} GFLOP/s ({})", gflops,
+                                 config.gflops > 0 ? "given" : "measured here"));
+  if (!fits)
+    outcome.text +=
+        ranks.count > 0 ? "does not fit here; " + ranks_text(ranks) + "\n" : "does not fit here\n";
+  return outcome;
+}
+
+}  // namespace cresco::verbs

@@ -1,0 +1,30 @@
+// cresco plan STACK, or --shape V,K,d: what a training would cost, before it is run.
+#pragma once
+
+#include "cresco/verbs/train.h"
+
+namespace cresco::verbs {
+
+struct PlanConfig : TrainConfig {
+  std::vector<double> shape;
+  double gflops = 0;
+
+  void fields(FieldVisitor& v) {
+    TrainConfig::fields(v);
+    v.field("shape", shape,
+            "V,K,d: rows, snapshots and width of a stack that is not here; instead of STACK");
+    v.field(
+        "gflops", gflops,
+        "with --shape: the machine's speed at large float products; 0: this machine's, measured",
+        "GFLOP/s");
+  }
+};
+
+// Takes the options of `train`. Summary: `trainings`, `steps`, `flops`, `memory_bytes` with
+// `parameter_bytes`, `resident_bytes` and `work_bytes`, `available_bytes`, `fits`, `disk_bytes`
+// with `state_bytes` and `dictionary_bytes`, `seconds_low`, `seconds`, `seconds_high`, `time_from`;
+// and from a stack `load_seconds` and `timings`, those of the first training. Error when it does
+// not fit and there is a stack; with --shape it is said instead, with `ranks` and `rank_bytes`.
+Outcome run_plan(const PlanConfig& config, VerbContext& context);
+
+}  // namespace cresco::verbs
