@@ -44,9 +44,12 @@ if(LibTorch_FOUND AND NOT TARGET libtorch::cpu)
   target_include_directories(libtorch::cpu SYSTEM INTERFACE "${libtorch_own_include}"
     "${libtorch_own_include}/torch/csrc/api/include")
   target_compile_definitions(libtorch::cpu INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
+  # at::parallel_for is a plain loop in code that is compiled without OpenMP. The runtime is the wheel's.
+  target_compile_options(libtorch::cpu INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
   # A program's library path is not that of the libraries it loads: what libtorch_cpu.so needs has to be
   # loaded by the program itself, or it is found only where a CUDA toolkit is installed.
   target_link_libraries(libtorch::cpu INTERFACE "${libtorch_cpu_library}" "${libtorch_c10_library}"
+    "${libtorch_root}/lib/libgomp.so.1"
     "-Wl,--no-as-needed" "${libtorch_cupti_library}" "${libtorch_cudart_library}" "-Wl,--as-needed")
   target_link_options(libtorch::cpu INTERFACE
     "LINKER:-rpath,${libtorch_root}/lib:${libtorch_cupti_folder}:${libtorch_cudart_folder}"

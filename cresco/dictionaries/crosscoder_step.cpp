@@ -131,15 +131,20 @@ class SparseStep final : public CrosscoderStep {
   kernels::DecodeArguments<Number> decode_arguments(CodeBuffers<Number>& codes,
                                                     const at::Tensor& target_SBC, double scale);
   void decode_whole(const kernels::DecodeArguments<Number>& arguments);
+  // A thread's room for whole products over some features: p with zeros; the codes, or their
+  // products with the error; dp; gradients.
   struct Tile {
-    at::Tensor code_TB, product_TB, gradient_TD, encoder_gradient_T_KD;
+    at::Tensor pre_TB, work_TB, pre_gradient_TB, along_T, gradient_TD, encoder_gradient_T_KD;
   };
   Tile& tile();
   at::Tensor write_dense_codes(const kernels::DecodeArguments<Number>& arguments, Tile& tile,
                                std::int64_t head, std::int64_t begin, std::int64_t end);
   void backward_entries(const kernels::BackwardArguments<Number>& arguments);
   void backward_whole(const kernels::BackwardArguments<Number>& arguments);
-  void backward_decoder_tile(kernels::BackwardArguments<Number> arguments, Tile& tile,
+  void multiply_slabs(const at::Tensor& left_TB, std::int64_t count, const at::Tensor& rows_SBC,
+                      std::int64_t head, const at::Tensor& out_TD) const;
+  Number* packed_panel(std::int64_t head, std::int64_t panel) const;
+  void backward_decoder_tile(const kernels::BackwardArguments<Number>& arguments, Tile& tile,
                              std::int64_t begin, std::int64_t end);
   void backward_encoder_tile(const kernels::BackwardArguments<Number>& arguments, Tile& tile,
                              std::int64_t begin, std::int64_t end);
@@ -191,10 +196,13 @@ class SparseStep final : public CrosscoderStep {
   std::vector<double> mean_score_F_;
   std::int64_t num_dead_ = 0;
   bool dead_codes_active_ = false;
-  // While many gates are open: whole products, some features at a time, in a core's own cache.
+  // While many gates are open: whole products, some features at a time. Three arrays of those of
+  // the gradients fit a core's second-level cache.
   static constexpr std::int64_t kTileFeatures = 512;
+  std::int64_t tile_features_;
   bool decodes_whole_ = false, differentiates_whole_ = false;
   std::vector<Tile> tiles_;
+  at::Tensor packed_error_;
 };
 
 template <class Number>
@@ -282,6 +290,10 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
   scratch_.resize(static_cast<std::size_t>(at::get_num_threads()));
   for (at::Tensor& scratch : scratch_) scratch = large({scratch_size});
   tiles_.resize(scratch_.size());
+  tile_features_ = std::clamp<std::int64_t>(
+      (std::int64_t{3} << 19) / (3 * max_.row_stride * static_cast<std::int64_t>(sizeof(Number))) /
+          32 * 32,
+      64, kTileFeatures);
   refresh_derived();
 }
 
@@ -531,14 +543,13 @@ at::Tensor SparseStep<Number>::error_of(const kernels::Slab& slab) const {
       .view({sizes_.rows, slab.columns});
 }
 
-// This thread's room for whole products: codes and their products with the error, for some
-// features.
 template <class Number>
 typename SparseStep<Number>::Tile& SparseStep<Number>::tile() {
   Tile& tile = tiles_[static_cast<std::size_t>(at::get_thread_num())];
-  if (!tile.code_TB.defined()) {
-    tile.code_TB = at::zeros({kTileFeatures, max_.row_stride}, dtype_);
-    tile.product_TB = at::zeros({kTileFeatures, max_.row_stride}, dtype_);
+  if (!tile.work_TB.defined()) {
+    for (at::Tensor* t : {&tile.pre_TB, &tile.work_TB, &tile.pre_gradient_TB})
+      *t = at::zeros({kTileFeatures, max_.row_stride}, dtype_);
+    tile.along_T = at::zeros({kTileFeatures}, dtype_);
     tile.gradient_TD = at::zeros({kTileFeatures, max_.width}, dtype_);
     tile.encoder_gradient_T_KD = at::zeros({kTileFeatures, max_.heads * max_.width}, dtype_);
   }
@@ -550,8 +561,8 @@ template <class Number>
 at::Tensor SparseStep<Number>::write_dense_codes(const kernels::DecodeArguments<Number>& arguments,
                                                  Tile& tile, std::int64_t head, std::int64_t begin,
                                                  std::int64_t end) {
-  kernels::dense_codes(arguments, head, data(tile.code_TB) - begin * sizes_.row_stride, begin, end);
-  return tile.code_TB.narrow(0, 0, end - begin).narrow(1, 0, sizes_.rows);
+  kernels::dense_codes(arguments, head, data(tile.work_TB) - begin * sizes_.row_stride, begin, end);
+  return tile.work_TB.narrow(0, 0, end - begin).narrow(1, 0, sizes_.rows);
 }
 
 // codes . W_D by whole products, a head to a thread.
@@ -731,9 +742,7 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
       .rates = adam_rates(rates.lr),
       .new_norm_FK = data(new_norm_FK_),
       .near_F = near_F_.mutable_data_ptr<double>(),
-      .bias_gradient_F = data(bias_gradient_F_),
-      .positive_WF =
-          reinterpret_cast<const std::uint32_t*>(positive_WF_.const_data_ptr<std::int32_t>())};
+      .bias_gradient_F = data(bias_gradient_F_)};
   if (differentiates_whole_)
     backward_whole(arguments);
   else
@@ -807,11 +816,19 @@ void SparseStep<Number>::sum_pre_gradients() {
 template <class Number>
 void SparseStep<Number>::backward_whole(const kernels::BackwardArguments<Number>& arguments) {
   const auto over_tiles = [&](const auto& task) {
-    parallel((features() + kTileFeatures - 1) / kTileFeatures, [&](std::int64_t index) {
-      const std::int64_t begin = index * kTileFeatures;
-      task(tile(), begin, std::min(begin + kTileFeatures, features()));
+    parallel((features() + tile_features_ - 1) / tile_features_, [&](std::int64_t index) {
+      const std::int64_t begin = index * tile_features_;
+      task(tile(), begin, std::min(begin + tile_features_, features()));
     });
   };
+  if (!packed_error_.defined())
+    packed_error_ = tensor::large_zeros(
+        {max_.heads * kernels::num_panels(max_) * max_.width * kernels::kPanelRows}, dtype_);
+  const std::int64_t panels = kernels::num_panels(sizes_);
+  parallel(sizes_.heads * panels, [&](std::int64_t i) {
+    kernels::pack_error(sizes_, data(codes_.error_SBC), i / panels, i % panels,
+                        packed_panel(i / panels, i % panels));
+  });
   over_tiles([&](Tile& tile, std::int64_t begin, std::int64_t end) {
     backward_decoder_tile(arguments, tile, begin, end);
   });
@@ -821,56 +838,105 @@ void SparseStep<Number>::backward_whole(const kernels::BackwardArguments<Number>
   });
 }
 
+// A tile's (T, B) times the rows of a head, (B, d), which lie by slabs. `out_TD` has the columns of
+// that head, or of all.
 template <class Number>
-void SparseStep<Number>::backward_decoder_tile(kernels::BackwardArguments<Number> arguments,
-                                               Tile& tile, std::int64_t begin, std::int64_t end) {
+void SparseStep<Number>::multiply_slabs(const at::Tensor& left_TB, std::int64_t count,
+                                        const at::Tensor& rows_SBC, std::int64_t head,
+                                        const at::Tensor& out_TD) const {
   const CrosscoderSizes& s = sizes_;
-  Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
-  const auto codes = decode_arguments(codes_, x_SBC_, 1);
-  at::Tensor product_TB = tile.product_TB.narrow(0, 0, end - begin).narrow(1, 0, s.rows);
-  // The kernels count features from the first of all.
-  arguments.product_FB = data(tile.product_TB) - begin * s.row_stride;
-  arguments.gradient_FD = data(tile.gradient_TD) - begin * s.width;
   const std::int64_t per_head = kernels::num_slabs(s) / s.heads;
-  for (std::int64_t k = 0; k < s.heads; ++k) {
-    const at::Tensor code_TB = write_dense_codes(codes, tile, k, begin, end);
-    for (std::int64_t index = k * per_head; index < (k + 1) * per_head; ++index) {
-      const kernels::Slab slab = kernels::slab_at(s, index);
-      const at::Tensor error_BC = error_of(slab);
-      at::addmm_out(
-          product_TB, product_TB,
-          decoder_.value[k].narrow(0, begin, end - begin).narrow(1, slab.column, slab.columns),
-          error_BC.t(), slab.column == 0 ? 0 : 1);
-      at::Tensor gradient_TC =
-          tile.gradient_TD.narrow(0, 0, end - begin).narrow(1, slab.column, slab.columns);
-      at::mm_out(gradient_TC, code_TB, error_BC);
-    }
-    kernels::backward_decoder(arguments, k * per_head, (k + 1) * per_head, begin, end, scratch);
+  const std::int64_t before = out_TD.size(1) == s.width ? 0 : head * s.width;
+  for (std::int64_t index = head * per_head; index < (head + 1) * per_head; ++index) {
+    const kernels::Slab slab = kernels::slab_at(s, index);
+    kernels::multiply<Number>({.rows = count,
+                               .columns = slab.columns,
+                               .depth = s.rows,
+                               .a = data(left_TB),
+                               .a_stride = s.row_stride,
+                               .b = data(rows_SBC) + slab.offset(s),
+                               .b_stride = slab.columns,
+                               .c = data(out_TD) + before + slab.column,
+                               .c_stride = out_TD.size(1)});
   }
 }
 
-// From dp with its zeros.
+template <class Number>
+Number* SparseStep<Number>::packed_panel(std::int64_t head, std::int64_t panel) const {
+  return data(packed_error_) +
+         (head * kernels::num_panels(sizes_) + panel) * sizes_.width * kernels::kPanelRows;
+}
+
+template <class Number>
+void SparseStep<Number>::backward_decoder_tile(const kernels::BackwardArguments<Number>& arguments,
+                                               Tile& tile, std::int64_t begin, std::int64_t end) {
+  const CrosscoderSizes& s = sizes_;
+  Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
+  const auto entries = codes_.entries();
+  // The kernels count features from the first of all.
+  const auto from_first = [&](const at::Tensor& of_tile) {
+    return data(of_tile) - begin * (of_tile.dim() > 1 ? of_tile.size(1) : 1);
+  };
+  kernels::spread(s, entries, entries.value_FB, from_first(tile.pre_TB), begin, end);
+  tile.pre_gradient_TB.narrow(0, 0, end - begin).zero_();
+  kernels::WholeArguments<Number> whole{.sizes = s,
+                                        .norm_FK = arguments.norm_FK,
+                                        .threshold_F = arguments.threshold_F,
+                                        .pull_F = arguments.pull_F,
+                                        .stretch = arguments.stretch,
+                                        .half_window = arguments.half_window,
+                                        .positive_WF = reinterpret_cast<const std::uint32_t*>(
+                                            positive_WF_.const_data_ptr<std::int32_t>()),
+                                        .pre_FB = from_first(tile.pre_TB),
+                                        .product_FB = from_first(tile.work_TB),
+                                        .pre_gradient_FB = from_first(tile.pre_gradient_TB),
+                                        .along_F = from_first(tile.along_T),
+                                        .near_F = arguments.near_F,
+                                        .gradient_FD = from_first(tile.gradient_TD),
+                                        .decoder_KFD = arguments.decoder_KFD,
+                                        .rates = arguments.rates,
+                                        .new_norm_FK = arguments.new_norm_FK};
+  for (std::int64_t k = 0; k < s.heads; ++k) {
+    whole.head = k;
+    for (std::int64_t panel = 0; panel < kernels::num_panels(s); ++panel) {
+      const std::int64_t first = panel * kernels::kPanelRows;
+      kernels::multiply<Number>({.rows = end - begin,
+                                 .columns = std::min(kernels::kPanelRows, s.row_stride - first),
+                                 .depth = s.width,
+                                 .a = data(decoder_.value) + (k * s.features + begin) * s.width,
+                                 .a_stride = s.width,
+                                 .b = packed_panel(k, panel),
+                                 .b_stride = kernels::kPanelRows,
+                                 .c = data(tile.work_TB) + first,
+                                 .c_stride = s.row_stride});
+    }
+    kernels::whole_gates(whole, begin, end);
+    multiply_slabs(tile.work_TB, end - begin, codes_.error_SBC, k, tile.gradient_TD);
+    kernels::whole_decoder(whole, begin, end, scratch);
+  }
+  for (std::int64_t f = begin; f < end; ++f) {
+    const Number* const dp_B = data(tile.pre_gradient_TB) + (f - begin) * s.row_stride;
+    for (std::int64_t i = f * s.row_stride; i < f * s.row_stride + entries.count_F[f]; ++i)
+      arguments.sources[0].pre_gradient_FB[i] = dp_B[entries.row_FB[i]];
+  }
+}
+
 template <class Number>
 void SparseStep<Number>::backward_encoder_tile(const kernels::BackwardArguments<Number>& arguments,
                                                Tile& tile, std::int64_t begin, std::int64_t end) {
   const CrosscoderSizes& s = sizes_;
   const auto entries = codes_.entries();
-  const Number* const pre_gradient = arguments.sources[0].pre_gradient_FB;
+  const Number* const pre_gradient_FB = arguments.sources[0].pre_gradient_FB;
+  kernels::spread(s, entries, pre_gradient_FB, data(tile.work_TB) - begin * s.row_stride, begin,
+                  end);
   for (std::int64_t f = begin; f < end; ++f) {
-    Number* const row = data(tile.product_TB) + (f - begin) * s.row_stride;
-    std::fill_n(row, s.row_stride, Number(0));
-    Number bias = 0;
-    for (std::int32_t i = 0; i < entries.count_F[f]; ++i) {
-      const Number dp = pre_gradient[f * s.row_stride + i];
-      row[entries.row_FB[f * s.row_stride + i]] = dp;
-      bias += dp;
-    }
-    arguments.bias_gradient_F[f] = bias;
+    const Number* const dp = pre_gradient_FB + f * s.row_stride;
+    arguments.bias_gradient_F[f] = std::accumulate(dp, dp + entries.count_F[f], Number(0));
   }
   const std::int64_t KD = s.heads * s.width;
-  at::Tensor gradient = tile.encoder_gradient_T_KD.narrow(0, 0, end - begin);
-  at::mm_out(gradient, tile.product_TB.narrow(0, 0, end - begin).narrow(1, 0, s.rows),
-             x_B_KD_.narrow(0, 0, s.rows));
+  const at::Tensor& gradient = tile.encoder_gradient_T_KD;
+  for (std::int64_t k = 0; k < s.heads; ++k)
+    multiply_slabs(tile.work_TB, end - begin, x_SBC_, k, gradient);
   kernels::adam(arguments.encoder_FKD, arguments.rates, data(gradient) - begin * KD, begin * KD,
                 end * KD);
 }

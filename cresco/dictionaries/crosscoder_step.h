@@ -100,7 +100,7 @@ class CrosscoderStep {
 // While more than this share of the gates is open, as at the start of a training, the codes with
 // their zeros go through whole products, which then are faster than entries; for the
 // reconstruction alone half the share is enough.
-inline constexpr double kDenseShare = 0.27;
+inline constexpr double kDenseShare = 0.2;
 
 // JumpRelu, TopK and BatchTopK. Batches have up to `max_rows` rows. `start` has this rank's heads,
 // as have all parameters and gradients that come back.

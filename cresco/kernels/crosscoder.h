@@ -124,8 +124,12 @@ struct DecodeArguments {
 template <class Number>
 void decode(const DecodeArguments<Number>& arguments, std::int64_t slab, std::int64_t block);
 
-// Where many gates are open, whole products are faster than entries: one head's codes with their
-// zeros, (F, B), for those.
+// Where many gates are open, whole products are faster than entries. Entries with zeros between
+// them, (F, B): of value_FB, which may be another array than their own.
+template <class Number>
+void spread(const CrosscoderSizes& sizes, const Entries<Number>& entries, const Number* value_FB,
+            Number* out_FB, std::int64_t feature_begin, std::int64_t feature_end);
+// One head's codes, (F, B).
 template <class Number>
 void dense_codes(const DecodeArguments<Number>& arguments, std::int64_t head, Number* code_FB,
                  std::int64_t feature_begin, std::int64_t feature_end);
@@ -210,11 +214,6 @@ struct BackwardArguments {
   Number* new_norm_FK;  // of the decoder rows after the update; with gradients it is left alone
   double* near_F;       // added to: sum of g/n near the threshold, but for `band`
   Number* bias_gradient_F;
-  // Of the head at hand, when they were made by whole products: e . W_D, (F, B), and code^T e, (F,
-  // d). `band` then is not needed.
-  const Number* product_FB = nullptr;
-  const Number* gradient_FD = nullptr;
-  const std::uint32_t* positive_WF = nullptr;
 };
 // Gradients on the codes and of the decoder, for features [begin, end) and slabs [begin, end);
 // slabs come in order. `scratch` is room for backward_scratch(sizes) numbers.
@@ -222,6 +221,60 @@ template <class Number>
 void backward_decoder(const BackwardArguments<Number>& arguments, std::int64_t slab_begin,
                       std::int64_t slab_end, std::int64_t feature_begin, std::int64_t feature_end,
                       Number* scratch);
+// c = a b, or added to it, of matrices that a core's second-level cache holds: a (rows, depth), b
+// (depth, columns), c (rows, columns), columns a multiple of kLanes. Every number of c is a sum in
+// order of depth.
+template <class Number>
+struct Product {
+  std::int64_t rows, columns, depth;
+  const Number* a;
+  std::int64_t a_stride;
+  const Number* b;
+  std::int64_t b_stride;
+  Number* c;
+  std::int64_t c_stride;
+  bool adds = false;
+};
+template <class Number>
+void multiply(const Product<Number>& product);
+// Rows of the error of one head as columns, kPanelRows of them side by side: panel p is (width,
+// kPanelRows), zeros for rows that are not there.
+inline constexpr std::int64_t kPanelRows = 64;
+inline std::int64_t num_panels(const CrosscoderSizes& sizes) {
+  return (sizes.rows + kPanelRows - 1) / kPanelRows;
+}
+template <class Number>
+void pack_error(const CrosscoderSizes& sizes, const Number* error_SBC, std::int64_t head,
+                std::int64_t panel, Number* packed);
+
+// The same of one head by whole products, which a caller makes: e . W_D before `whole_gates`,
+// code^T e before `whole_decoder`. `band` is not needed. No AuxK.
+template <class Number>
+struct WholeArguments {
+  CrosscoderSizes sizes;
+  std::int64_t head;
+  const Number* norm_FK;
+  const Number* threshold_F;
+  const Number* pull_F;
+  Number stretch, half_window;
+  const std::uint32_t* positive_WF;
+  const Number* pre_FB;     // entries' p, with zeros
+  Number* product_FB;       // e . W_D comes in, codes go out
+  Number* pre_gradient_FB;  // dp with zeros; added to
+  Number* along_F;          // what W_D times itself adds to its gradient: G c/n sum of a (1 - s^2)
+  double* near_F;           // added to
+  const Number* gradient_FD;  // code^T e
+  Updated<Number> decoder_KFD;
+  AdamRates rates;
+  Number* new_norm_FK;
+};
+template <class Number>
+void whole_gates(const WholeArguments<Number>& arguments, std::int64_t feature_begin,
+                 std::int64_t feature_end);
+template <class Number>
+void whole_decoder(const WholeArguments<Number>& arguments, std::int64_t feature_begin,
+                   std::int64_t feature_end, Number* scratch);
+
 // Gradients of the encoder and its bias, from pre_gradient_FB.
 template <class Number>
 void backward_encoder(const BackwardArguments<Number>& arguments, std::int64_t feature_begin,

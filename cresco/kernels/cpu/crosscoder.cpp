@@ -64,6 +64,11 @@ void decode(const DecodeArguments<Number>& arguments, std::int64_t slab, std::in
   table<Number>().decode(arguments, slab, block);
 }
 template <class Number>
+void spread(const CrosscoderSizes& sizes, const Entries<Number>& entries, const Number* value_FB,
+            Number* out_FB, std::int64_t begin, std::int64_t end) {
+  table<Number>().spread(sizes, entries, value_FB, out_FB, begin, end);
+}
+template <class Number>
 void dense_codes(const DecodeArguments<Number>& arguments, std::int64_t head, Number* code_FB,
                  std::int64_t begin, std::int64_t end) {
   table<Number>().dense_codes(arguments, head, code_FB, begin, end);
@@ -84,6 +89,24 @@ void backward_decoder(const BackwardArguments<Number>& arguments, std::int64_t s
   table<Number>().backward_decoder(arguments, slab_begin, slab_end, begin, end, scratch);
 }
 template <class Number>
+void multiply(const Product<Number>& product) {
+  table<Number>().multiply(product);
+}
+template <class Number>
+void pack_error(const CrosscoderSizes& sizes, const Number* error_SBC, std::int64_t head,
+                std::int64_t panel, Number* packed) {
+  table<Number>().pack_error(sizes, error_SBC, head, panel, packed);
+}
+template <class Number>
+void whole_gates(const WholeArguments<Number>& arguments, std::int64_t begin, std::int64_t end) {
+  table<Number>().whole_gates(arguments, begin, end);
+}
+template <class Number>
+void whole_decoder(const WholeArguments<Number>& arguments, std::int64_t begin, std::int64_t end,
+                   Number* scratch) {
+  table<Number>().whole_decoder(arguments, begin, end, scratch);
+}
+template <class Number>
 void backward_encoder(const BackwardArguments<Number>& arguments, std::int64_t begin,
                       std::int64_t end, Number* scratch) {
   table<Number>().backward_encoder(arguments, begin, end, scratch);
@@ -94,21 +117,28 @@ void decoder_norms(const CrosscoderSizes& sizes, const Number* decoder_KFD, Numb
   table<Number>().decoder_norms(sizes, decoder_KFD, norm_FK, begin, end);
 }
 
-#define CRESCO_KERNELS(Number)                                                                   \
-  template void gates(const GatesArguments<Number>&, std::int64_t, std::int64_t);                \
-  template void find_blocks(const CrosscoderSizes&, const RowBlocks&, const Entries<Number>&,    \
-                            std::int64_t, std::int64_t);                                         \
-  template void decode(const DecodeArguments<Number>&, std::int64_t, std::int64_t);              \
-  template void dense_codes(const DecodeArguments<Number>&, std::int64_t, Number*, std::int64_t, \
-                            std::int64_t);                                                       \
-  template void band(const BandArguments<Number>&, std::int64_t, Number*);                       \
-  template void adam(const Updated<Number>&, const AdamRates&, const Number*, std::int64_t,      \
-                     std::int64_t);                                                              \
-  template void backward_decoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t,   \
-                                 std::int64_t, std::int64_t, Number*);                           \
-  template void backward_encoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t,   \
-                                 Number*);                                                       \
-  template void decoder_norms(const CrosscoderSizes&, const Number*, Number*, std::int64_t,      \
+#define CRESCO_KERNELS(Number)                                                                     \
+  template void multiply(const Product<Number>&);                                                  \
+  template void pack_error(const CrosscoderSizes&, const Number*, std::int64_t, std::int64_t,      \
+                           Number*);                                                               \
+  template void gates(const GatesArguments<Number>&, std::int64_t, std::int64_t);                  \
+  template void find_blocks(const CrosscoderSizes&, const RowBlocks&, const Entries<Number>&,      \
+                            std::int64_t, std::int64_t);                                           \
+  template void decode(const DecodeArguments<Number>&, std::int64_t, std::int64_t);                \
+  template void spread(const CrosscoderSizes&, const Entries<Number>&, const Number*, Number*,     \
+                       std::int64_t, std::int64_t);                                                \
+  template void whole_gates(const WholeArguments<Number>&, std::int64_t, std::int64_t);            \
+  template void whole_decoder(const WholeArguments<Number>&, std::int64_t, std::int64_t, Number*); \
+  template void dense_codes(const DecodeArguments<Number>&, std::int64_t, Number*, std::int64_t,   \
+                            std::int64_t);                                                         \
+  template void band(const BandArguments<Number>&, std::int64_t, Number*);                         \
+  template void adam(const Updated<Number>&, const AdamRates&, const Number*, std::int64_t,        \
+                     std::int64_t);                                                                \
+  template void backward_decoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t,     \
+                                 std::int64_t, std::int64_t, Number*);                             \
+  template void backward_encoder(const BackwardArguments<Number>&, std::int64_t, std::int64_t,     \
+                                 Number*);                                                         \
+  template void decoder_norms(const CrosscoderSizes&, const Number*, Number*, std::int64_t,        \
                               std::int64_t);
 CRESCO_KERNELS(float)
 CRESCO_KERNELS(double)

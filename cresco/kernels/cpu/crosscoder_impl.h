@@ -236,6 +236,19 @@ void decode_of(const DecodeArguments<Number>& a, std::int64_t slab_index, std::i
 }
 
 template <class Number>
+void spread_of(const CrosscoderSizes& s, const Entries<Number>& entries, const Number* value_FB,
+               Number* out_FB, std::int64_t feature_begin, std::int64_t feature_end) {
+  constexpr std::int64_t lanes = kLanes<Number>;
+  for (std::int64_t f = feature_begin; f < feature_end; ++f) {
+    Number* const out = out_FB + f * s.row_stride;
+    for (std::int64_t b = 0; b < s.row_stride; b += lanes) store(out + b, Vector<Number>{});
+    const Number* const value = value_FB + f * s.row_stride;
+    const std::int32_t* const row = entries.row_FB + f * s.row_stride;
+    for (std::int32_t i = 0; i < entries.count_F[f]; ++i) out[row[i]] = value[i];
+  }
+}
+
+template <class Number>
 void dense_codes_of(const DecodeArguments<Number>& a, std::int64_t head, Number* code_FB,
                     std::int64_t feature_begin, std::int64_t feature_end) {
   constexpr std::int64_t lanes = kLanes<Number>;
@@ -433,33 +446,6 @@ inline void products(const Listed<Number>& entries, const Number* error, std::in
   });
 }
 
-// The same from whole products of the head: they count once, with its first slab.
-template <class Number>
-inline void products_there(const Listed<Number>& entries, const Number* product_B,
-                           bool first_of_head, const Number* gradient_C, std::int64_t columns,
-                           Number* gradient) {
-  for (std::int32_t i = 0; i < entries.count; ++i)
-    entries.product[i] = first_of_head ? product_B[entries.row[i]] : Number(0);
-  for (std::int64_t c = 0; c < columns; c += kLanes<Number>)
-    store(gradient + c, load(gradient + c) + load(gradient_C + c));
-}
-
-// Sum of a row's numbers where p > 0.
-template <class Number>
-inline double positive_sum(const Number* product_B, const std::uint32_t* positive_WF,
-                           std::int64_t feature, const CrosscoderSizes& s) {
-  double total = 0;
-  for (std::int64_t w = 0; 32 * w < s.rows; ++w) {
-    const std::uint32_t bits = positive_WF[w * s.features + feature];
-    Number part[32];
-    for (int i = 0; i < 32; ++i) part[i] = bits >> i & 1 ? product_B[32 * w + i] : Number(0);
-    Vector<Number> sums{};
-    for (int i = 0; i < 32; i += kLanes<Number>) sums += load(part + i);
-    total += static_cast<double>(sum(sums));
-  }
-  return total;
-}
-
 // What the threshold's gradient and the sparsity term take from one feature at one head.
 template <class Number>
 struct HeadTerms {
@@ -522,6 +508,26 @@ inline double below_threshold(const BackwardArguments<Number>& a, const Source<N
   return near;
 }
 
+// The last of a decoder row's gradient at one slab, its update, and its part of the row's new norm.
+template <class Number>
+inline void finish_decoder_row(const Updated<Number>& decoder_KFD, const AdamRates& rates,
+                               Number* new_norm_FK, const CrosscoderSizes& s, const Slab& slab,
+                               std::int64_t f, Number along_itself, Number* gradient) {
+  constexpr std::int64_t lanes = kLanes<Number>;
+  const std::int64_t at = (slab.head * s.features + f) * s.width + slab.column;
+  const Number* const decoder = decoder_KFD.value + at;
+  if (along_itself != 0)
+    for (std::int64_t c = 0; c < slab.columns; c += lanes)
+      store(gradient + c, load(gradient + c) + along_itself * load(decoder + c));
+  const Number squares = update(decoder_KFD, rates, gradient, at, slab.columns);
+  if (decoder_KFD.gradient) return;
+  Number& norm = new_norm_FK[f * s.heads + slab.head];
+  norm = slab.column == 0 ? squares : norm + squares;
+  if (slab.column + slab.columns == s.width)
+    norm = sizeof(Number) == 4 ? static_cast<Number>(__builtin_sqrtf(norm))
+                               : static_cast<Number>(__builtin_sqrt(norm));
+}
+
 template <class Number>
 void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t slab_begin,
                          std::int64_t slab_end, std::int64_t feature_begin,
@@ -540,7 +546,7 @@ void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t slab_b
   for (std::int64_t index = slab_begin; index < slab_end; ++index) {
     const Slab slab = slab_at(s, index);
     const std::int64_t C = slab.columns;
-    const bool first_of_head = slab.column == 0, last_of_head = slab.column + C == s.width;
+    const bool first_of_head = slab.column == 0;
     for (std::int64_t f = feature_begin; f < feature_end; ++f) {
       const std::int64_t at = (slab.head * s.features + f) * s.width + slab.column;
       const Number* const decoder = a.decoder_KFD.value + at;
@@ -557,16 +563,7 @@ void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t slab_b
             source.entries.value_FB + f * s.row_stride, source.entries.row_FB + f * s.row_stride, 0,
             source.entries.count_F[f], gated, norm, gated ? a.threshold_F[f] : Number(0),
             listed.place, listed.row, listed.value);
-        if (n == 0 && a.product_FB) {
-          const Number* const product_B = a.product_FB + f * s.row_stride;
-          products_there(listed, product_B, first_of_head,
-                         a.gradient_FD + f * s.width + slab.column, C, gradient);
-          if (first_of_head)
-            a.near_F[f] +=
-                static_cast<double>(inverse_norm) * positive_sum(product_B, a.positive_WF, f, s);
-        } else {
-          products(listed, error, C, decoder, gradient);
-        }
+        products(listed, error, C, decoder, gradient);
         if (!gated || !a.pull_F) {
           for (std::int32_t i = 0; i < listed.count; ++i)
             pre_gradient[listed.place[i]] += listed.product[i];
@@ -580,16 +577,135 @@ void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t slab_b
         else if (norm > 0 && first_of_head)
           a.near_F[f] += static_cast<double>(a.pull_F[f]) * (a.num_positive_F[f] - listed.count);
       }
-      if (along_itself != 0)
-        for (std::int64_t c = 0; c < C; c += lanes)
-          store(gradient + c, load(gradient + c) + along_itself * load(decoder + c));
-      const Number squares = update(a.decoder_KFD, a.rates, gradient, at, C);
-      if (a.decoder_KFD.gradient) continue;
-      Number& norm_square = a.new_norm_FK[f * s.heads + slab.head];
-      norm_square = first_of_head ? squares : norm_square + squares;
-      if (last_of_head)
-        norm_square = sizeof(Number) == 4 ? static_cast<Number>(__builtin_sqrtf(norm_square))
-                                          : static_cast<Number>(__builtin_sqrt(norm_square));
+      finish_decoder_row(a.decoder_KFD, a.rates, a.new_norm_FK, s, slab, f, along_itself, gradient);
+    }
+  }
+}
+
+// As many sums as registers hold beside one row of b: R rows of N vectors.
+#ifdef __AVX512F__
+constexpr int kProductRows = 6, kProductVectors = 4;
+#else
+constexpr int kProductRows = 6, kProductVectors = 1;
+#endif
+
+template <class Number, int R, int N>
+inline void product_block(const Product<Number>& p, std::int64_t row, std::int64_t column) {
+  constexpr std::int64_t lanes = kLanes<Number>;
+  const Number* const a = p.a + row * p.a_stride;
+  const Number* b = p.b + column;
+  Number* const c = p.c + row * p.c_stride + column;
+  Vector<Number> sum[R][N]{};
+  if (p.adds)
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < N; ++n) sum[r][n] = load(c + r * p.c_stride + n * lanes);
+  for (std::int64_t k = 0; k < p.depth; ++k, b += p.b_stride) {
+    Vector<Number> piece[N];
+    for (int n = 0; n < N; ++n) piece[n] = load(b + n * lanes);
+    for (int r = 0; r < R; ++r) {
+      const Vector<Number> value = broadcast(a[r * p.a_stride + k]);
+      for (int n = 0; n < N; ++n) sum[r][n] += value * piece[n];
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int n = 0; n < N; ++n) store(c + r * p.c_stride + n * lanes, sum[r][n]);
+}
+
+template <class Number, int N>
+inline void product_columns(const Product<Number>& p, std::int64_t column) {
+  std::int64_t row = 0;
+  for (; row + kProductRows <= p.rows; row += kProductRows)
+    product_block<Number, kProductRows, N>(p, row, column);
+  for (; row < p.rows; ++row) product_block<Number, 1, N>(p, row, column);
+}
+
+template <class Number>
+void multiply_of(const Product<Number>& p) {
+  constexpr std::int64_t lanes = kLanes<Number>;
+  std::int64_t column = 0;
+  for (; column + kProductVectors * lanes <= p.columns; column += kProductVectors * lanes)
+    product_columns<Number, kProductVectors>(p, column);
+  for (; column < p.columns; column += lanes) product_columns<Number, 1>(p, column);
+}
+
+template <class Number>
+void pack_error_of(const CrosscoderSizes& s, const Number* error_SBC, std::int64_t head,
+                   std::int64_t panel, Number* packed) {
+  const std::int64_t per_head = num_slabs(s) / s.heads, first = panel * kPanelRows;
+  const std::int64_t rows = smaller(kPanelRows, s.rows - first);
+  for (std::int64_t index = head * per_head; index < (head + 1) * per_head; ++index) {
+    const Slab slab = slab_at(s, index);
+    const Number* const error = error_SBC + slab.offset(s) + first * slab.columns;
+    for (std::int64_t c = 0; c < slab.columns; ++c) {
+      Number* const to = packed + (slab.column + c) * kPanelRows;
+      for (std::int64_t b = 0; b < rows; ++b) to[b] = error[b * slab.columns + c];
+      for (std::int64_t b = rows; b < kPanelRows; ++b) to[b] = 0;
+    }
+  }
+}
+
+// Whether bit `lane` of a vector's rows is set.
+template <class Number>
+inline auto lanes_of_bits(std::uint32_t bits) {
+  typename VectorOf<Number>::integers lane;
+  for (int i = 0; i < kLanes<Number>; ++i) lane[i] = i;
+  const auto all = typename VectorOf<Number>::integers{} + static_cast<std::int32_t>(bits);
+  return ((all >> lane) & 1) != 0;
+}
+
+template <class Number>
+void whole_gates_of(const WholeArguments<Number>& a, std::int64_t feature_begin,
+                    std::int64_t feature_end) {
+  constexpr std::int64_t lanes = kLanes<Number>;
+  const CrosscoderSizes& s = a.sizes;
+  for (std::int64_t f = feature_begin; f < feature_end; ++f) {
+    const Number norm = a.norm_FK[f * s.heads + a.head], theta = a.threshold_F[f];
+    const Number inverse_norm = norm > 0 ? 1 / norm : Number(0), pull = a.pull_F[f];
+    const Number* const p_B = a.pre_FB + f * s.row_stride;
+    Number* const product_B = a.product_FB + f * s.row_stride;
+    Number* const pre_gradient_B = a.pre_gradient_FB + f * s.row_stride;
+    Vector<Number> code_pull{};
+    double near = 0;
+    for (std::int64_t w = 0; 32 * w < s.rows; ++w) {
+      const std::uint32_t bits = a.positive_WF[w * s.features + f];
+      Vector<Number> near_of_word{};
+      for (std::int64_t i = 0; i < 32; i += lanes) {
+        const std::int64_t b = 32 * w + i;
+        const Vector<Number> p = load(p_B + b), u = p * norm, product = load(product_B + b);
+        const auto open = u > theta;
+        // A gate that is closed has a code of 0, and tanh the slope 1 there.
+        const Vector<Number> score = tanh_of_positive(open ? u * a.stretch : Vector<Number>{});
+        const Vector<Number> slope = 1 - score * score;
+        const Vector<Number> code = open ? p : Vector<Number>{};
+        code_pull += code * slope;
+        store(pre_gradient_B + b,
+              load(pre_gradient_B + b) + (open ? product + pull * norm * slope : Vector<Number>{}));
+        store(product_B + b, code);
+        // Rows with p > 0 that are no entries have p = 0 here; their thresholds are below half the
+        // window, and they are in it.
+        const auto in_window = open ? u - theta < a.half_window : theta - u < a.half_window;
+        const auto near_it = lanes_of_bits<Number>(bits >> i) & in_window;
+        near_of_word += near_it ? product * inverse_norm + pull * slope : Vector<Number>{};
+      }
+      near += static_cast<double>(sum(near_of_word));
+    }
+    a.along_F[f] = sum(code_pull) * pull * inverse_norm;
+    if (norm > 0) a.near_F[f] += near;
+  }
+}
+
+template <class Number>
+void whole_decoder_of(const WholeArguments<Number>& a, std::int64_t feature_begin,
+                      std::int64_t feature_end, Number* scratch) {
+  constexpr std::int64_t lanes = kLanes<Number>;
+  const CrosscoderSizes& s = a.sizes;
+  const std::int64_t per_head = num_slabs(s) / s.heads;
+  for (std::int64_t index = a.head * per_head; index < (a.head + 1) * per_head; ++index) {
+    const Slab slab = slab_at(s, index);
+    for (std::int64_t f = feature_begin; f < feature_end; ++f) {
+      const Number* const from = a.gradient_FD + f * s.width + slab.column;
+      for (std::int64_t c = 0; c < slab.columns; c += lanes) store(scratch + c, load(from + c));
+      finish_decoder_row(a.decoder_KFD, a.rates, a.new_norm_FK, s, slab, f, a.along_F[f], scratch);
     }
   }
 }
@@ -659,10 +775,15 @@ constexpr Table<Number> make_table() {
   return {.gates = gates_of<Number>,
           .find_blocks = find_blocks_of<Number>,
           .decode = decode_of<Number>,
+          .spread = spread_of<Number>,
           .dense_codes = dense_codes_of<Number>,
           .band = band_of<Number>,
           .adam = adam_of<Number>,
           .backward_decoder = backward_decoder_of<Number>,
+          .multiply = multiply_of<Number>,
+          .pack_error = pack_error_of<Number>,
+          .whole_gates = whole_gates_of<Number>,
+          .whole_decoder = whole_decoder_of<Number>,
           .backward_encoder = backward_encoder_of<Number>,
           .decoder_norms = decoder_norms_of<Number>};
 }

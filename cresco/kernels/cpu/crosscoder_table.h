@@ -10,10 +10,15 @@ struct Table {
   decltype(&gates<Number>) gates;
   decltype(&find_blocks<Number>) find_blocks;
   decltype(&decode<Number>) decode;
+  decltype(&spread<Number>) spread;
   decltype(&dense_codes<Number>) dense_codes;
   decltype(&band<Number>) band;
   decltype(&adam<Number>) adam;
   decltype(&backward_decoder<Number>) backward_decoder;
+  decltype(&multiply<Number>) multiply;
+  decltype(&pack_error<Number>) pack_error;
+  decltype(&whole_gates<Number>) whole_gates;
+  decltype(&whole_decoder<Number>) whole_decoder;
   decltype(&backward_encoder<Number>) backward_encoder;
   decltype(&decoder_norms<Number>) decoder_norms;
 };

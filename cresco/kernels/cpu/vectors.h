@@ -28,9 +28,13 @@ template <class Number>
 inline void store(Number* to, Vector<Number> v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
+// (Vector{} + x would add 0 to x each time, for the sake of -0.)
 template <class Number>
 inline Vector<Number> broadcast(Number x) {
-  return Vector<Number>{} + x;
+  if constexpr (sizeof(Number) == 4)
+    return Vector<Number>{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+  else
+    return Vector<Number>{x, x, x, x, x, x, x, x};
 }
 
 // The sum of a vector's numbers, halves onto halves.
