@@ -54,7 +54,7 @@ class CrosscoderStep {
  public:
   virtual ~CrosscoderStep() = default;
 
-  // The batch is those rows of x_VKD (float or double, as the parameters; contiguous). Noise is
+  // The batch is those rows of x_VKD (type and device of the parameters; contiguous). Noise is
   // added to what is read and to what is to be reconstructed alike.
   virtual void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
                     const BatchNoise& noise = {}) = 0;
@@ -98,7 +98,7 @@ std::unique_ptr<CrosscoderStep> make_sparse_step(const CrosscoderConfig& config,
                                                  std::int64_t max_rows,
                                                  double dense_share = kDenseShare);
 
-// That of any activation.
+// That of any activation, on the device of `start`: on a GPU by whole products (whole_step.h).
 std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
                                           const Activation& activation,
                                           const CrosscoderParameters& start, std::int64_t max_rows);

@@ -12,6 +12,7 @@
 #include "cresco/dictionaries/schedules.h"
 #include "cresco/dictionaries/stacked_step.h"
 #include "cresco/dictionaries/training_folder.h"
+#include "cresco/dictionaries/whole_step.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -152,7 +153,7 @@ bool trains_single_snapshots(const std::string& kind) { return kind == "sae"; }
 
 TrainingData load_training_data(const trajectories::Stack& stack,
                                 const std::vector<std::int64_t>& indices, const std::string& mode,
-                                std::string stack_sha256) {
+                                std::string stack_sha256, at::Device device) {
   TrainingData data{.model = stack.info().model,
                     .matrix = stack.info().matrix,
                     .stack = stack.path(),
@@ -160,7 +161,7 @@ TrainingData load_training_data(const trajectories::Stack& stack,
   for (const std::int64_t i : indices)
     data.steps.push_back(stack.steps()[static_cast<std::size_t>(i)]);
   if (data.stack_sha256.empty()) data.stack_sha256 = sha256_of_file(stack.path());
-  data.x_VKD = preprocess_stack(stack, indices, mode, at::kCPU).x_VKD;
+  data.x_VKD = preprocess_stack(stack, indices, mode, at::kCPU).x_VKD.to(device);
   return data;
 }
 
@@ -228,7 +229,8 @@ struct CrosscoderTraining::Parts {
                           .inputs = {data.stack}});
     controller = L0Controller(run.training.target_l0, run.training.l1_coefficient, num_steps);
     step = make_step(run.training, activation,
-                     draw_parameters(run, activation, data.x_VKD.size(1), data.x_VKD.size(2)),
+                     draw_parameters(run, activation, data.x_VKD.size(1), data.x_VKD.size(2))
+                         .to(data.x_VKD.device()),
                      std::min(B, V));
     next = states.read_newest(
         [&](const formats::SafetensorsFile& file, const Json& numbers) {
@@ -345,7 +347,8 @@ TrainingOutcome CrosscoderTraining::finish() {
   const std::string bad = p.step->first_not_finite();
   require(bad.empty(), "after step {}: {} holds numbers that are not finite", p.last_step, bad);
   const CrosscoderParameters parameters = p.step->parameters();
-  TrainingOutcome outcome{measure_quality(Crosscoder(parameters, p.activation), p.data.x_VKD), {}};
+  TrainingOutcome outcome{measure_quality(Crosscoder(parameters, p.activation), p.data.x_VKD.cpu()),
+                          {}};
   const Dictionary dictionary{.name = p.run.name,
                               .model_name = p.data.model,
                               .matrix = p.data.matrix,
@@ -397,13 +400,14 @@ TrainingOutcome train_crosscoder(const TrainingRun& run, const TrainingData& dat
 
 TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::Stack& stack,
                                  const Path& folder, at::Device device, Progress& progress) {
-  require(device.is_cpu(), "training runs on the CPU, not on {}", device.str());
   TrainingRun run = given;
   run.training = resolved(given.training, stack.width());
   plan_training(run, stack, stack.num_snapshots());  // refuses bad settings before anything is read
   std::vector<std::int64_t> all(stack.steps().size());
   std::iota(all.begin(), all.end(), 0);
-  return train_crosscoder(run, load_training_data(stack, all, run.training.input_preprocess),
+  check_device(device, run.training, activation_of_kind(run.kind, run.training));
+  return train_crosscoder(run,
+                          load_training_data(stack, all, run.training.input_preprocess, "", device),
                           folder, progress);
 }
 

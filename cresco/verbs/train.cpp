@@ -6,6 +6,8 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/sweep.h"
+#include "cresco/dictionaries/whole_step.h"
+#include "cresco/tensor/bridge.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/verbs/recipes.h"
 
@@ -150,10 +152,10 @@ Outcome plan_outcome(const std::vector<TrainingPlan>& plans, const std::vector<T
 }
 
 Outcome train_one(const TrainingRun& run, const TrainingPlan& plan, const Stack& stack,
-                  const std::vector<std::int64_t>& indices, const Path& folder,
+                  const std::vector<std::int64_t>& indices, const Path& folder, at::Device device,
                   Progress& progress) {
   const TrainingData data =
-      dictionaries::load_training_data(stack, indices, run.training.input_preprocess);
+      dictionaries::load_training_data(stack, indices, run.training.input_preprocess, "", device);
   const auto trained = dictionaries::train_crosscoder(run, data, folder, progress);
   Outcome outcome;
   Json files = Json::array();
@@ -182,7 +184,8 @@ void open_sweep_folder(const Path& folder, const VerbContext& context, const Sta
 }
 
 Outcome train_many(const std::vector<Member>& members, const std::vector<TrainingRun>& runs,
-                   const Stack& stack, const Path& folder, const VerbContext& context) {
+                   const Stack& stack, const Path& folder, at::Device device,
+                   const VerbContext& context) {
   std::map<std::pair<std::vector<std::int64_t>, std::string>, TrainingData> resident;
   std::vector<SweepMember> sweep;
   double resident_bytes = 0;
@@ -193,7 +196,8 @@ Outcome train_many(const std::vector<Member>& members, const std::vector<Trainin
     if (found == resident.end()) {
       found = resident
                   .emplace(std::pair{members[i].indices, mode},
-                           dictionaries::load_training_data(stack, members[i].indices, mode, hash))
+                           dictionaries::load_training_data(stack, members[i].indices, mode, hash,
+                                                            device))
                   .first;
       hash = found->second.stack_sha256;
       resident_bytes += static_cast<double>(found->second.x_VKD.nbytes());
@@ -203,8 +207,9 @@ Outcome train_many(const std::vector<Member>& members, const std::vector<Trainin
   }
   open_sweep_folder(folder, context, stack);
   const FolderLock lock(folder);
-  const artifacts::Table table =
-      train_sweep(sweep, folder, static_cast<double>(available_bytes()), context.progress);
+  // On a GPU one after the other: together they gain nothing there.
+  const double memory = device.is_cpu() ? static_cast<double>(available_bytes()) : 0;
+  const artifacts::Table table = train_sweep(sweep, folder, memory, context.progress);
   write_csv(folder / "sweep.csv", table);
   artifacts::Manifest manifest = runs[0].manifest;
   artifacts::write_manifest(folder, manifest);
@@ -237,7 +242,7 @@ std::string_view crosscoder_recipe(const std::string& name) {
 }
 
 Outcome run_train(const TrainConfig& config, VerbContext& context) {
-  require_cpu(context, "train");
+  const at::Device device = tensor::parse_device(context.options.device);
   const Stack stack(config.stack);
   const std::vector<Member> members = members_of(config, stack, context);
   std::vector<TrainingRun> runs;
@@ -246,15 +251,20 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
     const auto heads = static_cast<std::int64_t>(member.indices.size());
     runs.push_back(training_run(member, stack, context));
     plans.push_back(plan_training(runs.back(), stack, heads));
-    require_memory(runs.back(), plans.back(), stack, heads);
+    const TrainingRun& run = runs.back();
+    dictionaries::check_device(device, run.training,
+                               dictionaries::activation_of_kind(run.kind, run.training));
+    // A GPU's memory is asked by those who allocate there.
+    if (device.is_cpu()) require_memory(run, plans.back(), stack, heads);
   }
   if (context.options.dry_run) return plan_outcome(plans, runs, stack, members[0].indices.size());
   require_usage(!context.options.out.empty(), "--out is needed: the folder to write");
   watch_for_interrupts();
   const Path folder = context.options.out;
   if (members.size() == 1 && config.sweep.empty())
-    return train_one(runs[0], plans[0], stack, members[0].indices, folder, context.progress);
-  return train_many(members, runs, stack, folder, context);
+    return train_one(runs[0], plans[0], stack, members[0].indices, folder, device,
+                     context.progress);
+  return train_many(members, runs, stack, folder, device, context);
 }
 
 }  // namespace cresco::verbs
