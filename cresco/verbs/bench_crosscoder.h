@@ -32,9 +32,9 @@ struct BenchCrosscoderConfig {
 
 // Summary: `ms_per_step`, `effective_gflops` (ten FLOPs per row, snapshot, width and feature),
 // `rows_per_second`, `l0`, `active`, `peak_bytes`, `phases` {part: ms}, `product_ms` (the machine's
-// matrix product of the same size and precision, alone), `gemm_gflops` (its rate), `share_of_gemm`
-// (effective_gflops by it), `ratio_to_product`. A GPU is waited for at the end of every part;
-// peak_bytes is the memory of this process, not the GPU's.
+// matrix product of the same size alone, in fp32, on a GPU in the precision given), `gemm_gflops`
+// (its rate), `share_of_gemm` (effective_gflops by it), `ratio_to_product`. A GPU is waited for at
+// the end of every part; peak_bytes is the memory of this process, not the GPU's.
 Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs
