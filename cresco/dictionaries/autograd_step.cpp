@@ -3,6 +3,7 @@
 #include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/dictionaries/stacked_step.h"
 #include "cresco/dictionaries/training_folder.h"
+#include "cresco/dictionaries/whole_step.h"
 #include "cresco/optim/moments.h"
 
 #include <ATen/ATen.h>
@@ -109,6 +110,10 @@ std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
                                           const Activation& activation,
                                           const CrosscoderParameters& start, std::int64_t max_rows,
                                           HeadShare share) {
+  const at::Device device = start.decoder_KFD.device();
+  check_device(device, config, activation);
+  if (!device.is_cpu())
+    return make_whole_step(config, activation, start, max_rows, kEncoderTileNumbers, share);
   if (activation.kind == ActivationKind::Gated || activation.kind == ActivationKind::SharedJumpRelu)
     return std::make_unique<AutogradStep>(config, activation, start);
   return make_sparse_step(config, activation, start, max_rows, kDenseShare, share);

@@ -63,7 +63,7 @@ void check(const CrosscoderConfig& c) {
   check_at_least("jumprelu_lr_factor", c.jumprelu_lr_factor, 0);
   check_positive("init_threshold", c.init_threshold);
   check_at_least("decoder_transpose_init", c.decoder_transpose_init, 0);
-  check_one_of("amp_dtype", c.amp_dtype, {"fp32", "bf16"});
+  check_one_of("amp_dtype", c.amp_dtype, {"fp32", "bf16", "tf32"});
   check_one_of("optimizer", c.optimizer, {"adam", "sparse_adam"});
   check_one_of("input_preprocess", c.input_preprocess, {"none", "center", "center_scale"});
   check_at_least("n_epochs", static_cast<double>(c.n_epochs), 1);
@@ -127,6 +127,13 @@ CrosscoderParameters CrosscoderParameters::heads(std::int64_t first, std::int64_
   for (at::Tensor* t : {&p.encoder_KDF, &p.encoder_bias_KF, &p.decoder_KFD, &p.decoder_bias_KD})
     *t = t->narrow(0, first, count);
   return p;
+}
+
+CrosscoderParameters CrosscoderParameters::to(at::Device device) const {
+  const auto moved = [&](const at::Tensor& t) { return t.defined() ? t.to(device) : t; };
+  return {moved(encoder_KDF),     moved(encoder_bias_KF), moved(decoder_KFD),
+          moved(decoder_bias_KD), moved(log_threshold_F), moved(gate_bias_F),
+          moved(log_magnitude_F), moved(magnitude_bias_F)};
 }
 
 CrosscoderParameters initial_parameters(const CrosscoderConfig& config, std::int64_t num_heads,

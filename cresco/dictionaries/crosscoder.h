@@ -78,7 +78,9 @@ struct CrosscoderConfig {
     v.field("init_threshold", init_threshold, "every threshold at the start");
     v.field("decoder_transpose_init", decoder_transpose_init,
             "the encoder starts as this times the decoder's transpose; 0: drawn by itself");
-    v.field("amp_dtype", amp_dtype, "precision of the two large products: fp32");
+    v.field("amp_dtype", amp_dtype,
+            "fp32; bf16: the encoder's product from bfloat16, on a GPU the others as with tf32; "
+            "tf32, on a GPU: all products from inputs of ten bits");
     v.field("optimizer", optimizer, "adam | sparse_adam");
     v.field("n_epochs", n_epochs, "passes over the rows");
     v.field("batch_size", batch_size, "rows in a step");
@@ -123,6 +125,7 @@ struct CrosscoderParameters {
   std::vector<tensor::NamedTensor> named() const;
   CrosscoderParameters empty_like() const;
   CrosscoderParameters heads(std::int64_t first, std::int64_t count) const;  // of these alone
+  CrosscoderParameters to(at::Device device) const;  // those there already are not copied
 };
 
 // All heads start alike, from one drawn encoder (D,F) and decoder (F,D); biases are 0.

@@ -2,10 +2,9 @@
 
 #include "cresco/base/progress.h"
 #include "cresco/base/require.h"
-#include "cresco/dictionaries/training_folder.h"
+#include "cresco/dictionaries/slotted_step.h"
 #include "cresco/kernels/bf16_product.h"
 #include "cresco/kernels/crosscoder.h"
-#include "cresco/optim/sparse_adam.h"
 #include "cresco/tensor/large_pages.h"
 
 #include <ATen/ATen.h>
@@ -53,13 +52,6 @@ class Stopwatch {
   double last_ = now_seconds();
 };
 
-// A parameter in the layout of the step, with its moments or, when gradients are written out, its
-// gradient.
-struct Slot {
-  const char* name;
-  at::Tensor value, exp_avg, exp_avg_sq, gradient;
-};
-
 // The codes of some features, by feature, and the error that they are to make smaller.
 template <class Number>
 struct CodeBuffers {
@@ -84,7 +76,7 @@ struct CodeBuffers {
 class Joint;
 
 template <class Number>
-class SparseStep final : public CrosscoderStep {
+class SparseStep final : public SlottedStep {
  public:
   SparseStep(const CrosscoderConfig& config, const Activation& activation,
              const CrosscoderParameters& start, std::int64_t max_rows, double dense_share,
@@ -95,28 +87,18 @@ class SparseStep final : public CrosscoderStep {
   LossTerms update(const StepRates& rates) override;
   LossTerms gradients(const StepRates& rates, CrosscoderParameters& out) override;
   double batch_deviation() const override;
-  CrosscoderParameters parameters() const override;
-  Activation activation() const override { return activation_; }
   bool can_join(const SparseStep& other) const {
     return !encoder_bf16_.defined() && share_.ranks->size() == 1 &&
            max_.heads == other.max_.heads && max_.width == other.max_.width &&
            max_.rows == other.max_.rows;
   }
-  std::vector<tensor::NamedTensor> state() const override;
-  void load_state(const formats::SafetensorsFile& file) override;
-  std::vector<tensor::NamedTensor> portable_state() const override;
-  void load_portable_state(const formats::SafetensorsFile& file) override;
 
  private:
-  static constexpr std::int64_t kLanes = kernels::kLanes<Number>;
   static Number* data(const at::Tensor& t) { return t.mutable_data_ptr<Number>(); }
 
   // All heads, of which this rank has max_.heads.
   std::int64_t all_heads() const { return max_.heads * share_.ranks->size(); }
   double rows_and_heads() const { return static_cast<double>(sizes_.rows * all_heads()); }
-  bool gated() const { return activation_.kind == ActivationKind::JumpRelu; }
-  bool uses_auxk() const { return config_.auxk_coefficient > 0; }
-  std::int64_t features() const { return max_.features; }
 
   friend class Joint;
   void set_batch_rows(std::int64_t rows);
@@ -157,30 +139,14 @@ class SparseStep final : public CrosscoderStep {
   void find_largest_norms();
   double sum_over_ranks(double number) const;
   void sum_pre_gradients();
-  void refresh_derived();
+  void refresh_derived() override;
   void write_small_gradients(const StepRates& rates);
-  void make_gradient_buffers();
-  kernels::AdamRates adam_rates(double lr) const;
   kernels::Updated<Number> updated(const Slot& slot, bool write_gradients) const;
-  CrosscoderParameters released(at::Tensor Slot::*member) const;
-  void take_released(const CrosscoderParameters& from, at::Tensor Slot::*member);
 
-  CrosscoderConfig config_;
-  Activation activation_;
   double dense_share_;
   HeadShare share_;
-  std::int64_t width_;           // as it is, without padding
   CrosscoderSizes max_, sizes_;  // of the largest batch, and of the one at hand
   kernels::RowBlocks blocks_;
-  at::ScalarType dtype_;
-
-  // encoder (F, K d), bias (F), decoder (K, F, d), decoder bias (K, d), log threshold (F)
-  Slot encoder_{"encoder_FKD"}, bias_{"bias_F"}, decoder_{"decoder_KFD"},
-      decoder_bias_{"decoder_bias_KD"}, log_threshold_{"log_threshold_F"};
-  // Heads start with biases of their own but all get the same gradient: one change for all of them.
-  at::Tensor first_bias_KF_;
-  at::Tensor num_updates_, last_fired_F_;
-  std::unique_ptr<optim::MomentOptimizer> sparse_adam_;
 
   at::Tensor x_B_KD_, x_SBC_;
   bool encoded_ = false;  // a joint product has made p already
@@ -209,17 +175,12 @@ template <class Number>
 SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation& activation,
                                const CrosscoderParameters& start, std::int64_t max_rows,
                                double dense_share, HeadShare share)
-    : config_(config),
-      activation_(activation),
-      dense_share_(dense_share),
-      share_(share),
-      width_(start.width()),
-      dtype_(start.decoder_KFD.scalar_type()) {
+    : SlottedStep(config, activation, start), dense_share_(dense_share), share_(share) {
   max_ = {.rows = max_rows,
           .row_stride = round_up(max_rows, 32),
-          .heads = start.num_heads(),
-          .width = round_up(width_, kLanes),
-          .features = start.num_features()};
+          .heads = heads(),
+          .width = padded_width(),
+          .features = features()};
   sizes_ = max_;
   const auto K = max_.heads, F = max_.features, D = max_.width, S = kernels::num_slabs(max_);
   // As many rows of a slab as leave half of a second-level cache of 1 MiB to the decoder's rows.
@@ -231,28 +192,6 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
 
   const auto large = [&](at::IntArrayRef shape) { return tensor::large_zeros(shape, dtype_); };
   const auto small = [&](at::IntArrayRef shape) { return at::zeros(shape, dtype_); };
-  encoder_.value = large({F, K * D});
-  decoder_.value = large({K, F, D});
-  decoder_bias_.value = small({K, D});
-  bias_.value = small({F});
-  first_bias_KF_ = start.encoder_bias_KF.clone();
-  log_threshold_.value = small({F});
-  take_released(start, &Slot::value);
-  num_updates_ = at::zeros({1}, at::kLong);
-  last_fired_F_ = at::full({F}, std::numeric_limits<std::int64_t>::min() / 2, at::kLong);
-  if (config_.optimizer == "sparse_adam") {
-    make_gradient_buffers();
-    std::vector<tensor::NamedTensor> all;
-    for (const Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_})
-      all.emplace_back(slot->name, slot->value);
-    sparse_adam_ = optim::make_moment_optimizer("sparse_adam", {}, std::move(all));
-  } else {
-    for (Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_}) {
-      slot->exp_avg = large(slot->value.sizes());
-      slot->exp_avg_sq = large(slot->value.sizes());
-    }
-  }
-
   x_B_KD_ = large({max_rows, K * D});
   if (config_.amp_dtype == "bf16" && dtype_ == at::kFloat) {
     encoder_bf16_ = tensor::large_zeros({F, K * D}, at::kBFloat16);
@@ -679,15 +618,6 @@ void SparseStep<Number>::run_band() {
 }
 
 template <class Number>
-kernels::AdamRates SparseStep<Number>::adam_rates(double lr) const {
-  kernels::AdamRates rates;
-  const double t = static_cast<double>(num_updates_.const_data_ptr<std::int64_t>()[0] + 1);
-  rates.step_size = lr / (1 - std::pow(rates.beta1, t));
-  rates.root_correction = std::sqrt(1 - std::pow(rates.beta2, t));
-  return rates;
-}
-
-template <class Number>
 kernels::Updated<Number> SparseStep<Number>::updated(const Slot& slot, bool write_gradients) const {
   if (write_gradients) return {.value = data(slot.value), .gradient = data(slot.gradient)};
   return {.value = data(slot.value),
@@ -970,13 +900,6 @@ LossTerms SparseStep<Number>::update(const StepRates& rates) {
 }
 
 template <class Number>
-void SparseStep<Number>::make_gradient_buffers() {
-  for (Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_})
-    if (!slot->gradient.defined())
-      slot->gradient = tensor::large_zeros(slot->value.sizes(), dtype_);
-}
-
-template <class Number>
 void SparseStep<Number>::write_small_gradients(const StepRates&) {
   bias_.gradient.copy_(bias_gradient_F_);
   decoder_bias_.gradient.copy_(decoder_bias_gradient_KD_);
@@ -1003,102 +926,6 @@ double SparseStep<Number>::batch_deviation() const {
   const double mean = sum_over_ranks(x64.sum().item().toDouble()) /
                       (rows_and_heads() * static_cast<double>(width_));
   return sum_over_ranks((x64 - mean).square_().sum().item().toDouble());
-}
-
-template <class Number>
-CrosscoderParameters SparseStep<Number>::released(at::Tensor Slot::*member) const {
-  const auto K = max_.heads, F = max_.features, D = max_.width;
-  CrosscoderParameters p{
-      .encoder_KDF =
-          (encoder_.*member).view({F, K, D}).narrow(2, 0, width_).permute({1, 2, 0}).contiguous(),
-      .encoder_bias_KF = (bias_.*member).expand({K, F}).clone(),
-      .decoder_KFD = (decoder_.*member).narrow(2, 0, width_).contiguous(),
-      .decoder_bias_KD = (decoder_bias_.*member).narrow(1, 0, width_).contiguous()};
-  if (gated()) p.log_threshold_F = (log_threshold_.*member).clone();
-  return p;
-}
-
-template <class Number>
-CrosscoderParameters SparseStep<Number>::parameters() const {
-  CrosscoderParameters p = released(&Slot::value);
-  p.encoder_bias_KF.add_(first_bias_KF_);
-  return p;
-}
-
-template <class Number>
-std::vector<tensor::NamedTensor> SparseStep<Number>::state() const {
-  std::vector<tensor::NamedTensor> all;
-  for (const Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_}) {
-    all.emplace_back(slot->name, slot->value);
-    if (sparse_adam_) continue;
-    all.emplace_back(std::string(slot->name) + ".exp_avg", slot->exp_avg);
-    all.emplace_back(std::string(slot->name) + ".exp_avg_sq", slot->exp_avg_sq);
-  }
-  if (sparse_adam_)
-    for (auto& moment : sparse_adam_->state()) all.push_back(std::move(moment));
-  all.emplace_back("first_bias_KF", first_bias_KF_);
-  all.emplace_back("num_updates", num_updates_);
-  if (uses_auxk()) all.emplace_back("last_fired_F", last_fired_F_);
-  return all;
-}
-
-template <class Number>
-void SparseStep<Number>::load_state(const formats::SafetensorsFile& file) {
-  std::vector<tensor::NamedTensor> own;
-  for (auto& named : state())
-    if (!named.first.ends_with(".num_updates")) own.push_back(std::move(named));
-  copy_stored(file, own);
-  if (sparse_adam_) sparse_adam_->load(file);
-  refresh_derived();
-}
-
-// The other way: released shapes into the layout of the step.
-template <class Number>
-void SparseStep<Number>::take_released(const CrosscoderParameters& from, at::Tensor Slot::*member) {
-  const auto K = max_.heads, F = max_.features, D = max_.width;
-  (encoder_.*member)
-      .view({F, K, D})
-      .narrow(2, 0, width_)
-      .copy_(from.encoder_KDF.permute({2, 0, 1}));
-  (decoder_.*member).narrow(2, 0, width_).copy_(from.decoder_KFD);
-  (decoder_bias_.*member).narrow(1, 0, width_).copy_(from.decoder_bias_KD);
-  if (gated()) (log_threshold_.*member).copy_(from.log_threshold_F);
-}
-
-template <class Number>
-std::vector<tensor::NamedTensor> SparseStep<Number>::portable_state() const {
-  TORCH_INTERNAL_ASSERT(!sparse_adam_);
-  std::vector<tensor::NamedTensor> all = parameters().named();
-  for (const auto& [suffix, member] :
-       {std::pair{".exp_avg", &Slot::exp_avg}, std::pair{".exp_avg_sq", &Slot::exp_avg_sq}})
-    for (auto& [name, moment] : released(member).named()) all.emplace_back(name + suffix, moment);
-  all.emplace_back("num_updates", num_updates_);
-  return all;
-}
-
-template <class Number>
-void SparseStep<Number>::load_portable_state(const formats::SafetensorsFile& file) {
-  TORCH_INTERNAL_ASSERT(!sparse_adam_);
-  const CrosscoderParameters like = parameters();
-  const auto read = [&](const std::string& suffix) {
-    CrosscoderParameters p = like.empty_like();
-    std::vector<tensor::NamedTensor> named;
-    for (auto& [name, t] : p.named()) named.emplace_back(name + suffix, t);
-    copy_stored(file, named);
-    return p;
-  };
-  const CrosscoderParameters values = read("");
-  take_released(values, &Slot::value);
-  first_bias_KF_.copy_(values.encoder_bias_KF);
-  bias_.value.zero_();
-  for (const auto& [suffix, member] :
-       {std::pair{".exp_avg", &Slot::exp_avg}, std::pair{".exp_avg_sq", &Slot::exp_avg_sq}}) {
-    const CrosscoderParameters moments = read(suffix);
-    take_released(moments, member);
-    (bias_.*member).copy_(moments.encoder_bias_KF[0]);
-  }
-  num_updates_.copy_(tensor::to_tensor(file.tensor("num_updates")).reshape({1}));
-  refresh_derived();
 }
 
 class Joint final : public JointSteps {

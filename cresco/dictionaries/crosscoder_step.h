@@ -65,7 +65,7 @@ class CrosscoderStep {
  public:
   virtual ~CrosscoderStep() = default;
 
-  // The batch is those rows of x_VKD (float or double, as the parameters; contiguous). Noise is
+  // The batch is those rows of x_VKD (type and device of the parameters; contiguous). Noise is
   // added to what is read and to what is to be reconstructed alike.
   virtual void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
                     const BatchNoise& noise = {}) = 0;
@@ -121,7 +121,7 @@ class JointSteps {
 // product of its own (bf16), or their batches differ in size.
 std::unique_ptr<JointSteps> join_steps(const std::vector<CrosscoderStep*>& steps);
 
-// That of any activation.
+// That of any activation, on the device of `start`: on a GPU by whole products (whole_step.h).
 std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
                                           const Activation& activation,
                                           const CrosscoderParameters& start, std::int64_t max_rows,

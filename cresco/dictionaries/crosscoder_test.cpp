@@ -8,6 +8,7 @@
 #include "cresco/dictionaries/crosscoder_reference.h"
 #include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/dictionaries/stacked_step.h"
+#include "cresco/dictionaries/whole_step.h"
 #include "cresco/dist/thread_ranks.h"
 
 #include <cmath>
@@ -430,11 +431,14 @@ TEST(CrosscoderStep, OfTopKAndBatchTopKAgreesWithAutograd) {
 // Some updates of the heads that a rank has, with everything that ranks tell each other of.
 CrosscoderParameters trained(const CrosscoderConfig& config, const Activation& activation,
                              const CrosscoderParameters& all, const at::Tensor& x_BKD,
-                             double dense_share, HeadShare share, std::vector<double>& losses) {
+                             double dense_share, HeadShare share, std::vector<double>& losses,
+                             bool whole = false) {
   const std::int64_t K = all.num_heads(), first = share.first(K), count = share.count(K);
   const at::Tensor own_BKD = x_BKD.narrow(1, first, count).contiguous();
-  const auto step = make_sparse_step(config, activation, all.heads(first, count), x_BKD.size(0),
-                                     dense_share, share);
+  const auto step = whole ? make_whole_step(config, activation, all.heads(first, count),
+                                            x_BKD.size(0), kEncoderTileNumbers, share)
+                          : make_sparse_step(config, activation, all.heads(first, count),
+                                             x_BKD.size(0), dense_share, share);
   for (std::int64_t i = 0; i < 6; ++i) {
     std::vector<std::int64_t> rows(i == 3 ? 70 : 150);  // a ragged batch, too
     std::iota(rows.begin(), rows.end(), 0);
@@ -456,11 +460,14 @@ TEST(CrosscoderStep, IsTheSameWhenRanksShareTheHeads) {
     ActivationKind kind;
     double auxk, dense_share;
     const char* optimizer = "adam";
+    bool whole = false;  // the step of GPUs
   };
   for (const Case& c :
        {Case{ActivationKind::JumpRelu, 0, 1}, Case{ActivationKind::JumpRelu, 0, 0},
         Case{ActivationKind::JumpRelu, 0.7, 1}, Case{ActivationKind::JumpRelu, 0, 1, "sparse_adam"},
-        Case{ActivationKind::TopK, 0, 1}, Case{ActivationKind::BatchTopK, 0, 1}}) {
+        Case{ActivationKind::TopK, 0, 1}, Case{ActivationKind::BatchTopK, 0, 1},
+        Case{ActivationKind::JumpRelu, 0.7, 1, "adam", true},
+        Case{ActivationKind::TopK, 0, 1, "adam", true}}) {
     SCOPED_TRACE(fmt::format("{} {} {} {}", name_of(c.kind), c.auxk, c.dense_share, c.optimizer));
     CrosscoderConfig config = random_config();
     config.optimizer = c.optimizer;
@@ -471,11 +478,12 @@ TEST(CrosscoderStep, IsTheSameWhenRanksShareTheHeads) {
     if (c.kind != ActivationKind::JumpRelu) start.log_threshold_F = at::Tensor();
     const Activation activation{.kind = c.kind, .k = 3, .slice_rows = 150};
     std::vector<double> losses;
-    const auto alone = trained(config, activation, start, x_BKD, c.dense_share, {}, losses).named();
+    const auto alone =
+        trained(config, activation, start, x_BKD, c.dense_share, {}, losses, c.whole).named();
     dist::ThreadRanks::run(3, [&](dist::Ranks& ranks) {
       std::vector<double> own;
       const auto shared =
-          trained(config, activation, start, x_BKD, c.dense_share, {&ranks}, own).named();
+          trained(config, activation, start, x_BKD, c.dense_share, {&ranks}, own, c.whole).named();
       for (std::size_t i = 0; i < losses.size(); ++i) expect_close(own[i], losses[i], 1e-11);
       // Adam divides small gradients by their own size, and with them their rounding.
       for (std::size_t i = 0; i < shared.size(); ++i) {

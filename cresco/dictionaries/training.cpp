@@ -13,6 +13,7 @@
 #include "cresco/dictionaries/schedules.h"
 #include "cresco/dictionaries/stacked_step.h"
 #include "cresco/dictionaries/training_folder.h"
+#include "cresco/dictionaries/whole_step.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -88,7 +89,7 @@ CrosscoderParameters gathered(const CrosscoderParameters& own, dist::Ranks& rank
 // Rows in memory, or read again where this rank has only some heads'.
 Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
                    const std::string& mode) {
-  if (data.share.ranks->size() == 1) return measure_quality(crosscoder, data.x_VKD);
+  if (data.share.ranks->size() == 1) return measure_quality(crosscoder, data.x_VKD.cpu());
   const trajectories::Stack stack(data.stack);
   return measure_quality(crosscoder, StackRows(stack, stack.indices(data.steps), mode).rows());
 }
@@ -160,7 +161,7 @@ bool trains_single_snapshots(const std::string& kind) { return kind == "sae"; }
 
 TrainingData load_training_data(const trajectories::Stack& stack,
                                 const std::vector<std::int64_t>& indices, const std::string& mode,
-                                std::string stack_sha256, HeadShare share) {
+                                std::string stack_sha256, HeadShare share, at::Device device) {
   TrainingData data{.model = stack.info().model,
                     .matrix = stack.info().matrix,
                     .stack = stack.path(),
@@ -171,7 +172,8 @@ TrainingData load_training_data(const trajectories::Stack& stack,
   if (data.stack_sha256.empty()) data.stack_sha256 = sha256_of_file(stack.path());
   const auto first = indices.begin() + share.first(data.num_heads());
   data.x_VKD =
-      preprocess_stack(stack, {first, first + share.count(data.num_heads())}, mode, at::kCPU).x_VKD;
+      preprocess_stack(stack, {first, first + share.count(data.num_heads())}, mode, at::kCPU)
+          .x_VKD.to(device);
   return data;
 }
 
@@ -206,10 +208,10 @@ TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& st
 }
 
 std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const TrainingShape& shape,
-                                             HeadShare share) {
+                                             HeadShare share, at::Device device) {
   const Activation activation = activation_of_kind(run.kind, run.training);
   return make_step(run.training, activation,
-                   draw_parameters(run, activation, shape.heads, shape.width, share),
+                   draw_parameters(run, activation, shape.heads, shape.width, share).to(device),
                    std::min(run.training.batch_size, shape.rows), share);
 }
 
@@ -272,7 +274,7 @@ struct CrosscoderTraining::Parts {
     }
     ranks.wait_for_all();
     controller = L0Controller(run.training.target_l0, run.training.l1_coefficient, num_steps);
-    step = initial_step(run, data.shape(), data.share);
+    step = initial_step(run, data.shape(), data.share, data.x_VKD.device());
     next = states.read_newest(
         [&](const formats::SafetensorsFile& file, const Json& numbers) {
           step->load_state(file);
@@ -469,14 +471,15 @@ TrainingOutcome train_crosscoder(const TrainingRun& run, const TrainingData& dat
 
 TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::Stack& stack,
                                  const Path& folder, at::Device device, Progress& progress) {
-  require(device.is_cpu(), "training runs on the CPU, not on {}", device.str());
   TrainingRun run = given;
   run.training = resolved(given.training, stack.width());
   plan_training(run, stack, stack.num_snapshots());  // refuses bad settings before anything is read
   std::vector<std::int64_t> all(stack.steps().size());
   std::iota(all.begin(), all.end(), 0);
-  return train_crosscoder(run, load_training_data(stack, all, run.training.input_preprocess),
-                          folder, progress);
+  check_device(device, run.training, activation_of_kind(run.kind, run.training));
+  return train_crosscoder(
+      run, load_training_data(stack, all, run.training.input_preprocess, "", {}, device), folder,
+      progress);
 }
 
 }  // namespace cresco::dictionaries

@@ -3,7 +3,7 @@
 // A run's folder holds settings.json, metrics.jsonl, state/step<N>/ (the last two), in the end the
 // dictionary and, last of all, COMPLETE. A run that was stopped at any step and goes on gives
 // bitwise the same metrics, states and dictionary as one that was not, on the same machine and
-// number of threads.
+// number of threads. On a GPU the steps are taken there (whole_step.h); a state is the same file.
 #pragma once
 
 #include "cresco/artifacts/manifest.h"
@@ -56,7 +56,7 @@ struct TrainingData {
   std::vector<std::int64_t> steps;  // of the snapshots, one per head
   Path stack;
   std::string stack_sha256;
-  at::Tensor x_VKD;
+  at::Tensor x_VKD;  // on the device that trains
   HeadShare share;
   std::int64_t num_heads() const { return static_cast<std::int64_t>(steps.size()); }
   TrainingShape shape() const { return {x_VKD.size(0), x_VKD.size(2), num_heads()}; }
@@ -64,7 +64,8 @@ struct TrainingData {
 // `indices` are those of the stack's snapshots. Without a hash it is computed.
 TrainingData load_training_data(const trajectories::Stack& stack,
                                 const std::vector<std::int64_t>& indices, const std::string& mode,
-                                std::string stack_sha256 = "", HeadShare share = {});
+                                std::string stack_sha256 = "", HeadShare share = {},
+                                at::Device device = at::kCPU);
 
 struct TrainingOutcome {
   Quality quality;
@@ -91,7 +92,7 @@ TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& st
 
 // The step that a training begins with, before its first update; `shape` is that of all ranks.
 std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const TrainingShape& shape,
-                                             HeadShare share = {});
+                                             HeadShare share = {}, at::Device device = at::kCPU);
 
 double flops_of_step(const TrainingRun& run, const TrainingShape& shape);  // as `flops`
 

@@ -7,6 +7,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <malloc.h>
 
 namespace cresco::tensor {
@@ -99,7 +100,10 @@ at::Device parse_device(const std::string& name) {
   const std::int64_t index =
       name == "cuda" ? 0 : as_usage([&] { return parse_int(name.substr(5), "--device"); });
   require_usage(index >= 0 && index < 128, "--device {}: there is no such device", name);
-  require(at::hasCUDA(), "--device {}: no CUDA device answers in this build", name);
+  require(at::CUDAHooksRegistry()->Has("CUDAHooks"),
+          "--device {}: this build has no CUDA; CMake's preset cuda makes one that has", name);
+  const int visible = at::hasCUDA() ? at::detail::getCUDAHooks().deviceCount() : 0;
+  require(index < visible, "--device {}: {} GPUs are visible here", name, visible);
   return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
 }
 

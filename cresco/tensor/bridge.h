@@ -35,7 +35,7 @@ void write_tensors(const Path& path, const std::vector<NamedTensor>& tensors,
 // An array of float32, row-major, as .npy.
 void write_npy(const Path& path, const at::Tensor& array);
 
-// "cpu", "cuda" or "cuda:1". Error when the build has no CUDA or no device answers.
+// "cpu", "cuda" or "cuda:1". Error when the build has no CUDA or no GPU answers.
 at::Device parse_device(const std::string& name);
 
 // Threads of LibTorch and of our own loops, from --threads; 0 is all. Also makes the allocator keep

@@ -24,6 +24,7 @@ TEST(Bridge, RefusesUnknownNames) {
   EXPECT_THROW(scalar_type_named("float"), UsageError);
   EXPECT_THROW(parse_device("gpu"), UsageError);
   EXPECT_EQ(parse_device("cpu"), at::Device(at::kCPU));
+  EXPECT_THROW(parse_device("cuda:127"), Error);  // no machine has so many
 }
 
 }  // namespace

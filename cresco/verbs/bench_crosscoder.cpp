@@ -8,7 +8,9 @@
 #include "cresco/tensor/bridge.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -82,15 +84,15 @@ std::vector<std::int64_t> first_rows(std::int64_t count) {
 }
 
 Start make_start(const BenchCrosscoderConfig& config, CrosscoderConfig training, const Shape& s,
-                 Progress& progress) {
+                 at::Device device, Progress& progress) {
   training.d_sae = s.features;
   const auto drawn =
       dictionaries::draw_initial_matrices(dictionaries::RandomKind::Philox, 0, s.width, s.features);
   const CrosscoderParameters initial =
       initial_parameters(training, s.heads, drawn.encoder_DF, drawn.decoder_FD);
   const std::int64_t num_rows = config.active > 0 ? 4 * s.rows : s.rows;
-  const at::Tensor x_VKD = synthetic_rows(s, num_rows);
-  Start start{dictionaries::make_sparse_step(training, {}, initial, s.rows),
+  const at::Tensor x_VKD = synthetic_rows(s, num_rows).to(device);
+  Start start{dictionaries::make_step(training, {}, initial.to(device), s.rows),
               x_VKD.narrow(0, 0, s.rows), training, ""};
   // From moments of zero an update of Adam's is a sign, which rounding turns over: a state that
   // others go on from has seen some steps.
@@ -114,7 +116,8 @@ Start make_start(const BenchCrosscoderConfig& config, CrosscoderConfig training,
     start.how = fmt::format("{} steps after the start", num_steps);
     return start;
   }
-  const double scale = dictionaries::threshold_scale(start.step->parameters(), start.x_BKD, config.active);
+  const double scale =
+      dictionaries::threshold_scale(start.step->parameters(), start.x_BKD.cpu(), config.active);
   for (const auto& [name, t] : start.step->state())
     if (name == "log_threshold_F") t.add_(std::log(scale));
   start.how =
@@ -138,7 +141,7 @@ void write_start(const Path& path, const Start& start) {
        {"how", start.how}});
 }
 
-Start read_start(const Path& path, CrosscoderConfig training) {
+Start read_start(const Path& path, CrosscoderConfig training, at::Device device) {
   const formats::SafetensorsFile file(path);
   const auto read = [&](const char* name) { return tensor::to_tensor(file.tensor(name)); };
   const CrosscoderParameters initial{
@@ -150,8 +153,8 @@ Start read_start(const Path& path, CrosscoderConfig training) {
   require(initial.decoder_KFD.dim() == 3, "{}: 'W_D' has shape {}, expected (K, D, d)",
           path.string(), formats::shape_text(initial.decoder_KFD.sizes().vec()));
   training.d_sae = initial.num_features();
-  Start start{nullptr, read("x"), training, ""};
-  start.step = dictionaries::make_sparse_step(training, {}, initial, start.x_BKD.size(0));
+  Start start{nullptr, read("x").to(device), training, ""};
+  start.step = dictionaries::make_step(training, {}, initial.to(device), start.x_BKD.size(0));
   start.step->load_portable_state(file);
   const auto& metadata = file.metadata();
   if (const auto how = metadata.find("how"); how != metadata.end()) start.how = how->second;
@@ -169,15 +172,26 @@ std::int64_t peak_bytes() {
   return usage.ru_maxrss * 1024;
 }
 
+void wait_for(at::Device device) {
+  if (device.is_cuda())
+    c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+}
+
 // The machine's own matrix product of the encoder with the batch, in ms.
-double product_ms(const Shape& s, std::int64_t repeats) {
-  const at::Tensor a = at::rand({s.features, s.heads * s.width}),
-                   b = at::rand({s.rows, s.heads * s.width});
-  at::Tensor out = at::empty({s.features, s.rows});
+double product_ms(const Shape& s, std::int64_t repeats, const std::string& precision,
+                  at::Device device) {
+  const auto dtype = device.is_cuda() && precision == "bf16" ? at::kBFloat16 : at::kFloat;
+  if (device.is_cuda()) at::globalContext().setAllowTF32CuBLAS(precision != "fp32");
+  const auto options = at::TensorOptions(dtype).device(device);
+  const at::Tensor a = at::rand({s.features, s.heads * s.width}, options),
+                   b = at::rand({s.rows, s.heads * s.width}, options);
+  at::Tensor out = at::empty({s.features, s.rows}, options);
   std::vector<double> times;
+  wait_for(device);
   for (std::int64_t i = 0; i <= repeats; ++i) {
     const double started = now_seconds();
     at::mm_out(out, a, b.t());
+    wait_for(device);
     times.push_back((now_seconds() - started) * 1e3);
   }
   return median(times);
@@ -191,16 +205,17 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
                 config.active);
   require_usage(config.train_steps >= 1, "--train-steps is {}, expected at least 1",
                 config.train_steps);
-  require_usage(config.precision == "fp32" || config.precision == "bf16",
-                "--precision '{}' is not one of fp32, bf16", config.precision);
+  require_usage(
+      config.precision == "fp32" || config.precision == "bf16" || config.precision == "tf32",
+      "--precision '{}' is not one of fp32, bf16, tf32", config.precision);
   require_usage(config.shape.empty() != config.state.empty(),
                 "one of --shape and --state is needed, and not both");
-  require_cpu(context, "bench crosscoder");
+  const at::Device device = tensor::parse_device(context.options.device);
   CrosscoderConfig training;
   training.amp_dtype = config.precision;
   Start start = config.state.empty()
-                    ? make_start(config, training, shape_of(config.shape), context.progress)
-                    : read_start(config.state, training);
+                    ? make_start(config, training, shape_of(config.shape), device, context.progress)
+                    : read_start(config.state, training, device);
   if (!config.write_state.empty()) {
     write_start(config.write_state, start);
     return {.summary = {{"state", config.write_state}, {"how", start.how}},
@@ -225,6 +240,7 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
                                 .l1_coefficient = start.config.l1_coefficient,
                                 .lr = kSmallRate,
                                 .threshold_lr = kSmallRate * start.config.jumprelu_lr_factor});
+    wait_for(device);
     if (i > 0) times.push_back((now_seconds() - started) * 1e3);
     if (i == 0 && !config.updated.empty())
       tensor::write_tensors(config.updated, start.step->parameters().named());
@@ -245,7 +261,9 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
   const double ms = median(times);
   const double flops =
       10.0 * static_cast<double>(s.rows * s.heads) * static_cast<double>(s.width * s.features);
-  const double product = product_ms(s, 3);
+  const double product = product_ms(s, 3, config.precision, device);
+  const double gemm_gflops = flops / 5 / product / 1e6;
+  const std::string kernels_used = device.is_cuda() ? "cuda" : kernels::cpu_kernels();
   Outcome outcome;
   outcome.summary = {{"ms_per_step", ms},
                      {"effective_gflops", flops / ms / 1e6},
@@ -256,14 +274,17 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
                      {"peak_bytes", peak_bytes()},
                      {"phases", phases},
                      {"product_ms", product},
+                     {"gemm_gflops", gemm_gflops},
+                     {"share_of_gemm", flops / ms / 1e6 / gemm_gflops},
                      {"ratio_to_product", ms / product},
-                     {"kernels", kernels::cpu_kernels()},
+                     {"kernels", kernels_used},
+                     {"device", device.str()},
                      {"how", start.how}};
   outcome.text = fmt::format(
       "K {} d {} D {} B {} ({}): {:.1f} ms a step, {:.0f} effective GFLOP/s, {:.2f} of one matrix "
       "product of that size; l0 {:.1f} ({:.2f} % of D)\n",
-      s.heads, s.width, s.features, s.rows, kernels::cpu_kernels(), ms, flops / ms / 1e6,
-      ms / product, terms.l0, 100 * terms.l0 / static_cast<double>(s.features));
+      s.heads, s.width, s.features, s.rows, kernels_used, ms, flops / ms / 1e6, ms / product,
+      terms.l0, 100 * terms.l0 / static_cast<double>(s.features));
   for (const auto& [name, value] : phases.items())
     outcome.text += fmt::format("{:>10} {:8.2f} ms\n", name, value.get<double>());
   return outcome;

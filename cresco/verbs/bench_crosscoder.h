@@ -26,13 +26,15 @@ struct BenchCrosscoderConfig {
     v.field("write_state", write_state,
             "only write the start: parameters, moments and the batch, for other programs");
     v.field("updated", updated, "write the parameters after the first step");
-    v.field("precision", precision, "fp32 | bf16: inputs of the large product");
+    v.field("precision", precision, "fp32 | bf16: inputs of the large product; on a GPU also tf32");
   }
 };
 
 // Summary: `ms_per_step`, `effective_gflops` (ten FLOPs per row, snapshot, width and feature),
 // `rows_per_second`, `l0`, `active`, `peak_bytes`, `phases` {part: ms}, `product_ms` (the machine's
-// matrix product of the same size, alone), `ratio_to_product`.
+// matrix product of the same size alone, in fp32, on a GPU in the precision given), `gemm_gflops`
+// (its rate), `share_of_gemm` (effective_gflops by it), `ratio_to_product`. A GPU is waited for at
+// the end of every part; peak_bytes is the memory of this process, not the GPU's.
 Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs

@@ -6,7 +6,9 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/sweep.h"
+#include "cresco/dictionaries/whole_step.h"
 #include "cresco/dist/ranks.h"
+#include "cresco/tensor/bridge.h"
 #include "cresco/verbs/recipes.h"
 #include "cresco/verbs/train_manifest.h"
 #include "cresco/verbs/train_members.h"
@@ -73,9 +75,9 @@ void write_line(const TrainConfig& config, const Stack& stack,
 
 Outcome train_one(const TrainConfig& config, const TrainingRun& run, const TrainingPlan& plan,
                   const Stack& stack, const std::vector<std::int64_t>& indices, const Path& folder,
-                  Progress& progress) {
+                  at::Device device, Progress& progress) {
   const TrainingData data = dictionaries::load_training_data(
-      stack, indices, run.training.input_preprocess, "", {&dist::world()});
+      stack, indices, run.training.input_preprocess, "", {&dist::world()}, device);
   const auto trained = dictionaries::train_crosscoder(run, data, folder, progress);
   if (!dist::world().first()) return {};
   write_line(config, stack, trained);
@@ -107,7 +109,7 @@ void open_sweep_folder(const Path& folder, const VerbContext& context, const Sta
 
 Outcome train_many(const TrainConfig& config, const std::vector<Member>& members,
                    const std::vector<TrainingRun>& runs, const Stack& stack, const Path& folder,
-                   const VerbContext& context) {
+                   at::Device device, const VerbContext& context) {
   std::map<std::pair<std::vector<std::int64_t>, std::string>, TrainingData> resident;
   std::vector<SweepMember> sweep;
   double resident_bytes = 0;
@@ -118,7 +120,8 @@ Outcome train_many(const TrainConfig& config, const std::vector<Member>& members
     if (found == resident.end()) {
       found = resident
                   .emplace(std::pair{members[i].indices, mode},
-                           dictionaries::load_training_data(stack, members[i].indices, mode, hash))
+                           dictionaries::load_training_data(stack, members[i].indices, mode, hash,
+                                                            {}, device))
                   .first;
       hash = found->second.stack_sha256;
       resident_bytes += static_cast<double>(found->second.x_VKD.nbytes());
@@ -128,9 +131,11 @@ Outcome train_many(const TrainConfig& config, const std::vector<Member>& members
   }
   open_sweep_folder(folder, context, stack);
   const FolderLock lock(folder);
-  const artifacts::Table table = train_sweep(
-      sweep, folder, static_cast<double>(available_bytes()), config.fuse, context.progress,
-      [&](const auto& trained) { write_line(config, stack, trained); });
+  // On a GPU one after the other: together they gain nothing there.
+  const double memory = device.is_cpu() ? static_cast<double>(available_bytes()) : 0;
+  const artifacts::Table table =
+      train_sweep(sweep, folder, memory, config.fuse, context.progress,
+                  [&](const auto& trained) { write_line(config, stack, trained); });
   write_csv(folder / "sweep.csv", table);
   artifacts::Manifest manifest = runs[0].manifest;
   artifacts::write_manifest(folder, manifest);
@@ -163,7 +168,7 @@ std::string_view crosscoder_recipe(const std::string& name) {
 }
 
 Outcome run_train(const TrainConfig& config, VerbContext& context) {
-  require_cpu(context, "train");
+  const at::Device device = tensor::parse_device(context.options.device);
   const Stack stack(config.stack);
   const std::vector<Member> members =
       members_of(config, snapshots_of(config, stack), stack.steps(), context);
@@ -181,17 +186,22 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
         training_run(member, stack.info().matrix, stack.steps(), stack.width(), context));
     runs.back().manifest.inputs = {stack.path()};
     plans.push_back(plan_training(runs.back(), stack, heads));
-    require_memory(runs.back(), plans.back(), {stack.num_rows(), stack.width(), heads},
-                   stack.path().string());
+    const TrainingRun& run = runs.back();
+    dictionaries::check_device(device, run.training,
+                               dictionaries::activation_of_kind(run.kind, run.training));
+    // A GPU's memory is asked by those who allocate there.
+    if (device.is_cpu())
+      require_memory(run, plans.back(), {stack.num_rows(), stack.width(), heads},
+                     stack.path().string());
   }
   if (context.options.dry_run) return plan_outcome(plans, runs, stack, members[0].indices.size());
   require_usage(!context.options.out.empty(), "--out is needed: the folder to write");
   watch_for_interrupts();
   const Path folder = context.options.out;
   if (members.size() == 1 && config.sweep.empty())
-    return train_one(config, runs[0], plans[0], stack, members[0].indices, folder,
+    return train_one(config, runs[0], plans[0], stack, members[0].indices, folder, device,
                      context.progress);
-  return train_many(config, members, runs, stack, folder, context);
+  return train_many(config, members, runs, stack, folder, device, context);
 }
 
 }  // namespace cresco::verbs
