@@ -610,10 +610,12 @@ void SparseStep<Number>::run_band() {
   });
   double* const near = near_F_.mutable_data_ptr<double>();
   const Number* const part = data(band_UF_);
+  const Number* const theta = data(threshold_F_);
   at::parallel_for(0, features(), 512, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t u = 0; u < strips; ++u)
       for (std::int64_t f = begin; f < end; ++f)
-        near[f] += static_cast<double>(part[u * features() + f]);
+        if (theta[f] < kThresholdWindow / 2)
+          near[f] += static_cast<double>(part[u * features() + f]);
   });
 }
 

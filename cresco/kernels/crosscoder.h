@@ -9,8 +9,8 @@
 //
 // With p[f,b] the pre-activation, n[f,k] = |W_D[k,f]| and theta[f] the threshold, gate (b,k,f) is
 // open where p n > theta: one value, gates nested by the norms. An entry is a (feature, row) with a
-// gate open for some head; a feature's entries stand at the front of its row of `p_FB`, ascending
-// in b.
+// gate open for some head, or, where theta >= w/2, in some head's window; a feature's entries stand
+// at the front of its row of `p_FB`, ascending in b.
 //
 // The steps of one update, each over a range that a caller shares among threads; no result depends
 // on how ranges are cut:
@@ -23,8 +23,9 @@
 // and g = e . W_D + G c n (1 - s^2), the threshold's surrogate gradient sums g/n over all (b,k)
 // with p > 0 and |p n - theta| < w/2, open or not. `band` gives the sum of e . W_D/n over all p > 0
 // by one product with the matrix of signs, which takes a quarter of the additions by tables of sums
-// of four rows; `backward` takes out again what lies above the band, and, where theta > w/2, below
-// it.
+// of four rows; `backward` takes out again what lies above the window. Where theta >= w/2 most rows
+// lie below it: such a feature's sum is made from its rows in the window alone, and `band` does not
+// count.
 //
 // Number is float or double (for tests). Nothing here allocates, throws or starts threads.
 #pragma once

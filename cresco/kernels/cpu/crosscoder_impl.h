@@ -75,23 +75,22 @@ inline void write_block_begins(const RowBlocks& blocks, const Entries<Number>& e
   begin[blocks.count] = count;
 }
 
-// Moves the entries to the front of a feature's row and returns how many there are.
+// Moves the entries, p scale > limit, to the front of a feature's row and returns how many there
+// are.
 template <class Number>
-inline std::int32_t collect(Number* p, std::int32_t* row, std::int64_t rows,
-                            Number least_norm_scale, Number threshold, bool all_positive) {
+inline std::int32_t collect(Number* p, std::int32_t* row, std::int64_t rows, Number scale,
+                            Number limit) {
   std::int32_t count = 0;
 #ifdef __AVX512F__
   if constexpr (sizeof(Number) == 4) {
-    const __m512 scale = _mm512_set1_ps(least_norm_scale), limit = _mm512_set1_ps(threshold);
+    const __m512 scales = _mm512_set1_ps(scale), limits = _mm512_set1_ps(limit);
     __m512i index = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (std::int64_t b = 0; b < rows; b += 16) {
       const __m512 value = _mm512_loadu_ps(p + b);
       const __mmask16 valid =
           rows - b >= 16 ? 0xffff : static_cast<__mmask16>((1u << (rows - b)) - 1);
       const __mmask16 taken =
-          all_positive
-              ? _mm512_mask_cmp_ps_mask(valid, value, _mm512_setzero_ps(), _CMP_GT_OQ)
-              : _mm512_mask_cmp_ps_mask(valid, _mm512_mul_ps(value, scale), limit, _CMP_GT_OQ);
+          _mm512_mask_cmp_ps_mask(valid, _mm512_mul_ps(value, scales), limits, _CMP_GT_OQ);
       _mm512_storeu_ps(p + count, _mm512_maskz_compress_ps(taken, value));
       _mm512_storeu_si512(row + count, _mm512_maskz_compress_epi32(taken, index));
       count += __builtin_popcount(taken);
@@ -102,10 +101,9 @@ inline std::int32_t collect(Number* p, std::int32_t* row, std::int64_t rows,
 #endif
   for (std::int64_t b = 0; b < rows; ++b) {
     const Number value = p[b];
-    const bool taken = all_positive ? value > 0 : value * least_norm_scale > threshold;
     p[count] = value;
     row[count] = static_cast<std::int32_t>(b);
-    count += taken;
+    count += value * scale > limit;
   }
   return count;
 }
@@ -133,7 +131,8 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
     const Number theta = a.threshold_F[f];
     Number largest = a.largest_norm_F ? a.largest_norm_F[f] : Number(0);
     for (std::int64_t k = 0; k < s.heads; ++k) largest = norm[k] > largest ? norm[k] : largest;
-    const std::int32_t count = collect(p, row, s.rows, largest, theta, theta >= a.half_window);
+    const Number limit = theta < a.half_window ? theta : theta - a.half_window;
+    const std::int32_t count = collect(p, row, s.rows, largest, limit);
     a.entries.count_F[f] = count;
     for (std::int64_t i = count; i < s.row_stride && i % lanes != 0; ++i) p[i] = 0;
     write_block_begins(a.blocks, a.entries, f, row);
@@ -460,6 +459,9 @@ inline HeadTerms<Number> sparsity_terms(const BackwardArguments<Number>& a, std:
   constexpr std::int64_t lanes = kLanes<Number>;
   const Number theta = a.threshold_F[f], pull = a.pull_F[f];
   const Number inverse_norm = norm > 0 ? 1 / norm : Number(0);
+  // Whether `band` has this feature's products: then those above the window come off, else those in
+  // it are added.
+  const bool in_band = theta < a.half_window;
   HeadTerms<Number> terms;
   for (std::int32_t i = 0; i < open.count; i += lanes) {
     Number u[lanes], q[lanes];
@@ -472,17 +474,16 @@ inline HeadTerms<Number> sparsity_terms(const BackwardArguments<Number>& a, std:
       terms.code_pull += open.value[i + j] * q[j];
       pre_gradient[open.place[i + j]] +=
           open.product[i + j] + (first_of_head ? pull * norm * q[j] : Number(0));
-      if (above)
-        terms.near -= static_cast<double>(open.product[i + j] * inverse_norm);
-      else if (first_of_head)
-        terms.near += static_cast<double>(pull * q[j]);
+      if (above == in_band)
+        terms.near += static_cast<double>((above ? -open.product[i + j] : open.product[i + j]) *
+                                          inverse_norm);
+      if (!above && first_of_head) terms.near += static_cast<double>(pull * q[j]);
     }
   }
   return terms;
 }
 
-// The unfired entries of a feature whose threshold exceeds half the window: those below the band
-// are taken out of the sum over all positive ones; the others take part in the sparsity term.
+// The unfired entries in the window of a feature that `band` leaves out.
 template <class Number>
 inline double below_threshold(const BackwardArguments<Number>& a, const Source<Number>& source,
                               std::int64_t f, Number norm, const Number* error,
@@ -495,15 +496,12 @@ inline double below_threshold(const BackwardArguments<Number>& a, const Source<N
   double near = 0;
   for (std::int32_t i = 0; i < source.entries.count_F[f]; ++i) {
     const Number u = p[i] * norm;
-    if (u > theta || !(u > 0)) continue;
-    if (theta - u < a.half_window) {
-      if (first_of_head) near += static_cast<double>(a.pull_F[f]);
-      continue;
-    }
+    if (u > theta || !(u > 0) || !(theta - u < a.half_window)) continue;
     Vector<Number> dot{};
     for (std::int64_t c = 0; c < columns; c += lanes)
       dot += load(error + row[i] * columns + c) * load(decoder + c);
-    near -= static_cast<double>(sum(dot) / norm);
+    near += static_cast<double>(sum(dot) / norm);
+    if (first_of_head) near += static_cast<double>(a.pull_F[f]);
   }
   return near;
 }
