@@ -197,6 +197,33 @@ class Dictionaries(ProgramTest):
                           says="its folder does not exist")
         self.assertFalse((self.folder / "new").exists())
 
+    def test_plans_say_what_a_training_costs(self):
+        stack = write_stack(self.folder / "stack.safetensors", [0, 100, 200])
+        options = ("--d-sae", 8, "--n-epochs", 3, "--batch-size", 16)
+        plan = run_json("plan", stack, *options)
+        self.assertEqual((plan["trainings"], plan["steps"], plan["time_from"], plan["fits"]), (1, 9, "steps", True))
+        self.assertEqual(plan["flops"], 10 * 3 * ROWS * 3 * WIDTH * 8)
+        self.assertEqual(plan["resident_bytes"], 4 * ROWS * 3 * WIDTH)
+        self.assertEqual(plan["parameter_bytes"], 3 * 4 * (2 * 3 * WIDTH * 8 + 2 * 8 + 3 * WIDTH))
+        self.assertLessEqual(plan["seconds_low"], plan["seconds"])
+        self.assertLessEqual(plan["seconds"], plan["seconds_high"])
+        self.assertGreater(plan["seconds_low"], 0)
+        many = run_json("plan", stack, *options, "--sweep", "seed=0..3")
+        self.assertEqual((many["trainings"], many["steps"], many["flops"]), (4, 36, 4 * plan["flops"]))
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["stack.safetensors"])  # nothing is written
+
+        said = self.assert_fails(1, "plan", stack, *options[2:], "--d-sae", 10**9, says="would fit")
+        self.assertIn("features over 3 snapshots takes about", said)
+        self.assert_fails(2, "plan", *options, says="--shape")
+
+    def test_plans_need_no_stack_for_settings_of_record(self):
+        plan = run_json("plan", "--recipe", "pythia-6.9b/W_U/cross-snapshot-32/d32768", "--shape", "50432,32,4096", "--gflops", 1000)
+        self.assertEqual((plan["trainings"], plan["time_from"]), (1, "gflops"))
+        self.assertEqual(plan["parameter_bytes"], 12 * (2 * 32 * 4096 * 32768 + 2 * 32768 + 32 * 4096))  # 8.6 billion
+        if not plan["fits"] and plan["ranks"] > 0:
+            self.assertEqual(32 % plan["ranks"], 0)
+            self.assertLessEqual(plan["rank_bytes"], plan["available_bytes"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -86,12 +86,21 @@ CrosscoderParameters gathered(const CrosscoderParameters& own, dist::Ranks& rank
   return p;
 }
 
+// What the measurement at the end may take for a block of rows; with what LibTorch makes on the way
+// it was seen to take five times as much.
+constexpr std::int64_t kQualityBytes = std::int64_t{64} << 20;
+constexpr double kQualityTakes = 5;
+// LibTorch and the rest, before anything is read.
+constexpr double kProgramBytes = 125.0 * (1 << 20);
+
 // Rows in memory, or read again where this rank has only some heads'.
 Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
                    const std::string& mode) {
-  if (data.share.ranks->size() == 1) return measure_quality(crosscoder, data.x_VKD.cpu());
+  if (data.share.ranks->size() == 1)
+    return measure_quality(crosscoder, data.x_VKD.cpu(), kQualityBytes);
   const trajectories::Stack stack(data.stack);
-  return measure_quality(crosscoder, StackRows(stack, stack.indices(data.steps), mode).rows());
+  return measure_quality(crosscoder, StackRows(stack, stack.indices(data.steps), mode).rows(),
+                         {.block_bytes = kQualityBytes});
 }
 
 void check_run(const TrainingRun& run, std::int64_t num_rows) {
@@ -191,14 +200,18 @@ TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape) {
   const double K = static_cast<double>(shape.heads), D = static_cast<double>(shape.width),
                F = static_cast<double>(c.d_sae);
   plan.resident_bytes = 4 * static_cast<double>(V) * K * D;
-  plan.memory_bytes = plan.resident_bytes +
-                      step_bytes(run, c, static_cast<double>(std::min(c.batch_size, V)), K, D);
   plan.parameter_bytes = 3 * 4 * count_parameters(F, K, D);
   plan.state_bytes = plan.parameter_bytes;
   // A training that is cut short writes one more where it stops.
   const std::int64_t written = run.state_every > 0 ? plan.last_step / run.state_every : 0;
   plan.num_states = std::clamp<std::int64_t>(written, plan.last_step < plan.num_steps ? 1 : 0, 3);
   plan.dictionary_bytes = 4 * (count_parameters(F, K, D) + (K - 1) * F);
+  const double quality =
+      kQualityTakes * std::min(static_cast<double>(kQualityBytes),
+                               4 * static_cast<double>(V) * (5 * F + K * D + 16 * D));
+  // The dictionary that is written is a copy, and is measured while the step is still there.
+  plan.memory_bytes = plan.resident_bytes + kProgramBytes + plan.dictionary_bytes + quality +
+                      step_bytes(run, c, static_cast<double>(std::min(c.batch_size, V)), K, D);
   return plan;
 }
 

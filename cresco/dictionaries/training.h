@@ -73,10 +73,12 @@ struct TrainingOutcome {
 };
 
 struct TrainingPlan {
-  std::int64_t num_steps = 0;   // of the whole schedule
-  std::int64_t last_step = 0;   // where this run stops
-  double flops = 0;             // ten per row, head, width and feature
-  double memory_bytes = 0;      // weights, moments, the resident rows, a step's work
+  std::int64_t num_steps = 0;  // of the whole schedule
+  std::int64_t last_step = 0;  // where this run stops
+  double flops = 0;            // ten per row, head, width and feature
+  // The largest the process gets: weights, moments, the resident rows, a step's work, the
+  // dictionary and its measurement at the end, the program itself.
+  double memory_bytes = 0;
   double resident_bytes = 0;    // of these the rows, which trainings share
   double parameter_bytes = 0;   // of these weights and moments
   double state_bytes = 0;       // on disk, each; two are kept, a third stands while it is written
