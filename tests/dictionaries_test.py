@@ -5,12 +5,10 @@ import json
 import math
 import pathlib
 import random
-import shutil
-import tempfile
 import unittest
 
 from parity_test import read_npy, relative_error, write_npy, write_safetensors
-from program import ProgramTest, run, run_json
+from program import FolderTest, run, run_json
 
 WIDTH, FEATURES, ROWS = 4, 12, 40
 
@@ -48,12 +46,7 @@ def write_stack(path, steps):
     return path
 
 
-class Dictionaries(ProgramTest):
-    @classmethod
-    def setUpClass(cls):  # no corpus
-        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="cresco-test-"))
-        cls.addClassCleanup(shutil.rmtree, cls.shared, ignore_errors=True)
-
+class Dictionaries(FolderTest):
     def reconstructions(self, dictionary, *options):
         out, r = self.folder / "codes.npy", self.folder / "r.npy"
         run("codes", dictionary, *options, "--out", out, "--reconstructions", r, "--overwrite", "--quiet")

@@ -62,21 +62,13 @@ log: {every: 2}
 """
 
 
-class ProgramTest(unittest.TestCase):
-    """A test with a folder of its own and, made once for the class, a corpus and a recipe."""
+class FolderTest(unittest.TestCase):
+    """A test with a folder of its own, and one for the class."""
 
     @classmethod
     def setUpClass(cls):
         cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="cresco-test-"))
         cls.addClassCleanup(shutil.rmtree, cls.shared, ignore_errors=True)
-        cls.text = write_text(cls.shared)
-        cls.tokenizer = cls.shared / "corpus" / "tokenizer.json"
-        cls.tokenizer.parent.mkdir()
-        run("tokenizer", "train", cls.text, "--vocab-size", 300, "--out", cls.tokenizer)
-        cls.corpus = cls.shared / "corpus" / "c"
-        run("tokenize", cls.text, "--tokenizer", cls.tokenizer, "--out", cls.corpus, "--overwrite")
-        cls.recipe = cls.shared / "recipe.yaml"
-        cls.recipe.write_text(RECIPE % cls.corpus)
 
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="cresco-test-"))
@@ -92,3 +84,19 @@ class ProgramTest(unittest.TestCase):
         for words in [says] if isinstance(says, str) else says:
             self.assertIn(words, lines[0], arguments)
         return lines[0]
+
+
+class ProgramTest(FolderTest):
+    """The same with, made once for the class, a corpus and a recipe."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.text = write_text(cls.shared)
+        cls.tokenizer = cls.shared / "corpus" / "tokenizer.json"
+        cls.tokenizer.parent.mkdir()
+        run("tokenizer", "train", cls.text, "--vocab-size", 300, "--out", cls.tokenizer)
+        cls.corpus = cls.shared / "corpus" / "c"
+        run("tokenize", cls.text, "--tokenizer", cls.tokenizer, "--out", cls.corpus, "--overwrite")
+        cls.recipe = cls.shared / "recipe.yaml"
+        cls.recipe.write_text(RECIPE % cls.corpus)

@@ -2,17 +2,14 @@
 import array
 import json
 import os
-import pathlib
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import unittest
 
 from dictionaries_test import write_stack
 from parity_test import read_safetensors, relative_error
-from program import PROGRAM, ProgramTest, run
+from program import PROGRAM, FolderTest, run
 from resume_test import contents
 
 # As root in a container, and with more ranks than cores.
@@ -36,11 +33,10 @@ def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-class Ranks(ProgramTest):
+class Ranks(FolderTest):
     @classmethod
-    def setUpClass(cls):  # no corpus
-        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="cresco-test-"))
-        cls.addClassCleanup(shutil.rmtree, cls.shared, ignore_errors=True)
+    def setUpClass(cls):
+        super().setUpClass()
         cls.stack = write_stack(cls.shared / "stack.safetensors", STEPS)
 
     def test_two_ranks_train_what_one_does(self):

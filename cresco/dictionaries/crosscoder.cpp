@@ -87,13 +87,16 @@ void check(const CrosscoderConfig& c) {
                 c.d_sae);
 }
 
+void resolve_size(std::int64_t& d_sae, double& expansion_factor, std::int64_t width) {
+  if (d_sae == 0) d_sae = static_cast<std::int64_t>(static_cast<double>(width) * expansion_factor);
+  require_usage(d_sae > 0, "expansion_factor {} of width {} leaves no feature", expansion_factor,
+                width);
+  expansion_factor = static_cast<double>(d_sae) / static_cast<double>(width);
+}
+
 CrosscoderConfig resolved(CrosscoderConfig config, std::int64_t width) {
   check(config);
-  if (config.d_sae == 0)
-    config.d_sae = static_cast<std::int64_t>(static_cast<double>(width) * config.expansion_factor);
-  require_usage(config.d_sae > 0, "expansion_factor {} of width {} leaves no feature",
-                config.expansion_factor, width);
-  config.expansion_factor = static_cast<double>(config.d_sae) / static_cast<double>(width);
+  resolve_size(config.d_sae, config.expansion_factor, width);
   return config;
 }
 

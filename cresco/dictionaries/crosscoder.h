@@ -106,6 +106,9 @@ struct CrosscoderConfig {
 
 // UsageError for a setting out of range.
 void check(const CrosscoderConfig& config);
+// A d_sae of 0 becomes that of the expansion factor, which then is made exact. UsageError when no
+// feature is left.
+void resolve_size(std::int64_t& d_sae, double& expansion_factor, std::int64_t width);
 // With d_sae and expansion_factor both filled in for a matrix of this width.
 CrosscoderConfig resolved(CrosscoderConfig config, std::int64_t width);
 

@@ -39,19 +39,6 @@ void parallel(std::int64_t n, const Task& task) {
   });
 }
 
-// Adds the time since the last call to where it went.
-class Stopwatch {
- public:
-  void lap(double& spent) {
-    const double now = now_seconds();
-    spent += now - last_;
-    last_ = now;
-  }
-
- private:
-  double last_ = now_seconds();
-};
-
 // The codes of some features, by feature, and the error that they are to make smaller.
 template <class Number>
 struct CodeBuffers {
@@ -66,7 +53,6 @@ struct CodeBuffers {
         pre_gradient_FB(tensor::large_zeros({s.features, s.row_stride}, dtype)),
         error_SBC(tensor::large_zeros({s.heads * s.width * s.rows}, dtype)) {}
 
-  bool there() const { return value_FB.defined(); }
   kernels::Entries<Number> entries() const {
     return {value_FB.mutable_data_ptr<Number>(), row_FB.mutable_data_ptr<std::int32_t>(),
             count_F.mutable_data_ptr<std::int32_t>(), begin_FN.mutable_data_ptr<std::int32_t>()};
@@ -137,10 +123,8 @@ class SparseStep final : public SlottedStep {
   void run_backward(const StepRates& rates, bool write_gradients);
   LossTerms forward(const StepRates& rates);
   void find_largest_norms();
-  double sum_over_ranks(double number) const;
   void sum_pre_gradients();
   void refresh_derived() override;
-  void write_small_gradients(const StepRates& rates);
   kernels::Updated<Number> updated(const Slot& slot, bool write_gradients) const;
 
   double dense_share_;
@@ -155,9 +139,8 @@ class SparseStep final : public SlottedStep {
   CodeBuffers<Number> codes_, dead_codes_;
   at::Tensor dead_target_SBC_;
   at::Tensor norm_FK_, new_norm_FK_, largest_norm_F_, threshold_F_, total_bias_F_, pull_F_;
-  at::Tensor positive_WF_, num_positive_F_, score_sum_F_, num_open_F_, near_F_, bias_gradient_F_;
-  at::Tensor squared_error_SN_, column_sum_SNC_, band_UF_, decoder_bias_gradient_KD_,
-      threshold_gradient_F_;
+  at::Tensor positive_WF_, num_positive_F_, score_sum_F_, num_open_F_, near_F_;
+  at::Tensor squared_error_SN_, column_sum_SNC_, band_UF_;
   std::vector<at::Tensor> scratch_;
   std::vector<double> mean_score_F_;
   std::int64_t num_dead_ = 0;
@@ -216,9 +199,6 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
   score_sum_F_ = at::zeros({F}, at::kDouble);
   num_open_F_ = at::zeros({F}, at::kLong);
   near_F_ = at::zeros({F}, at::kDouble);
-  bias_gradient_F_ = small({F});
-  threshold_gradient_F_ = small({F});
-  decoder_bias_gradient_KD_ = small({K, D});
   squared_error_SN_ = at::zeros({S, blocks_.count}, at::kDouble);
   column_sum_SNC_ = small({S, blocks_.count, kernels::kSlabColumns});
   band_UF_ = small({K * kernels::strips_per_head<Number>(max_), F});
@@ -253,14 +233,6 @@ void SparseStep<Number>::find_largest_norms() {
 }
 
 template <class Number>
-double SparseStep<Number>::sum_over_ranks(double number) const {
-  if (share_.ranks->size() == 1) return number;
-  const at::Tensor t = at::full({1}, number, at::kDouble);
-  share_.ranks->sum(t);
-  return t.template item<double>();
-}
-
-template <class Number>
 void SparseStep<Number>::set_batch_rows(std::int64_t rows) {
   require(rows >= 1 && rows <= max_.rows, "a batch of {} rows, expected 1 to {}", rows, max_.rows);
   sizes_ = max_;
@@ -271,7 +243,7 @@ void SparseStep<Number>::set_batch_rows(std::int64_t rows) {
 template <class Number>
 void SparseStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
                               const BatchNoise& noise) {
-  Stopwatch watch;
+  StepStopwatch watch(device_);
   set_batch_rows(static_cast<std::int64_t>(rows.size()));
   const CrosscoderSizes& s = sizes_;
   TORCH_INTERNAL_ASSERT(x_VKD.is_contiguous() && x_VKD.scalar_type() == dtype_ &&
@@ -547,13 +519,13 @@ double SparseStep<Number>::run_decode(CodeBuffers<Number>& codes, const at::Tens
     }
   }
   const double* const squares = squared_error_SN_.const_data_ptr<double>();
-  return sum_over_ranks(std::accumulate(squares, squares + S * N, 0.0));
+  return share_.ranks->sum_of(std::accumulate(squares, squares + S * N, 0.0));
 }
 
 template <class Number>
 LossTerms SparseStep<Number>::forward(const StepRates& rates) {
   const double M = rows_and_heads();
-  Stopwatch watch;
+  StepStopwatch watch(device_);
   encode();
   watch.lap(times_.encode);
   find_dead_codes(rates);
@@ -635,7 +607,7 @@ template <class Number>
 void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradients) {
   const CrosscoderSizes& s = sizes_;
   const double M = rows_and_heads();
-  Stopwatch watch;
+  StepStopwatch watch(device_);
   near_F_.zero_();
   if (gated()) {
     Number* const pull = data(pull_F_);
@@ -878,9 +850,9 @@ LossTerms SparseStep<Number>::update(const StepRates& rates) {
   const LossTerms terms = forward(rates);
   if (!std::isfinite(terms.loss)) return terms;
   run_backward(rates, sparse_adam_ != nullptr);
-  Stopwatch watch;
+  StepStopwatch watch(device_);
   if (sparse_adam_) {
-    write_small_gradients(rates);
+    write_small_gradients();
     sparse_adam_->step({encoder_.gradient, bias_.gradient, decoder_.gradient,
                         decoder_bias_.gradient, log_threshold_.gradient},
                        {rates.lr, rates.lr, rates.lr, rates.lr, rates.threshold_lr});
@@ -902,18 +874,11 @@ LossTerms SparseStep<Number>::update(const StepRates& rates) {
 }
 
 template <class Number>
-void SparseStep<Number>::write_small_gradients(const StepRates&) {
-  bias_.gradient.copy_(bias_gradient_F_);
-  decoder_bias_.gradient.copy_(decoder_bias_gradient_KD_);
-  log_threshold_.gradient.copy_(threshold_gradient_F_);
-}
-
-template <class Number>
 LossTerms SparseStep<Number>::gradients(const StepRates& rates, CrosscoderParameters& out) {
   make_gradient_buffers();
   const LossTerms terms = forward(rates);
   run_backward(rates, true);
-  write_small_gradients(rates);
+  write_small_gradients();
   out = released(&Slot::gradient);
   return terms;
 }
@@ -925,9 +890,9 @@ double SparseStep<Number>::batch_deviation() const {
                              .view({s.rows, s.heads, s.width})
                              .narrow(2, 0, width_)
                              .to(at::kDouble);
-  const double mean = sum_over_ranks(x64.sum().item().toDouble()) /
+  const double mean = share_.ranks->sum_of(x64.sum().item().toDouble()) /
                       (rows_and_heads() * static_cast<double>(width_));
-  return sum_over_ranks((x64 - mean).square_().sum().item().toDouble());
+  return share_.ranks->sum_of((x64 - mean).square_().sum().item().toDouble());
 }
 
 class Joint final : public JointSteps {

@@ -323,6 +323,35 @@ TEST(CrosscoderStep, AgreesWithItselfWhereABatchIsCutIntoPieces) {
     }
 }
 
+// The forward pass by LibTorch's own operations, with the gates held fixed, for autograd.
+struct ByAutograd {
+  std::vector<at::Tensor> leaves;  // W_E, b_E, W_D, b_D, log threshold
+  at::Tensor p_BF, gate_BKF, r_BKD, mean_F;
+
+  ByAutograd(const CrosscoderParameters& parameters, const at::Tensor& x_BKD) {
+    for (const auto& [name, p] : parameters.named())
+      leaves.push_back(p.detach().clone().requires_grad_(true));
+    p_BF = at::einsum("bkd,kdf->bf", {x_BKD, leaves[0]}) + leaves[1].sum(0);
+    const at::Tensor norm_KF = leaves[2].norm(2, -1);
+    gate_BKF = (p_BF.unsqueeze(1) * norm_KF).detach().gt(leaves[4].detach().exp());
+    const at::Tensor code_BKF = p_BF.unsqueeze(1) * gate_BKF;
+    r_BKD = at::einsum("bkf,kfd->bkd", {code_BKF, leaves[2]}) + leaves[3];
+    mean_F = (code_BKF * norm_KF * 1.7).tanh().mean(at::IntArrayRef{0, 1});
+  }
+  at::Tensor loss(const at::Tensor& x_BKD) const {
+    return (r_BKD - x_BKD).square().sum(-1).mean() + 0.3 * (mean_F * (1 + mean_F / 0.05)).sum();
+  }
+  // All but the threshold's, which is a surrogate.
+  void expect_gradients(const at::Tensor& loss, const CrosscoderParameters& written) const {
+    const auto autograd =
+        torch::autograd::grad({loss}, {leaves[0], leaves[1], leaves[2], leaves[3]});
+    const auto gradients = written.named();
+    for (std::size_t i = 0; i < 4; ++i)
+      EXPECT_LE(length(gradients[i].second - autograd[i]) / length(autograd[i]), 1e-12)
+          << gradients[i].first;
+  }
+};
+
 // All gradients but the threshold's, which is a surrogate, are those of the loss with the gates
 // held fixed.
 TEST(CrosscoderStep, AgreesWithAutograd) {
@@ -332,23 +361,10 @@ TEST(CrosscoderStep, AgreesWithAutograd) {
   CrosscoderParameters gradients;
   const LossTerms terms = differentiate(random_config(), parameters, x_BKD, 0.3, gradients, 0, 1);
 
-  std::vector<at::Tensor> leaves;
-  for (const auto& [name, p] : parameters.named())
-    leaves.push_back(p.detach().clone().requires_grad_(true));
-  const at::Tensor p_BF = at::einsum("bkd,kdf->bf", {x_BKD, leaves[0]}) + leaves[1].sum(0);
-  const at::Tensor norm_KF = leaves[2].norm(2, -1);
-  const at::Tensor gate_BKF = (p_BF.unsqueeze(1) * norm_KF).detach().gt(leaves[4].detach().exp());
-  const at::Tensor code_BKF = p_BF.unsqueeze(1) * gate_BKF;
-  const at::Tensor r_BKD = at::einsum("bkf,kfd->bkd", {code_BKF, leaves[2]}) + leaves[3];
-  const at::Tensor mean_F = (code_BKF * norm_KF * 1.7).tanh().mean(at::IntArrayRef{0, 1});
-  const at::Tensor loss =
-      (r_BKD - x_BKD).square().sum(-1).mean() + 0.3 * (mean_F * (1 + mean_F / 0.05)).sum();
+  const ByAutograd by(parameters, x_BKD);
+  const at::Tensor loss = by.loss(x_BKD);
   expect_close(terms.loss, loss.item<double>(), 1e-12);
-  const auto autograd = torch::autograd::grad({loss}, {leaves[0], leaves[1], leaves[2], leaves[3]});
-  const auto written = gradients.named();
-  for (std::size_t i = 0; i < 4; ++i)
-    EXPECT_LE(length(written[i].second - autograd[i]) / length(autograd[i]), 1e-12)
-        << written[i].first;
+  by.expect_gradients(loss, gradients);
 }
 
 // The loss that revives dead features, with those that did not fire at step 1 dead at step 5.
@@ -370,34 +386,21 @@ TEST(CrosscoderStep, RevivesDeadFeaturesAsAutogradDoes) {
   CrosscoderParameters written;
   const LossTerms terms = step->gradients({.step = 5, .l1_coefficient = 0.3}, written);
 
-  std::vector<at::Tensor> leaves;
-  for (const auto& [name, p] : parameters.named())
-    leaves.push_back(p.detach().clone().requires_grad_(true));
-  const at::Tensor p_BF = at::einsum("bkd,kdf->bf", {x_BKD, leaves[0]}) + leaves[1].sum(0);
-  const at::Tensor norm_KF = leaves[2].norm(2, -1);
-  const at::Tensor gate_BKF = (p_BF.unsqueeze(1) * norm_KF).detach().gt(leaves[4].detach().exp());
-  const at::Tensor code_BKF = p_BF.unsqueeze(1) * gate_BKF;
-  const at::Tensor r_BKD = at::einsum("bkf,kfd->bkd", {code_BKF, leaves[2]}) + leaves[3];
-  const at::Tensor mean_F = (code_BKF * norm_KF * 1.7).tanh().mean(at::IntArrayRef{0, 1});
-  const at::Tensor dead_F = gate_BKF[3].any(0).logical_not();
+  const ByAutograd by(parameters, x_BKD);
+  const at::Tensor dead_F = by.gate_BKF[3].any(0).logical_not();
   const std::int64_t num_dead = dead_F.sum().item<std::int64_t>();
   ASSERT_GE(num_dead, 4);
   ASSERT_LE(num_dead, 10);
-  const at::Tensor chosen_BQ = std::get<1>((p_BF.detach().abs() * dead_F).topk(2, 1));
+  const at::Tensor chosen_BQ = std::get<1>((by.p_BF.detach().abs() * dead_F).topk(2, 1));
   const at::Tensor revived_BF =
-      at::zeros_like(p_BF).scatter(1, chosen_BQ, p_BF.gather(1, chosen_BQ).relu());
-  const at::Tensor aux_BKD = at::einsum("bf,kfd->bkd", {revived_BF, leaves[2]}) + leaves[3];
-  const at::Tensor l_aux = (aux_BKD - (x_BKD - r_BKD).detach()).square().sum(-1).mean();
-  const at::Tensor loss = (r_BKD - x_BKD).square().sum(-1).mean() +
-                          0.3 * (mean_F * (1 + mean_F / 0.05)).sum() + 0.7 * l_aux;
+      at::zeros_like(by.p_BF).scatter(1, chosen_BQ, by.p_BF.gather(1, chosen_BQ).relu());
+  const at::Tensor aux_BKD = at::einsum("bf,kfd->bkd", {revived_BF, by.leaves[2]}) + by.leaves[3];
+  const at::Tensor l_aux = (aux_BKD - (x_BKD - by.r_BKD).detach()).square().sum(-1).mean();
+  const at::Tensor loss = by.loss(x_BKD) + 0.7 * l_aux;
   EXPECT_EQ(terms.num_silent, num_dead);
   expect_close(terms.l_aux, l_aux.item<double>(), 1e-12);
   expect_close(terms.loss, loss.item<double>(), 1e-12);
-  const auto autograd = torch::autograd::grad({loss}, {leaves[0], leaves[1], leaves[2], leaves[3]});
-  const auto gradients = written.named();
-  for (std::size_t i = 0; i < 4; ++i)
-    EXPECT_LE(length(gradients[i].second - autograd[i]) / length(autograd[i]), 1e-12)
-        << gradients[i].first;
+  by.expect_gradients(loss, written);
 }
 
 // One code for all heads: the same entries, chosen otherwise.

@@ -99,11 +99,7 @@ void check(const MatrixSaeConfig& c) {
 
 MatrixSaeConfig resolved(MatrixSaeConfig config, std::int64_t width) {
   check(config);
-  if (config.d_sae == 0)
-    config.d_sae = static_cast<std::int64_t>(static_cast<double>(width) * config.expansion_factor);
-  require_usage(config.d_sae > 0, "expansion_factor {} of width {} leaves no feature",
-                config.expansion_factor, width);
-  config.expansion_factor = static_cast<double>(config.d_sae) / static_cast<double>(width);
+  resolve_size(config.d_sae, config.expansion_factor, width);
   if (config.k_aux == 0) config.k_aux = 2 * config.k;
   check(config);
   return config;

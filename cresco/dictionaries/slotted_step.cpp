@@ -1,14 +1,26 @@
 #include "cresco/dictionaries/slotted_step.h"
 
+#include "cresco/base/progress.h"
 #include "cresco/dictionaries/training_folder.h"
 #include "cresco/tensor/large_pages.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cmath>
 #include <limits>
 
 namespace cresco::dictionaries {
+
+StepStopwatch::StepStopwatch(at::Device device) : device_(device), last_(now_seconds()) {}
+
+void StepStopwatch::lap(double& spent) {
+  if (device_.is_cuda())
+    c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
+  const double now = now_seconds();
+  spent += now - last_;
+  last_ = now;
+}
 
 SlottedStep::SlottedStep(const CrosscoderConfig& config, const Activation& activation,
                          const CrosscoderParameters& start)
@@ -27,6 +39,9 @@ SlottedStep::SlottedStep(const CrosscoderConfig& config, const Activation& activ
   bias_.value = zeros({F});
   first_bias_KF_ = start.encoder_bias_KF.clone();
   log_threshold_.value = zeros({F});
+  bias_gradient_F_ = zeros({F});
+  decoder_bias_gradient_KD_ = zeros({K, D});
+  threshold_gradient_F_ = zeros({F});
   take_released(start, &Slot::value);
   num_updates_ = at::zeros({1}, at::kLong);
   last_fired_F_ = zeros({F}, at::kLong).fill_(std::numeric_limits<std::int64_t>::min() / 2);
@@ -60,6 +75,12 @@ kernels::AdamRates SlottedStep::adam_rates(double lr) const {
 void SlottedStep::make_gradient_buffers() {
   for (Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_})
     if (!slot->gradient.defined()) slot->gradient = zeros(slot->value.sizes());
+}
+
+void SlottedStep::write_small_gradients() {
+  bias_.gradient.copy_(bias_gradient_F_);
+  decoder_bias_.gradient.copy_(decoder_bias_gradient_KD_);
+  log_threshold_.gradient.copy_(threshold_gradient_F_);
 }
 
 CrosscoderParameters SlottedStep::released(at::Tensor Slot::*member) const {

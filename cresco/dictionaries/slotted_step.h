@@ -19,6 +19,17 @@ struct Slot {
   at::Tensor value, exp_avg, exp_avg_sq, gradient;
 };
 
+// Adds the time since the last call to where it went, once the device has done it.
+class StepStopwatch {
+ public:
+  explicit StepStopwatch(at::Device device);
+  void lap(double& spent);
+
+ private:
+  at::Device device_;
+  double last_;
+};
+
 class SlottedStep : public CrosscoderStep {
  public:
   // Copies are on the CPU, wherever the step computes.
@@ -46,6 +57,7 @@ class SlottedStep : public CrosscoderStep {
   at::Tensor zeros(at::IntArrayRef shape, at::ScalarType dtype) const;
   at::Tensor zeros(at::IntArrayRef shape) const { return zeros(shape, dtype_); }
   void make_gradient_buffers();
+  void write_small_gradients();  // those below, to where gradients are written out
   kernels::AdamRates adam_rates(double lr) const;  // of the next update
   // Parameters, moments or gradients in the shapes of released files, and back.
   CrosscoderParameters released(at::Tensor Slot::*member) const;
@@ -62,6 +74,7 @@ class SlottedStep : public CrosscoderStep {
       decoder_bias_{"decoder_bias_KD"}, log_threshold_{"log_threshold_F"};
   // Heads start with biases of their own but all get the same gradient: one change for all of them.
   at::Tensor first_bias_KF_;
+  at::Tensor bias_gradient_F_, decoder_bias_gradient_KD_, threshold_gradient_F_;
   at::Tensor num_updates_, last_fired_F_;  // the first is on the CPU
   std::unique_ptr<optim::MomentOptimizer> sparse_adam_;
 };

@@ -3,7 +3,6 @@
 #include "cresco/base/progress.h"
 #include "cresco/base/require.h"
 #include "cresco/dictionaries/random_source.h"
-#include "cresco/dictionaries/schedules.h"
 
 #include <ATen/ATen.h>
 
@@ -24,16 +23,6 @@ double active_share(const Crosscoder& crosscoder, const at::Tensor& p_BF, double
                 .mean()
                 .item<double>();
   return open / static_cast<double>(crosscoder.parameters().num_heads());
-}
-
-StepRates rates_at(const CrosscoderConfig& c, std::int64_t step, std::int64_t num_steps) {
-  const double lr =
-      c.lr * learning_rate_factor(step, num_steps, c.lr_warmup_fraction, c.lr_decay_fraction);
-  return {
-      .step = step,
-      .l1_coefficient = c.l1_coefficient * sparsity_factor(step, num_steps, c.l1_warmup_fraction),
-      .lr = lr,
-      .threshold_lr = lr * c.jumprelu_lr_factor};
 }
 
 // The first of the steps is not timed: it touches memory for the first time.
@@ -98,8 +87,9 @@ std::vector<StepTiming> time_steps(const TrainingRun& run, const TrainingData& d
   const auto step = initial_step(run, shape);
   const std::int64_t num_steps = plan_training(run, shape).num_steps;
   const at::Tensor order_V = RowOrder(random_kind(run.random), run.seed, shape.rows).of_epoch(0);
-  std::vector<StepTiming> timings{time_some(
-      *step, run, data, order_V, [&](std::int64_t i) { return rates_at(c, i, num_steps); })};
+  std::vector<StepTiming> timings{time_some(*step, run, data, order_V, [&](std::int64_t i) {
+    return rates_at(c, c.l1_coefficient, i, num_steps);
+  })};
   if (step->activation().kind != ActivationKind::JumpRelu) return timings;
 
   const auto features = static_cast<double>(c.d_sae);
@@ -131,7 +121,7 @@ TrainingTime predict_time(const TrainingRun& run, const TrainingPlan& plan,
     for (std::int64_t i = 0; i < plan.last_step; i += stride) {
       const auto count = static_cast<double>(std::min(stride, plan.last_step - i));
       sum += count * seconds_at(timings, end + (start - end) / (1 + moved / u0), seconds);
-      moved += count * rates_at(c, i, plan.num_steps).lr;
+      moved += count * rates_at(c, c.l1_coefficient, i, plan.num_steps).lr;
     }
     return sum;
   };

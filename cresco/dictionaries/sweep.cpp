@@ -85,10 +85,8 @@ class JointGroups {
 };
 
 double bytes_of(const SweepMember& member) {
-  const at::Tensor& x = member.data->x_VKD;
-  const trajectories::Stack stack(member.data->stack);
-  const TrainingPlan plan = plan_training(member.run, stack, x.size(1));
-  return plan.memory_bytes - plan.resident_bytes;
+  const TrainingPlan plan = plan_training(member.run, member.data->shape());
+  return plan.memory_bytes - plan.shared_bytes;
 }
 
 }  // namespace

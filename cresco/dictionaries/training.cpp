@@ -129,6 +129,16 @@ void check_run(const TrainingRun& run, std::int64_t num_rows) {
           "the stack has {} rows, more than an order of rows can number", num_rows);
 }
 
+// Steps of the whole schedule, and those that the run takes of them.
+struct StepCount {
+  std::int64_t all, taken;
+};
+StepCount steps_of(const TrainingRun& run, std::int64_t num_rows) {
+  const std::int64_t all =
+      run.training.n_epochs * steps_per_epoch(num_rows, run.training.batch_size);
+  return {all, run.max_steps > 0 ? std::min(run.max_steps, all) : all};
+}
+
 double count_parameters(double F, double K, double D) { return 2 * K * D * F + 2 * F + K * D; }
 
 // Bytes of a step's weights, moments and work.
@@ -192,8 +202,8 @@ TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape) {
   const std::int64_t V = shape.rows, per_epoch = steps_per_epoch(V, c.batch_size);
   require_usage(c.n_epochs <= (std::int64_t{1} << 40) / per_epoch, "n_epochs is {}: too many steps",
                 c.n_epochs);
-  TrainingPlan plan{.num_steps = c.n_epochs * per_epoch};
-  plan.last_step = run.max_steps > 0 ? std::min(run.max_steps, plan.num_steps) : plan.num_steps;
+  const auto steps = steps_of(run, V);
+  TrainingPlan plan{.num_steps = steps.all, .last_step = steps.taken};
   const double rows = static_cast<double>(plan.last_step / per_epoch * V +
                                           std::min(plan.last_step % per_epoch * c.batch_size, V));
   plan.flops = flops_of_rows(rows, shape.heads, shape.width, c.d_sae);
@@ -210,14 +220,10 @@ TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape) {
       kQualityTakes * std::min(static_cast<double>(kQualityBytes),
                                4 * static_cast<double>(V) * (5 * F + K * D + 16 * D));
   // The dictionary that is written is a copy, and is measured while the step is still there.
-  plan.memory_bytes = plan.resident_bytes + kProgramBytes + plan.dictionary_bytes + quality +
+  plan.shared_bytes = plan.resident_bytes + kProgramBytes + quality;
+  plan.memory_bytes = plan.shared_bytes + plan.dictionary_bytes +
                       step_bytes(run, c, static_cast<double>(std::min(c.batch_size, V)), K, D);
   return plan;
-}
-
-TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack,
-                           std::int64_t num_heads) {
-  return plan_training(run, {stack.num_rows(), stack.width(), num_heads});
 }
 
 std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const TrainingShape& shape,
@@ -226,6 +232,16 @@ std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const Train
   return make_step(run.training, activation,
                    draw_parameters(run, activation, shape.heads, shape.width, share).to(device),
                    std::min(run.training.batch_size, shape.rows), share);
+}
+
+StepRates rates_at(const CrosscoderConfig& c, double l1_coefficient, std::int64_t step,
+                   std::int64_t num_steps) {
+  const double lr =
+      c.lr * learning_rate_factor(step, num_steps, c.lr_warmup_fraction, c.lr_decay_fraction);
+  return {.step = step,
+          .l1_coefficient = l1_coefficient * sparsity_factor(step, num_steps, c.l1_warmup_fraction),
+          .lr = lr,
+          .threshold_lr = lr * c.jumprelu_lr_factor};
 }
 
 double flops_of_step(const TrainingRun& run, const TrainingShape& shape) {
@@ -243,9 +259,7 @@ bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& f
 }
 
 std::int64_t steps_to_take(const TrainingRun& run, const TrainingData& data) {
-  const std::int64_t all =
-      run.training.n_epochs * steps_per_epoch(data.x_VKD.size(0), run.training.batch_size);
-  return run.max_steps > 0 ? std::min(run.max_steps, all) : all;
+  return steps_of(run, data.x_VKD.size(0)).taken;
 }
 
 struct CrosscoderTraining::Parts {
@@ -273,9 +287,9 @@ struct CrosscoderTraining::Parts {
         ranks(*with.share.ranks),
         states(in, ranks.rank()),
         order(random_kind(given.random), given.seed, with.x_VKD.size(0)) {
-    const std::int64_t V = data.x_VKD.size(0), B = run.training.batch_size;
-    num_steps = run.training.n_epochs * steps_per_epoch(V, B);
-    last_step = steps_to_take(run, data);
+    const auto steps = steps_of(run, data.x_VKD.size(0));
+    num_steps = steps.all;
+    last_step = steps.taken;
     activation = activation_of_kind(run.kind, run.training);
     if (ranks.first()) {
       lock = std::make_unique<FolderLock>(folder);
@@ -329,18 +343,12 @@ struct CrosscoderTraining::Parts {
   LossTerms take() {
     const CrosscoderConfig& c = run.training;
     const std::int64_t at = next;
-    const double lr =
-        c.lr * learning_rate_factor(at, num_steps, c.lr_warmup_fraction, c.lr_decay_fraction);
-    const double warm = sparsity_factor(at, num_steps, c.l1_warmup_fraction);
-    const StepRates rates{.step = at,
-                          .l1_coefficient = controller.coefficient() * warm,
-                          .lr = lr,
-                          .threshold_lr = lr * c.jumprelu_lr_factor};
+    const StepRates rates = rates_at(c, controller.coefficient(), at, num_steps);
     const bool logged = at % run.log_every == 0;
     const double deviation = logged ? step->batch_deviation() : 0;
     const LossTerms terms = step->update(rates);
     if (!std::isfinite(terms.loss)) fail_not_finite(at, terms);
-    if (warm >= 1) controller.observe(terms.l0);
+    if (sparsity_factor(at, num_steps, c.l1_warmup_fraction) >= 1) controller.observe(terms.l0);
     if (logged && log) {
       Json line{
           {"step", at},
@@ -350,7 +358,7 @@ struct CrosscoderTraining::Parts {
           {"l0", terms.l0},
           {"explained_variance", deviation > 0 ? 1 - terms.sum_squared_error / deviation : 0.0},
           {"dead", terms.num_silent},
-          {"lr", lr},
+          {"lr", rates.lr},
           {"l1_coefficient", rates.l1_coefficient}};
       if (c.auxk_coefficient > 0 || run.kind == "gated") line["l_aux"] = terms.l_aux;
       log->write(line);
@@ -486,7 +494,8 @@ TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::S
                                  const Path& folder, at::Device device, Progress& progress) {
   TrainingRun run = given;
   run.training = resolved(given.training, stack.width());
-  plan_training(run, stack, stack.num_snapshots());  // refuses bad settings before anything is read
+  // Refuses bad settings before anything is read.
+  plan_training(run, {stack.num_rows(), stack.width(), stack.num_snapshots()});
   std::vector<std::int64_t> all(stack.steps().size());
   std::iota(all.begin(), all.end(), 0);
   check_device(device, run.training, activation_of_kind(run.kind, run.training));

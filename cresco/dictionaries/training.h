@@ -79,7 +79,9 @@ struct TrainingPlan {
   // The largest the process gets: weights, moments, the resident rows, a step's work, the
   // dictionary and its measurement at the end, the program itself.
   double memory_bytes = 0;
-  double resident_bytes = 0;    // of these the rows, which trainings share
+  double resident_bytes = 0;    // of these the rows
+  double shared_bytes = 0;      // of these what trainings in one process share: rows, program,
+                                // one measurement at a time
   double parameter_bytes = 0;   // of these weights and moments
   double state_bytes = 0;       // on disk, each; two are kept, a third stands while it is written
   std::int64_t num_states = 0;  // on disk at once, at most
@@ -88,13 +90,14 @@ struct TrainingPlan {
 
 // UsageError for settings that do not go together.
 TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape);
-// `num_heads` snapshots of the stack.
-TrainingPlan plan_training(const TrainingRun& run, const trajectories::Stack& stack,
-                           std::int64_t num_heads);
 
 // The step that a training begins with, before its first update; `shape` is that of all ranks.
 std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const TrainingShape& shape,
                                              HeadShare share = {}, at::Device device = at::kCPU);
+
+// The rates of a step out of `num_steps`; `l1_coefficient` is that without its warm-up.
+StepRates rates_at(const CrosscoderConfig& config, double l1_coefficient, std::int64_t step,
+                   std::int64_t num_steps);
 
 double flops_of_step(const TrainingRun& run, const TrainingShape& shape);  // as `flops`
 

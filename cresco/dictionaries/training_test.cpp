@@ -476,7 +476,7 @@ TEST_F(Training, TakesExpansionFactorForDSae) {
 TEST(Plan, CountsTenPerRowHeadWidthAndFeature) {
   const TemporaryFolder folder;
   const trajectories::Stack stack(small_stack(folder.path()));
-  const TrainingPlan plan = plan_training(small_run(), stack, kHeads);
+  const TrainingPlan plan = plan_training(small_run(), {stack.num_rows(), stack.width(), kHeads});
   EXPECT_EQ(plan.num_steps, 32);
   EXPECT_EQ(plan.flops, 10.0 * 50 * 8 * kHeads * kWidth * 20);
 }

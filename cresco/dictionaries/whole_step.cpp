@@ -21,23 +21,6 @@ using kernels::kErrorPieceRows;
 using kernels::kPieceRows;
 using kernels::num_pieces;
 
-// Adds the time since the last call to where it went, once the device has done it.
-class DeviceStopwatch {
- public:
-  explicit DeviceStopwatch(at::Device device) : device_(device) {}
-  void lap(double& spent) {
-    if (device_.is_cuda())
-      c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
-    const double now = now_seconds();
-    spent += now - last_;
-    last_ = now;
-  }
-
- private:
-  at::Device device_;
-  double last_ = now_seconds();
-};
-
 // Whether cuBLAS may round the inputs of float products to TF32: a setting of the whole process.
 class ProductPrecision {
  public:
@@ -114,7 +97,6 @@ class WholeStep final : public SlottedStep {
   at::Tensor score_sum_CF_, num_open_CF_, near_CF_, code_pull_CF_, column_sum_CD_;
   at::Tensor square_KCD_, revival_square_KCD_;
   at::Tensor code_pull_F_, gradient_FD_, encoder_gradient_T_KD_;
-  at::Tensor bias_gradient_F_, decoder_bias_gradient_KD_, threshold_gradient_F_;
   Revival revival_;
   kernels::AdamRates rates_;
 };
@@ -152,9 +134,6 @@ WholeStep<Number>::WholeStep(const CrosscoderConfig& config, const Activation& a
   code_pull_F_ = zeros({F});
   gradient_FD_ = zeros({F, D});
   encoder_gradient_T_KD_ = zeros({tile_features_, K * D});
-  bias_gradient_F_ = zeros({F});
-  threshold_gradient_F_ = zeros({F});
-  decoder_bias_gradient_KD_ = zeros({K, D});
   refresh_derived();
 }
 
@@ -181,7 +160,7 @@ template <class Number>
 void WholeStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
                              const BatchNoise& noise) {
   const c10::DeviceGuard guard(device_);
-  DeviceStopwatch watch(device_);
+  StepStopwatch watch(device_);
   rows_ = static_cast<std::int64_t>(rows.size());
   require(rows_ >= 1 && rows_ <= max_rows_, "a batch of {} rows, expected 1 to {}", rows_,
           max_rows_);
@@ -321,7 +300,7 @@ template <class Number>
 LossTerms WholeStep<Number>::forward(const StepRates& rates) {
   const double M = static_cast<double>(rows_ * all_heads());
   const auto C = num_pieces(rows_, kPieceRows), error_pieces = num_pieces(rows_, kErrorPieceRows);
-  DeviceStopwatch watch(device_);
+  StepStopwatch watch(device_);
   encode();
   watch.lap(times_.encode);
   find_dead(rates);
@@ -444,7 +423,7 @@ void WholeStep<Number>::backward_encoder(bool write) {
 // All gradients. Those of the two weights are used where they arise, or written out.
 template <class Number>
 void WholeStep<Number>::backward(const StepRates& rates, bool write_gradients) {
-  DeviceStopwatch watch(device_);
+  StepStopwatch watch(device_);
   rates_ = adam_rates(rates.lr);
   if (gated())
     pull_F_ = mean_score_F_.mul(2 / config_.frequency_scale)
@@ -485,7 +464,7 @@ LossTerms WholeStep<Number>::update(const StepRates& rates) {
   const LossTerms terms = forward(rates);
   if (!std::isfinite(terms.loss)) return terms;
   backward(rates, false);
-  DeviceStopwatch watch(device_);
+  StepStopwatch watch(device_);
   update_small(bias_, bias_gradient_F_, rates.lr);
   update_small(decoder_bias_, decoder_bias_gradient_KD_, rates.lr);
   if (gated()) update_small(log_threshold_, threshold_gradient_F_, rates.threshold_lr);
@@ -503,23 +482,17 @@ LossTerms WholeStep<Number>::gradients(const StepRates& rates, CrosscoderParamet
   make_gradient_buffers();
   const LossTerms terms = forward(rates);
   backward(rates, true);
-  bias_.gradient.copy_(bias_gradient_F_);
-  decoder_bias_.gradient.copy_(decoder_bias_gradient_KD_);
-  log_threshold_.gradient.copy_(threshold_gradient_F_);
+  write_small_gradients();
   out = released(&Slot::gradient);
   return terms;
 }
 
 template <class Number>
 double WholeStep<Number>::batch_deviation() const {
-  const auto over_ranks = [&](const at::Tensor& sum) {
-    share_.ranks->sum(sum);
-    return sum.template item<double>();
-  };
   const at::Tensor x64 = x_BKD().to(at::kDouble);
-  const double mean =
-      over_ranks(x64.sum().view({1})) / static_cast<double>(rows_ * all_heads() * width_);
-  return over_ranks((x64 - mean).square_().sum().view({1}));
+  const double mean = share_.ranks->sum_of(x64.sum().template item<double>()) /
+                      static_cast<double>(rows_ * all_heads() * width_);
+  return share_.ranks->sum_of((x64 - mean).square_().sum().template item<double>());
 }
 
 }  // namespace

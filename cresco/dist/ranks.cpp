@@ -22,6 +22,13 @@ class OneRank final : public Ranks {
 
 }  // namespace
 
+double Ranks::sum_of(double number) {
+  if (size() == 1) return number;
+  const at::Tensor t = at::full({1}, number, at::kDouble);
+  sum(t);
+  return t.item<double>();
+}
+
 std::int64_t Ranks::largest_of(std::int64_t number) {
   if (size() == 1) return number;
   const at::Tensor t = at::full({1}, number, at::kLong);

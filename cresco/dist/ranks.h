@@ -23,6 +23,7 @@ class Ranks {
   virtual void wait_for_all() = 0;
 
   bool first() const { return rank() == 0; }
+  double sum_of(double number);
   std::int64_t largest_of(std::int64_t number);
   std::int64_t least_of(std::int64_t number) { return -largest_of(-number); }
 };

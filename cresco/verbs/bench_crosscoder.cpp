@@ -222,8 +222,7 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
             .text = fmt::format("{}: {}\n", config.write_state, start.how)};
   }
 
-  const Shape s{start.x_BKD.size(1), start.x_BKD.size(2),
-                training.d_sae ? training.d_sae : start.config.d_sae, start.x_BKD.size(0)};
+  const Shape s{start.x_BKD.size(1), start.x_BKD.size(2), start.config.d_sae, start.x_BKD.size(0)};
   const auto rows = first_rows(s.rows);
   const at::Tensor x_BKD = start.x_BKD.contiguous();
   std::vector<double> times;

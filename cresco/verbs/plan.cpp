@@ -133,8 +133,8 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
                  source.steps, context);
   const auto available = static_cast<double>(available_bytes());
 
-  double flops = 0, largest = 0, parameters = 0, resident = 0, work = 0, state = 0, dictionary = 0,
-         disk = 0;
+  double flops = 0, largest = 0, parameters = 0, resident = 0, work = 0, once = 0, state = 0,
+         dictionary = 0, disk = 0;
   std::int64_t steps = 0;
   Ranks ranks;
   std::vector<TrainingRun> runs;
@@ -154,11 +154,14 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
     largest = std::max(largest, plan.memory_bytes);
     parameters += plan.parameter_bytes;
     resident = std::max(resident, plan.resident_bytes);
-    work += plan.memory_bytes - plan.resident_bytes - plan.parameter_bytes;
+    work += plan.memory_bytes - plan.shared_bytes - plan.parameter_bytes;
+    once = std::max(once, plan.shared_bytes - plan.resident_bytes);
     state = std::max(state, plan.state_bytes);
     dictionary = std::max(dictionary, plan.dictionary_bytes);
     disk += static_cast<double>(plan.num_states) * plan.state_bytes + plan.dictionary_bytes;
   }
+
+  work += once;
 
   TrainingTime time;
   Json timings;

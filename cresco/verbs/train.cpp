@@ -45,15 +45,15 @@ void require_shareable(const TrainConfig& config, const std::vector<Member>& mem
 
 Outcome plan_outcome(const std::vector<TrainingPlan>& plans, const std::vector<TrainingRun>& runs,
                      const Stack& stack, std::size_t heads) {
-  double flops = 0, memory = 0, resident = 0;
+  double flops = 0, memory = 0, shared = 0;
   std::int64_t steps = 0;
   for (const TrainingPlan& plan : plans) {
     flops += plan.flops;
     steps += plan.last_step;
-    memory += plan.memory_bytes - plan.resident_bytes;
-    resident = plan.resident_bytes;
+    memory += plan.memory_bytes - plan.shared_bytes;
+    shared = plan.shared_bytes;
   }
-  memory += resident;
+  memory += shared;
   Outcome outcome;
   outcome.summary = {{"name", runs[0].name}, {"trainings", plans.size()},
                      {"steps", steps},       {"schedule_steps", plans[0].num_steps},
@@ -112,7 +112,6 @@ Outcome train_many(const TrainConfig& config, const std::vector<Member>& members
                    at::Device device, const VerbContext& context) {
   std::map<std::pair<std::vector<std::int64_t>, std::string>, TrainingData> resident;
   std::vector<SweepMember> sweep;
-  double resident_bytes = 0;
   std::string hash;
   for (std::size_t i = 0; i < members.size(); ++i) {
     const std::string& mode = runs[i].training.input_preprocess;
@@ -124,7 +123,6 @@ Outcome train_many(const TrainConfig& config, const std::vector<Member>& members
                                                             {}, device))
                   .first;
       hash = found->second.stack_sha256;
-      resident_bytes += static_cast<double>(found->second.x_VKD.nbytes());
     }
     sweep.push_back(
         {dictionaries::member_name(members[i].values), members[i].values, runs[i], &found->second});
@@ -181,18 +179,18 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
             config.manifest_path);
   }
   for (const Member& member : members) {
-    const auto heads = static_cast<std::int64_t>(member.indices.size()) / dist::world().size();
+    const dictionaries::TrainingShape shape{
+        stack.num_rows(), stack.width(),
+        static_cast<std::int64_t>(member.indices.size()) / dist::world().size()};
     runs.push_back(
         training_run(member, stack.info().matrix, stack.steps(), stack.width(), context));
     runs.back().manifest.inputs = {stack.path()};
-    plans.push_back(plan_training(runs.back(), stack, heads));
+    plans.push_back(plan_training(runs.back(), shape));
     const TrainingRun& run = runs.back();
     dictionaries::check_device(device, run.training,
                                dictionaries::activation_of_kind(run.kind, run.training));
     // A GPU's memory is asked by those who allocate there.
-    if (device.is_cpu())
-      require_memory(run, plans.back(), {stack.num_rows(), stack.width(), heads},
-                     stack.path().string());
+    if (device.is_cpu()) require_memory(run, plans.back(), shape, stack.path().string());
   }
   if (context.options.dry_run) return plan_outcome(plans, runs, stack, members[0].indices.size());
   require_usage(!context.options.out.empty(), "--out is needed: the folder to write");
