@@ -35,7 +35,7 @@ class AutogradStep final : public CrosscoderStep {
             const BatchNoise& noise) override {
     const at::Tensor index = at::from_blob(const_cast<std::int64_t*>(rows.data()),
                                            {static_cast<std::int64_t>(rows.size())}, at::kLong);
-    x_BKD_ = x_VKD.index_select(0, index).contiguous();
+    x_BKD_ = x_VKD.index_select(0, index).to(at::kFloat).contiguous();
     if (noise.deviation <= 0) return;
     float* const x = x_BKD_.mutable_data_ptr<float>();
     for (std::int64_t i = 0; i < x_BKD_.size(0) * x_BKD_.size(1); ++i)

@@ -88,6 +88,8 @@ class SparseStep final : public SlottedStep {
 
   friend class Joint;
   void set_batch_rows(std::int64_t rows);
+  template <class Stored>
+  void gather(const Stored* source, std::span<const std::int64_t> rows, const BatchNoise& noise);
   void encode();
   void encode_bf16();
   void select_entries();
@@ -245,19 +247,28 @@ void SparseStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int6
                               const BatchNoise& noise) {
   StepStopwatch watch(device_);
   set_batch_rows(static_cast<std::int64_t>(rows.size()));
+  TORCH_INTERNAL_ASSERT(x_VKD.is_contiguous() && x_VKD.size(1) == sizes_.heads &&
+                        x_VKD.size(2) == width_);
+  if (x_VKD.scalar_type() == at::kBFloat16)
+    gather(x_VKD.const_data_ptr<at::BFloat16>(), rows, noise);
+  else
+    gather(x_VKD.const_data_ptr<Number>(), rows, noise);
+  watch.lap(times_.gather);
+}
+
+template <class Number>
+template <class Stored>
+void SparseStep<Number>::gather(const Stored* source, std::span<const std::int64_t> rows,
+                                const BatchNoise& noise) {
   const CrosscoderSizes& s = sizes_;
-  TORCH_INTERNAL_ASSERT(x_VKD.is_contiguous() && x_VKD.scalar_type() == dtype_ &&
-                        x_VKD.size(1) == s.heads && x_VKD.size(2) == width_);
-  const Number* const source = x_VKD.const_data_ptr<Number>();
   Number* const by_row = data(x_B_KD_);
   Number* const by_slab = data(x_SBC_);
   at::parallel_for(0, s.rows, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       Number* const row = by_row + b * s.heads * s.width;
-      const Number* const from = source + rows[static_cast<std::size_t>(b)] * s.heads * width_;
+      const Stored* const from = source + rows[static_cast<std::size_t>(b)] * s.heads * width_;
       for (std::int64_t k = 0; k < s.heads; ++k)
-        std::memcpy(row + k * s.width, from + k * width_,
-                    static_cast<std::size_t>(width_) * sizeof(Number));
+        std::copy_n(from + k * width_, width_, row + k * s.width);
       if (noise.deviation > 0)
         for (std::int64_t k = 0; k < s.heads; ++k)
           add_noise(noise, b * all_heads() + share_.first(all_heads()) + k, row + k * s.width,
@@ -270,7 +281,6 @@ void SparseStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int6
       }
     }
   });
-  watch.lap(times_.gather);
 }
 
 // p without its bias, by feature: one product of depth K d.

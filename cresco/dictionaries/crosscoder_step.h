@@ -65,7 +65,8 @@ class CrosscoderStep {
  public:
   virtual ~CrosscoderStep() = default;
 
-  // The batch is those rows of x_VKD (type and device of the parameters; contiguous). Noise is
+  // The batch is those rows of x_VKD (the parameters' type, or bfloat16, which is widened; on the
+  // parameters' device; contiguous). Noise is
   // added to what is read and to what is to be reconstructed alike.
   virtual void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
                     const BatchNoise& noise = {}) = 0;

@@ -44,11 +44,11 @@ at::Tensor restore(const at::Tensor& x_VD, const SnapshotStatistics& statistics)
 
 PreprocessedStack preprocess_stack(const trajectories::Stack& stack,
                                    const std::vector<std::int64_t>& indices,
-                                   const std::string& mode, at::Device device) {
+                                   const std::string& mode, at::Device device,
+                                   at::ScalarType dtype) {
   const auto K = static_cast<std::int64_t>(indices.size());
   PreprocessedStack out{
-      at::empty({stack.num_rows(), K, stack.width()}, at::TensorOptions(at::kFloat).device(device)),
-      {}};
+      at::empty({stack.num_rows(), K, stack.width()}, at::TensorOptions(dtype).device(device)), {}};
   for (std::int64_t k = 0; k < K; ++k) {
     const at::Tensor matrix_VD = stack.at(indices[static_cast<std::size_t>(k)]);
     out.statistics.push_back(snapshot_statistics(matrix_VD, mode));

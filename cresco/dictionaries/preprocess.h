@@ -35,6 +35,7 @@ struct PreprocessedStack {
 // `indices` are those of the stack's snapshots, in the order of the heads.
 PreprocessedStack preprocess_stack(const trajectories::Stack& stack,
                                    const std::vector<std::int64_t>& indices,
-                                   const std::string& mode, at::Device device);
+                                   const std::string& mode, at::Device device,
+                                   at::ScalarType dtype = at::kFloat);
 
 }  // namespace cresco::dictionaries

@@ -96,7 +96,8 @@ std::vector<StepTiming> time_steps(const TrainingRun& run, const TrainingData& d
   const double end = c.target_l0 > 0 ? std::min(1.0, c.target_l0 / features) : kEndShare;
   const double begin = timings[0].l0 / features;
   const at::Tensor x_BKD =
-      data.x_VKD.index_select(0, order_V.narrow(0, 0, std::min<std::int64_t>(128, shape.rows)));
+      data.x_VKD.index_select(0, order_V.narrow(0, 0, std::min<std::int64_t>(128, shape.rows)))
+          .to(at::kFloat);
   for (const double share : {std::sqrt(begin * end), end}) {
     if (share <= 0 || share >= begin) continue;
     const double scale = threshold_scale(step->parameters(), x_BKD, share);

@@ -53,7 +53,7 @@ class Sweep : public testing::Test {
     for (int k = 0; k < 3; ++k) matrices.push_back(toy::normal({50, 6}, 5, std::to_string(k)));
     toy::write_stack(folder_ / "stack.safetensors", matrices);
     return load_training_data(trajectories::Stack(folder_ / "stack.safetensors"), {0, 1, 2},
-                              "center_scale");
+                              run(0, 0));
   }
 
   TemporaryFolder folder_;

@@ -42,6 +42,7 @@ Json settings_of(const TrainingRun& run, const TrainingData& data) {
                 {"matrix", data.matrix},
                 {"steps", data.steps},
                 {"stack_sha256", data.stack_sha256}};
+  if (run.stack_dtype != "fp32") settings["stack_dtype"] = run.stack_dtype;
   // A rank's states are those of its heads.
   if (data.share.ranks->size() > 1) settings["ranks"] = data.share.ranks->size();
   return settings;
@@ -93,18 +94,25 @@ constexpr double kQualityTakes = 5;
 // LibTorch and the rest, before anything is read.
 constexpr double kProgramBytes = 125.0 * (1 << 20);
 
-// Rows in memory, or read again where this rank has only some heads'.
+// Of the rows in memory, or read again where this rank has only some heads' or they are rounded.
 Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
                    const std::string& mode) {
-  if (data.share.ranks->size() == 1)
+  if (data.share.ranks->size() == 1 && data.x_VKD.scalar_type() == at::kFloat)
     return measure_quality(crosscoder, data.x_VKD.cpu(), kQualityBytes);
   const trajectories::Stack stack(data.stack);
   return measure_quality(crosscoder, StackRows(stack, stack.indices(data.steps), mode).rows(),
                          {.block_bytes = kQualityBytes});
 }
 
+at::ScalarType dtype_of_rows(const TrainingRun& run) {
+  require_usage(run.stack_dtype == "fp32" || run.stack_dtype == "bf16",
+                "stack_dtype '{}' is not one of fp32, bf16", run.stack_dtype);
+  return run.stack_dtype == "bf16" ? at::kBFloat16 : at::kFloat;
+}
+
 void check_run(const TrainingRun& run, std::int64_t num_rows) {
   check(run.training);
+  dtype_of_rows(run);
   activation_of_kind(run.kind, run.training);
   random_kind(run.random);
   check_resume(run.resume);
@@ -179,7 +187,7 @@ Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& c
 bool trains_single_snapshots(const std::string& kind) { return kind == "sae"; }
 
 TrainingData load_training_data(const trajectories::Stack& stack,
-                                const std::vector<std::int64_t>& indices, const std::string& mode,
+                                const std::vector<std::int64_t>& indices, const TrainingRun& run,
                                 std::string stack_sha256, HeadShare share, at::Device device) {
   TrainingData data{.model = stack.info().model,
                     .matrix = stack.info().matrix,
@@ -190,9 +198,9 @@ TrainingData load_training_data(const trajectories::Stack& stack,
     data.steps.push_back(stack.steps()[static_cast<std::size_t>(i)]);
   if (data.stack_sha256.empty()) data.stack_sha256 = sha256_of_file(stack.path());
   const auto first = indices.begin() + share.first(data.num_heads());
-  data.x_VKD =
-      preprocess_stack(stack, {first, first + share.count(data.num_heads())}, mode, at::kCPU)
-          .x_VKD.to(device);
+  data.x_VKD = preprocess_stack(stack, {first, first + share.count(data.num_heads())},
+                                run.training.input_preprocess, at::kCPU, dtype_of_rows(run))
+                   .x_VKD.to(device);
   return data;
 }
 
@@ -209,7 +217,8 @@ TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape) {
   plan.flops = flops_of_rows(rows, shape.heads, shape.width, c.d_sae);
   const double K = static_cast<double>(shape.heads), D = static_cast<double>(shape.width),
                F = static_cast<double>(c.d_sae);
-  plan.resident_bytes = 4 * static_cast<double>(V) * K * D;
+  plan.resident_bytes =
+      static_cast<double>(elementSize(dtype_of_rows(run))) * static_cast<double>(V) * K * D;
   plan.parameter_bytes = 3 * 4 * count_parameters(F, K, D);
   plan.state_bytes = plan.parameter_bytes;
   // A training that is cut short writes one more where it stops.
@@ -499,9 +508,8 @@ TrainingOutcome train_crosscoder(const TrainingRun& given, const trajectories::S
   std::vector<std::int64_t> all(stack.steps().size());
   std::iota(all.begin(), all.end(), 0);
   check_device(device, run.training, activation_of_kind(run.kind, run.training));
-  return train_crosscoder(
-      run, load_training_data(stack, all, run.training.input_preprocess, "", {}, device), folder,
-      progress);
+  return train_crosscoder(run, load_training_data(stack, all, run, "", {}, device), folder,
+                          progress);
 }
 
 }  // namespace cresco::dictionaries

@@ -33,10 +33,11 @@ struct TrainingRun {
   std::string kind = "crosscoder";
   std::string random = "philox";  // philox | torch
   std::uint64_t seed = 0;
-  std::string resume = "auto";     // auto: go on from a state when there is one | never | must
-  std::int64_t max_steps = 0;      // stop after this many, with every schedule as for all; 0: all
-  std::int64_t log_every = 50;     // steps between lines of metrics.jsonl
-  std::int64_t state_every = 500;  // steps between states; 0: only when the training stops early
+  std::string resume = "auto";       // auto: go on from a state when there is one | never | must
+  std::int64_t max_steps = 0;        // stop after this many, with every schedule as for all; 0: all
+  std::int64_t log_every = 50;       // steps between lines of metrics.jsonl
+  std::int64_t state_every = 500;    // steps between states; 0: only when the training stops early
+  std::string stack_dtype = "fp32";  // fp32 | bf16: how the resident rows are stored
   bool overwrite = false;
   std::string resume_command;    // what Interrupted tells the user to type
   artifacts::Manifest manifest;  // written before COMPLETE
@@ -56,14 +57,15 @@ struct TrainingData {
   std::vector<std::int64_t> steps;  // of the snapshots, one per head
   Path stack;
   std::string stack_sha256;
-  at::Tensor x_VKD;  // on the device that trains
+  at::Tensor x_VKD;  // float32 or bfloat16, on the device that trains
   HeadShare share;
   std::int64_t num_heads() const { return static_cast<std::int64_t>(steps.size()); }
   TrainingShape shape() const { return {x_VKD.size(0), x_VKD.size(2), num_heads()}; }
 };
-// `indices` are those of the stack's snapshots. Without a hash it is computed.
+// As the run's input_preprocess and stack_dtype say. `indices` are those of the stack's snapshots.
+// Without a hash it is computed.
 TrainingData load_training_data(const trajectories::Stack& stack,
-                                const std::vector<std::int64_t>& indices, const std::string& mode,
+                                const std::vector<std::int64_t>& indices, const TrainingRun& run,
                                 std::string stack_sha256 = "", HeadShare share = {},
                                 at::Device device = at::kCPU);
 

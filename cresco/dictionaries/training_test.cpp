@@ -250,6 +250,34 @@ TEST_F(Training, OfEveryKindGoesOnBitForBit) {
   }
 }
 
+TEST_F(Training, ReadsRowsInBf16AsIfTheyHadBeenRounded) {
+  const TemporaryFolder folder;
+  const trajectories::Stack stack(small_stack(folder.path()));
+  for (const char* kind : {"crosscoder", "batchtopk", "gated"}) {
+    TrainingRun run = small_run();
+    run.kind = kind;
+    run.training.k = 4;
+    run.stack_dtype = "bf16";
+    const TrainingData data = load_training_data(stack, {0, 1, 2}, run);
+    EXPECT_EQ(data.x_VKD.scalar_type(), at::kBFloat16);
+    TrainingData widened = data;
+    widened.x_VKD = data.x_VKD.to(at::kFloat);
+    const Path bf16 = folder / kind, fp32 = folder / (std::string(kind) + "_widened");
+    const Quality quality = train_crosscoder(run, data, bf16, no_progress()).quality;
+    train_crosscoder(run, widened, fp32, no_progress());
+    EXPECT_EQ(read_file(bf16 / "metrics.jsonl"), read_file(fp32 / "metrics.jsonl")) << kind;
+    const auto from = read_dictionary(bf16).parameters, to = read_dictionary(fp32).parameters;
+    EXPECT_TRUE(from.decoder_KFD.equal(to.decoder_KFD)) << kind;
+    // The dictionary is measured on the rows themselves.
+    run.stack_dtype = "fp32";
+    const at::Tensor x_VKD = load_training_data(stack, {0, 1, 2}, run).x_VKD;
+    EXPECT_FALSE(x_VKD.equal(widened.x_VKD));
+    const Quality own =
+        measure_quality(read_dictionary(bf16).crosscoder(), x_VKD, std::int64_t{1} << 20);
+    EXPECT_NEAR(quality.explained_variance_pooled, own.explained_variance_pooled, 1e-9) << kind;
+  }
+}
+
 TEST_F(Training, SteersToATargetL0) {
   const TemporaryFolder folder;
   const Path stack = small_stack(folder.path());
@@ -381,6 +409,9 @@ TEST_F(Training, RefusesToGoOnWithOtherSettings) {
   EXPECT_HAS(message_of([&] { train(run, stack, folder / "run"); }),
              "training.lr was 0.01, now it is 0.5");
   run = small_run();
+  run.stack_dtype = "bf16";
+  EXPECT_HAS(message_of([&] { train(run, stack, folder / "run"); }), "stack_dtype");
+  run = small_run();
   run.resume = "never";
   EXPECT_HAS(message_of([&] { train(run, stack, folder / "run"); }), "exists already");
   run.resume = "must";
@@ -444,6 +475,7 @@ TEST_F(Training, RefusesBadSettings) {
   refused([](TrainingRun& run) { run.random = "pcg"; });
   refused([](TrainingRun& run) { run.name = "../up"; });
   refused([](TrainingRun& run) { run.log_every = 0; });
+  refused([](TrainingRun& run) { run.stack_dtype = "fp16"; });
 }
 
 TEST_F(Training, RefusesAStackWithNumbersThatAreNotFinite) {
@@ -471,6 +503,13 @@ TEST_F(Training, TakesExpansionFactorForDSae) {
   EXPECT_EQ(resolved({.expansion_factor = 10.6667}, 768).d_sae, 8192);
   EXPECT_EQ(resolved({.expansion_factor = 21.3333}, 768).d_sae, 16383);
   EXPECT_DOUBLE_EQ(resolved({.d_sae = 8192}, 768).expansion_factor, 8192 / 768.0);
+}
+
+TEST(Plan, CountsResidentRowsAsTheyAreStored) {
+  TrainingRun run = small_run();
+  EXPECT_EQ(plan_training(run, {kRows, kWidth, kHeads}).resident_bytes, 4 * 50 * 6 * 3);
+  run.stack_dtype = "bf16";
+  EXPECT_EQ(plan_training(run, {kRows, kWidth, kHeads}).resident_bytes, 2 * 50 * 6 * 3);
 }
 
 TEST(Plan, CountsTenPerRowHeadWidthAndFeature) {

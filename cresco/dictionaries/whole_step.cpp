@@ -164,8 +164,8 @@ void WholeStep<Number>::load(const at::Tensor& x_VKD, std::span<const std::int64
   rows_ = static_cast<std::int64_t>(rows.size());
   require(rows_ >= 1 && rows_ <= max_rows_, "a batch of {} rows, expected 1 to {}", rows_,
           max_rows_);
-  TORCH_INTERNAL_ASSERT(x_VKD.scalar_type() == dtype_ && x_VKD.device() == device_ &&
-                        x_VKD.size(1) == heads() && x_VKD.size(2) == width_);
+  TORCH_INTERNAL_ASSERT(x_VKD.device() == device_ && x_VKD.size(1) == heads() &&
+                        x_VKD.size(2) == width_);
   const at::Tensor index_B =
       at::from_blob(const_cast<std::int64_t*>(rows.data()), {rows_}, at::kLong).to(device_);
   x_BKD().copy_(x_VKD.index_select(0, index_B));

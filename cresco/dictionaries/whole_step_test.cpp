@@ -145,6 +145,20 @@ TEST(WholeStep, TrainsAsTheReferenceDoes) {
               reference::parameters_of(f.sizes, f.weights, at::kDouble).named(), 1e-10);
 }
 
+TEST(WholeStep, WidensRowsInBf16) {
+  reference::Fixture f;
+  const auto step = make_whole_step({.d_sae = 5}, {},
+                                    reference::parameters_of(f.sizes, f.weights, at::kFloat), 6);
+  const at::Tensor x_BKD = reference::tensor_of(f.x, {4, 2, 3}, at::kFloat).to(at::kBFloat16);
+  const std::vector<std::int64_t> rows{3, 1};
+  CrosscoderParameters stored, widened;
+  step->load(x_BKD, rows);
+  step->gradients(rates_of(0), stored);
+  step->load(x_BKD.to(at::kFloat), rows);
+  step->gradients(rates_of(0), widened);
+  expect_same(stored.named(), widened.named(), 0);
+}
+
 // The two steps, computed in quite different ways, agree on losses and gradients.
 TEST(WholeStep, HasTheGradientsOfTheStepByEntries) {
   for (const auto& [dtype, tolerance] :

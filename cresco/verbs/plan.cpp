@@ -174,8 +174,8 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
       auto found = timed.find(cost_key(members[i], runs[i]));
       if (found == timed.end()) {
         const double started = now_seconds();
-        const TrainingData rows = dictionaries::load_training_data(
-            *source.stack, members[i].indices, runs[i].training.input_preprocess, hash);
+        const TrainingData rows =
+            dictionaries::load_training_data(*source.stack, members[i].indices, runs[i], hash);
         hash = rows.stack_sha256;
         if (load_seconds == 0) load_seconds = now_seconds() - started;
         found = timed.emplace(cost_key(members[i], runs[i]), time_steps(runs[i], rows)).first;

@@ -76,8 +76,8 @@ void write_line(const TrainConfig& config, const Stack& stack,
 Outcome train_one(const TrainConfig& config, const TrainingRun& run, const TrainingPlan& plan,
                   const Stack& stack, const std::vector<std::int64_t>& indices, const Path& folder,
                   at::Device device, Progress& progress) {
-  const TrainingData data = dictionaries::load_training_data(
-      stack, indices, run.training.input_preprocess, "", {&dist::world()}, device);
+  const TrainingData data =
+      dictionaries::load_training_data(stack, indices, run, "", {&dist::world()}, device);
   const auto trained = dictionaries::train_crosscoder(run, data, folder, progress);
   if (!dist::world().first()) return {};
   write_line(config, stack, trained);
@@ -119,8 +119,8 @@ Outcome train_many(const TrainConfig& config, const std::vector<Member>& members
     if (found == resident.end()) {
       found = resident
                   .emplace(std::pair{members[i].indices, mode},
-                           dictionaries::load_training_data(stack, members[i].indices, mode, hash,
-                                                            {}, device))
+                           dictionaries::load_training_data(stack, members[i].indices, runs[i],
+                                                            hash, {}, device))
                   .first;
       hash = found->second.stack_sha256;
     }

@@ -12,7 +12,7 @@ namespace cresco::verbs {
 
 struct TrainConfig {
   std::string stack, kind = "crosscoder", recipe, steps = "all", name, random = "philox",
-                     resume = "auto";
+                     resume = "auto", stack_dtype = "fp32";
   dictionaries::CrosscoderConfig training;
   std::vector<std::string> sweep;
   std::int64_t max_steps = 0, log_every = 50, state_every = 500;
@@ -28,6 +28,9 @@ struct TrainConfig {
             "settings of record, by the name of the released dictionary: "
             "pythia-160m/W_U/cross-snapshot-32/d8192");
     v.field("steps", steps, "snapshots of the stack: all, a list, a range or a preset");
+    v.field("stack_dtype", stack_dtype,
+            "fp32 | bf16: how the stack's rows lie in memory, in half the room; they are widened "
+            "as a batch is read");
     v.field("name", name, "of the dictionary's files; empty: <matrix>_d<d_sae>_seed<seed>");
     training.fields(v);
     v.field("sweep", sweep,
