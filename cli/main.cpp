@@ -31,6 +31,7 @@ std::vector<Verb> verbs() {
   Verb pretrain = verb("pretrain", "a recipe and a corpus to a run with snapshots", {"recipe"},
                        verbs::run_pretrain);
   pretrain.settings = "recipe";
+  pretrain.has_arms = true;
   Verb train = verb("train", "a stack to a dictionary, or to several", {"stack"}, verbs::run_train);
   train.recipe = verbs::crosscoder_recipe;
   train.aliases = {{"--precision", "--amp-dtype"},

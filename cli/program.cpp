@@ -161,18 +161,29 @@ class CommandLine {
     throw CLI::CallForHelp();
   }
 
-  void apply(const Command& command) const {
+  // Those that the command runs for, one after the other; "" where it names none.
+  std::vector<std::string> arms(const Command& command) const {
+    const std::string arm = command.verb->has_arms ? command.own->word("arm") : "";
+    if (arm != "all") return {arm};
+    const std::string path = command.own->word(command.verb->settings);
+    const auto all = SettingsFile(path).arms();
+    require_usage(!all.empty(), "{}: has no arms, --arm all needs some", path);
+    return all;
+  }
+
+  void apply(const Command& command, const std::string& arm) const {
     if (const std::string name = command.verb->recipe ? command.own->word("recipe") : "";
         !name.empty())
       fields_from_yaml(command.verb->fields, YAML::Load(std::string(command.verb->recipe(name))),
                        "recipe " + name);
     if (!command.verb->settings.empty())
-      fields_from_yaml_file(command.verb->fields, command.own->word(command.verb->settings));
+      SettingsFile(command.own->word(command.verb->settings)).apply(command.verb->fields, arm);
     if (!command.config_file.empty())
       fields_from_yaml_file(command.verb->fields, command.config_file);
     for (const std::string& assignment : command.assignments)
       set_field(command.verb->fields, assignment);
     command.own->assign(command.verb->fields);
+    if (command.verb->has_arms) set_field(command.verb->fields, "arm=" + arm);
     command.shared->assign(common_fields_);
   }
 
@@ -276,6 +287,33 @@ int fail_with(int code, const std::string& message) {
   return code;
 }
 
+// The command's verb: once, or for each of several arms.
+verbs::Outcome run_command(const CommandLine& line, const Command& command,
+                           verbs::CommonOptions& common, const std::vector<std::string>& typed) {
+  const Json defaults = fields_to_json(command.verb->fields);
+  const std::vector<std::string> arms = line.arms(command);
+  const bool first =
+      !command.verb->over_ranks || dist::started_ranks() == 1 || dist::world().first();
+  verbs::Outcome all;
+  for (const std::string& arm : arms) {
+    if (&arm != &arms.front()) fields_from_json(command.verb->fields, defaults, arm);
+    line.apply(command, arm);
+    if (&arm == &arms.front()) {
+      tensor::configure_threads_and_allocator(common.threads);
+      tensor::parse_device(common.device);
+    }
+    if (arms.size() > 1 && !common.out.empty()) common.out = (Path(common.out) / arm).string();
+    TextProgress progress(stderr, common.quiet || !first);
+    if (arms.size() > 1) progress.note("arm " + arm);
+    verbs::VerbContext context{common, typed, progress};
+    verbs::Outcome one = command.verb->run(context);
+    if (arms.size() == 1) return one;
+    all.summary["arms"][arm] = std::move(one.summary);
+    all.text += arm + ": " + one.text;
+  }
+  return all;
+}
+
 }  // namespace
 
 int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
@@ -289,17 +327,11 @@ int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
   if (!arguments.empty()) arguments = spread(arguments, verbs);
   try {
     const Command& command = line.parse(arguments);
-    line.apply(command);
-    tensor::configure_threads_and_allocator(common.threads);
-    tensor::parse_device(common.device);
     require_usage(command.verb->over_ranks || dist::started_ranks() == 1,
                   "{} runs as one process, {} were started", command.verb->name,
                   dist::started_ranks());
-    const bool first = !command.verb->over_ranks || dist::world().first();
-    TextProgress progress(stderr, common.quiet || !first);
-    verbs::VerbContext context{common, typed, progress};
-    const verbs::Outcome outcome = command.verb->run(context);
-    if (!first) return outcome.exit_code;
+    const verbs::Outcome outcome = run_command(line, command, common, typed);
+    if (command.verb->over_ranks && !dist::world().first()) return outcome.exit_code;
     const std::string out = common.json ? to_line(outcome.summary) + "\n" : outcome.text;
     if (std::fwrite(out.data(), 1, out.size(), stdout) != out.size() || std::fflush(stdout) != 0)
       return fail_with(1, "stdout could not be written to the end");

@@ -21,6 +21,9 @@ struct Verb {
   std::function<verbs::Outcome(verbs::VerbContext&)> run;
   // The positional, if any, that names a YAML file of the fields, as --config does.
   std::string settings;
+  // That file may have arms: the verb has a field `arm`, and `--arm all` runs it for one after the
+  // other, each with its folder in --out.
+  bool has_arms = false;
   // The text of a named recipe, for verbs with a field `recipe`; everything given wins over it.
   std::function<std::string_view(const std::string&)> recipe;
   std::map<std::string, std::string> aliases;  // "--precision" for "--amp-dtype"

@@ -190,6 +190,26 @@ YAML::Node to_yaml(const Json& value) {
   return node;
 }
 
+YAML::Node load_yaml(const std::string& path) {
+  const std::string text = read_file(path, /*limit_bytes=*/std::int64_t{16} << 20);
+  try {
+    return YAML::Load(text);
+  } catch (const YAML::Exception& e) {
+    fail_usage("{}: line {}: {}", path, e.mark.line + 1, e.msg);
+  }
+}
+
+// {a: {b: value}} for "a.b".
+YAML::Node nested(const std::string& path, YAML::Node value) {
+  const std::vector<std::string> names = split(path, '.');
+  for (auto name = names.rbegin(); name != names.rend(); ++name) {
+    YAML::Node outer(YAML::NodeType::Map);
+    outer[*name] = value;
+    value.reset(outer);
+  }
+  return value;
+}
+
 }  // namespace
 
 void fields_from_yaml(const Fields& fields, const YAML::Node& in, const std::string& where) {
@@ -199,14 +219,55 @@ void fields_from_yaml(const Fields& fields, const YAML::Node& in, const std::str
 }
 
 void fields_from_yaml_file(const Fields& fields, const std::string& path) {
-  const std::string text = read_file(path, /*limit_bytes=*/std::int64_t{16} << 20);
-  YAML::Node node;
-  try {
-    node = YAML::Load(text);
-  } catch (const YAML::Exception& e) {
-    fail_usage("{}: line {}: {}", path, e.mark.line + 1, e.msg);
+  fields_from_yaml(fields, load_yaml(path), path);
+}
+
+struct SettingsFile::Nodes {
+  YAML::Node own;
+  std::vector<YAML::Node> arms;
+};
+
+SettingsFile::SettingsFile(const std::string& path)
+    : path_(path), nodes_(std::make_unique<Nodes>()) {
+  const YAML::Node file = load_yaml(path);
+  if (!file.IsMap()) {
+    nodes_->own = file;
+    return;
   }
-  fields_from_yaml(fields, node, path);
+  nodes_->own = YAML::Node(YAML::NodeType::Map);
+  for (const auto& pair : file) {
+    if (scalar(pair.first, path) != "arms") {
+      nodes_->own.force_insert(pair.first, pair.second);
+      continue;
+    }
+    require_usage(pair.second.IsMap(), "{}: arms: expected `NAME: {{field: value}}`", path);
+    for (const auto& arm : pair.second) {
+      arms_.push_back(scalar(arm.first, path + ": arms"));
+      const std::string& name = arms_.back();
+      require_usage(
+          !name.empty() && name != "all" && name[0] != '.' && name.find('/') == std::string::npos,
+          "{}: arms: '{}' cannot be a folder's name", path, name);
+      require_usage(arm.second.IsMap() || arm.second.IsNull(),
+                    "{}: arms: {}: expected `field: value` pairs", path, name);
+      nodes_->arms.push_back(arm.second);
+    }
+  }
+}
+SettingsFile::~SettingsFile() = default;
+
+void SettingsFile::apply(const Fields& fields, const std::string& arm) const {
+  fields_from_yaml(fields, nodes_->own, path_);
+  if (arm.empty()) return;
+  const auto found = std::find(arms_.begin(), arms_.end(), arm);
+  require_usage(found != arms_.end(), "{}: has no arm '{}'{}{}", path_, arm,
+                did_you_mean(arm, arms_), arms_.empty() ? "" : "; there are " + join(arms_, ", "));
+  const YAML::Node& changes = nodes_->arms[static_cast<std::size_t>(found - arms_.begin())];
+  if (changes.IsNull()) return;
+  const std::string where = path_ + ": arms: " + arm;
+  for (const auto& change : changes) {
+    const std::string path = scalar(change.first, where);
+    fields_from_yaml(fields, nested(path, change.second), where + ": " + path);
+  }
 }
 
 std::string fields_to_yaml(const Fields& fields) {
@@ -236,13 +297,8 @@ void set_field(const Fields& fields, const std::string& assignment) {
   } catch (const YAML::Exception& e) {
     fail_usage("--set {}: {}", assignment, e.msg);
   }
-  const std::vector<std::string> path = split(assignment.substr(0, equals), '.');
-  for (auto name = path.rbegin(); name != path.rend(); ++name) {
-    YAML::Node outer(YAML::NodeType::Map);
-    outer[*name] = value;
-    value = outer;
-  }
-  fields_from_yaml(fields, value, "--set " + assignment.substr(0, equals));
+  const std::string path = assignment.substr(0, equals);
+  fields_from_yaml(fields, nested(path, value), "--set " + path);
 }
 
 void assign_fields(const Fields& fields,

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -116,6 +117,24 @@ class EachField : public FieldVisitor {
 void fields_from_yaml(const Fields& fields, const YAML::Node& in, const std::string& where);
 void fields_from_yaml_file(const Fields& fields, const std::string& path);
 std::string fields_to_yaml(const Fields& fields);  // every field with its value
+
+// A YAML file of fields and of its arms, variants by name that each state only their difference:
+//   arms: {half: {optimizer.lr: 5e-4}, frozen: {optimizer: {rules: [{match: "*", frozen: true}]}}}
+class SettingsFile {
+ public:
+  explicit SettingsFile(const std::string& path);
+  ~SettingsFile();
+  const std::vector<std::string>& arms() const { return arms_; }  // in the file's order
+  // The file's fields, then those that the arm changes; "" is the file as it stands. UsageError
+  // with the nearest name for an arm that the file has not.
+  void apply(const Fields& fields, const std::string& arm) const;
+
+ private:
+  struct Nodes;
+  std::string path_;
+  std::vector<std::string> arms_;
+  std::unique_ptr<Nodes> nodes_;
+};
 
 void fields_from_json(const Fields& fields, const Json& in, const std::string& where);
 Json fields_to_json(const Fields& fields);

@@ -1,6 +1,7 @@
 #include "cresco/base/fields.h"
 
 #include "cresco/base/require.h"
+#include "cresco/base/temporary_folder.h"
 
 #include <gtest/gtest.h>
 #include <yaml-cpp/yaml.h>
@@ -105,6 +106,49 @@ TEST(Fields, RefuseValuesOfTheWrongKind) {
   EXPECT_NE(message_of([&] { set_field(fields_of(recipe), "tied=perhaps"); }), "no error");
   EXPECT_NE(message_of([&] { set_field(fields_of(recipe), "optimizer=3"); }), "no error");
   EXPECT_NE(message_of([&] { set_field(fields_of(recipe), "no equals sign"); }), "no error");
+}
+
+TEST(SettingsFile, ArmsStateTheirDifference) {
+  const TemporaryFolder folder;
+  write_file(folder / "r.yaml", R"(
+tokens: 7
+optimizer: {lr: 0.5}
+arms:
+  baseline:
+  low: {optimizer.lr: 0.25, optimizer.rules: [{match: "a.*", lr_multiplier: 4}]}
+  nested: {optimizer: {lr: 0.125}, tokens: 9}
+)");
+  const SettingsFile file((folder / "r.yaml").string());
+  EXPECT_EQ(file.arms(), (std::vector<std::string>{"baseline", "low", "nested"}));
+  const auto with = [&](const std::string& arm) {
+    Recipe recipe;
+    file.apply(fields_of(recipe), arm);
+    return recipe;
+  };
+  for (const char* arm : {"", "baseline"}) {
+    EXPECT_EQ(with(arm).tokens, 7);
+    EXPECT_EQ(with(arm).optimizer.lr, 0.5);
+    EXPECT_TRUE(with(arm).optimizer.rules.empty());
+  }
+  EXPECT_EQ(with("low").tokens, 7);
+  EXPECT_EQ(with("low").optimizer.lr, 0.25);
+  ASSERT_EQ(with("low").optimizer.rules.size(), 1u);
+  EXPECT_EQ(with("low").optimizer.rules[0].match, "a.*");
+  EXPECT_EQ(with("nested").optimizer.lr, 0.125);
+  EXPECT_EQ(with("nested").tokens, 9);
+  EXPECT_NE(message_of([&] { with("lo"); }).find("has no arm 'lo' (did you mean 'low'?)"),
+            std::string::npos);
+  for (const char* bad : {"arms: [a]", "arms: {all: {}}", "arms: {a/b: {}}", "arms: {a: 3}"}) {
+    write_file(folder / "bad.yaml", bad);
+    EXPECT_THROW(SettingsFile((folder / "bad.yaml").string()), UsageError) << bad;
+  }
+  write_file(folder / "unknown.yaml", "arms: {a: {optimizer.lrr: 1}}");
+  const SettingsFile unknown((folder / "unknown.yaml").string());
+  EXPECT_NE(message_of([&] {
+              Recipe recipe;
+              unknown.apply(fields_of(recipe), "a");
+            }).find("arms: a: optimizer.lrr: optimizer: unknown field 'lrr' (did you mean 'lr'?)"),
+            std::string::npos);
 }
 
 }  // namespace
