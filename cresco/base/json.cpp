@@ -49,25 +49,38 @@ std::string to_line(const Json& value) {
 
 void write_json_file(const Path& path, const Json& value) { write_file(path, to_text(value)); }
 
-std::string first_difference(const Json& before, const Json& now, const std::string& path) {
-  if (before == now) return "";
-  if (before.is_object() && now.is_object()) {
-    for (const auto& [key, value] : before.items()) {
-      const Json other = now.contains(key) ? now[key] : Json();
-      const std::string found =
-          first_difference(value, other, path.empty() ? key : path + "." + key);
-      if (!found.empty()) return found;
-    }
-    for (const auto& [key, value] : now.items())
-      if (!before.contains(key))
-        return first_difference(Json(), value, path.empty() ? key : path + "." + key);
-  }
-  const auto shown = [](const Json& value) {
-    return value.is_null()     ? std::string("not set")
-           : value.is_string() ? value.get<std::string>()
-                               : to_line(value);
+namespace {
+
+std::string shown(const Json& value) {
+  return value.is_null()     ? "not set"
+         : value.is_string() ? value.get<std::string>()
+                             : to_line(value);
+}
+
+}  // namespace
+
+std::vector<Difference> differences(const Json& before, const Json& now, const std::string& path) {
+  if (before == now) return {};
+  if (!before.is_object() || !now.is_object()) return {{path, shown(before), shown(now)}};
+  std::vector<Difference> all;
+  const auto below = [&](const std::string& key) { return path.empty() ? key : path + "." + key; };
+  const auto add = [&](const std::string& key, const Json& old, const Json& other) {
+    for (Difference& found : differences(old, other, below(key))) all.push_back(std::move(found));
   };
-  return path + " was " + shown(before) + ", now it is " + shown(now);
+  for (const auto& [key, value] : before.items())
+    add(key, value, now.contains(key) ? now[key] : Json());
+  for (const auto& [key, value] : now.items())
+    if (!before.contains(key)) add(key, Json(), value);
+  return all;
+}
+
+std::string to_text(const Difference& difference) {
+  return difference.path + " was " + difference.before + ", now it is " + difference.now;
+}
+
+std::string first_difference(const Json& before, const Json& now) {
+  const auto all = differences(before, now);
+  return all.empty() ? "" : to_text(all.front());
 }
 
 namespace {

@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace cresco {
 
@@ -19,8 +20,16 @@ std::string to_text(const Json& value);
 std::string to_line(const Json& value);
 void write_json_file(const Path& path, const Json& value);
 
-// Where two settings differ first: "optimizer.lr was 0.01, now it is 0.02"; "" when they are equal.
-std::string first_difference(const Json& before, const Json& now, const std::string& path = "");
+// Where two settings differ: objects are compared name by name, everything else as a whole.
+struct Difference {
+  std::string path;         // "optimizer.lr"
+  std::string before, now;  // as text; "not set" where one side has nothing
+};
+std::vector<Difference> differences(const Json& before, const Json& now,
+                                    const std::string& path = "");
+// The first of them: "optimizer.lr was 0.01, now it is 0.02"; "" when they are equal.
+std::string first_difference(const Json& before, const Json& now);
+std::string to_text(const Difference& difference);
 
 // Typed access with a message that names the key: "config.json: 'hidden_size' is missing".
 std::int64_t get_int(const Json& object, const char* key, const std::string& where);

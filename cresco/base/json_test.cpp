@@ -30,5 +30,18 @@ TEST(Json, NamesTheMissingKey) {
   }
 }
 
+TEST(Json, SaysWhereSettingsDiffer) {
+  const Json a{
+      {"lr", 1}, {"model", {{"width", 4}, {"layers", 2}}}, {"rules", {1, 2}}, {"old", "x"}};
+  const Json b{{"lr", 1}, {"model", {{"width", 8}, {"layers", 2}}}, {"rules", {1}}, {"new", true}};
+  EXPECT_TRUE(differences(a, a).empty());
+  std::vector<std::string> found;
+  for (const Difference& d : differences(a, b)) found.push_back(to_text(d));
+  EXPECT_EQ(found, (std::vector<std::string>{
+                       "model.width was 4, now it is 8", "rules was [1,2], now it is [1]",
+                       "old was x, now it is not set", "new was not set, now it is true"}));
+  EXPECT_EQ(first_difference(a, b), found[0]);
+}
+
 }  // namespace
 }  // namespace cresco
