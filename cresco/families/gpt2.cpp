@@ -42,6 +42,14 @@ Json to_json(Gpt2Config c) {
 
 }  // namespace
 
+Json gpt2_to_json(const Gpt2Config& config, const std::string& dtype,
+                  std::optional<std::int64_t> end_of_text) {
+  Json out = to_json(config);
+  out["torch_dtype"] = dtype;
+  if (end_of_text) out["bos_token_id"] = out["eos_token_id"] = *end_of_text;
+  return out;
+}
+
 Json gpt2_config_from_nanogpt(const Json& model_args, const std::string& where) {
   require(model_args.is_object(), "{}: model_args is not an object", where);
   Gpt2Config c;

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,10 @@ struct Gpt2Config {
 void check(const Gpt2Config& config, const std::string& where);
 
 Gpt2Config gpt2_from_json(const Json& config, const std::string& where);
+
+// As Hugging Face writes it; `dtype` is its name of the type ("float32").
+Json gpt2_to_json(const Gpt2Config& config, const std::string& dtype,
+                  std::optional<std::int64_t> end_of_text);
 
 // A config.json for weights in other programs' files; `where` names the file in errors.
 // nanoGPT: the `model_args` of a checkpoint. Its GELU is the erf form, as in its newest version.

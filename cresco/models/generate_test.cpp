@@ -1,6 +1,7 @@
 #include "cresco/models/generate.h"
 
 #include "cresco/base/require.h"
+#include "cresco/models/initialise.h"
 #include "cresco/models/neox.h"
 
 #include <ATen/ATen.h>

@@ -70,8 +70,4 @@ at::Tensor Gpt2::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
   return x_NTD;
 }
 
-at::Tensor Gpt2::readout(const at::Tensor& hidden_NTD) const {
-  return at::linear(hidden_NTD, readout_VD_);
-}
-
 }  // namespace cresco::models

@@ -22,7 +22,7 @@ class Gpt2 : public LanguageModel {
 
   // Error for more positions than the position embedding has.
   at::Tensor hidden(const at::Tensor& ids_NT, const Tap& tap = {}) const override;
-  at::Tensor readout(const at::Tensor& hidden_NTD) const override;
+  const at::Tensor& readout_weight() const override { return readout_VD_; }
 
  private:
   struct Layer {

@@ -20,6 +20,10 @@ LanguageModel::LanguageModel(const std::vector<families::TensorSpec>& specs,
   }
 }
 
+at::Tensor LanguageModel::readout(const at::Tensor& hidden_NTD) const {
+  return at::linear(hidden_NTD, readout_weight());
+}
+
 at::Tensor LanguageModel::weight(const std::string& name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? at::Tensor() : found->second;

@@ -39,7 +39,8 @@ class LanguageModel {
   // Input of the readout, after the final norm. Ids are int64 (N, T), each below vocab_size, on the
   // weights' device.
   virtual at::Tensor hidden(const at::Tensor& ids_NT, const Tap& tap = {}) const = 0;
-  virtual at::Tensor readout(const at::Tensor& hidden_NTD) const = 0;  // -> logits (N, T, V)
+  virtual const at::Tensor& readout_weight() const = 0;    // W_U, (V, D)
+  at::Tensor readout(const at::Tensor& hidden_NTD) const;  // -> logits (N, T, V)
   at::Tensor logits(const at::Tensor& ids_NT, const Tap& tap = {}) const {
     return readout(hidden(ids_NT, tap));
   }

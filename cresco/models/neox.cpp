@@ -1,9 +1,7 @@
 #include "cresco/models/neox.h"
 
-#include "cresco/base/random.h"
-#include "cresco/base/require.h"
-
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <cmath>
 
@@ -72,34 +70,6 @@ at::Tensor Neox::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
   x_NTD = final_norm_(x_NTD);
   show("final_norm", static_cast<std::int64_t>(layers_.size()), x_NTD);
   return x_NTD;
-}
-
-at::Tensor Neox::readout(const at::Tensor& hidden_NTD) const {
-  return at::linear(hidden_NTD, embed_out_VD_);
-}
-
-std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& config,
-                                            const std::string& name, std::uint64_t seed) {
-  require_usage(name == "small_wang", "init.name '{}' is not known; it is small_wang", name);
-  const auto width = static_cast<double>(config.hidden_size);
-  const double small = std::sqrt(2 / (5 * width));
-  const double wang = 2 / (static_cast<double>(config.num_hidden_layers) * std::sqrt(width));
-  std::vector<tensor::NamedTensor> weights;
-  for (const families::TensorSpec& spec : families::neox_tensors(config)) {
-    at::Tensor tensor = at::zeros(spec.shape);
-    if (spec.shape.size() == 2) {
-      const bool writes_residual = spec.name.ends_with("attention.dense.weight") ||
-                                   spec.name.ends_with("dense_4h_to_h.weight");
-      RandomStream(seed, "init/" + spec.name)
-          .fill_normal({tensor.mutable_data_ptr<float>(), static_cast<std::size_t>(tensor.numel())},
-                       0, static_cast<float>(writes_residual ? wang : small));
-    } else if (spec.name.ends_with("layernorm.weight") ||
-               spec.name.ends_with("layer_norm.weight")) {
-      tensor.fill_(1);
-    }
-    weights.emplace_back(spec.name, tensor);
-  }
-  return weights;
 }
 
 }  // namespace cresco::models

@@ -22,7 +22,7 @@ class Neox : public LanguageModel {
   std::int64_t max_context() const override { return config_.max_position_embeddings; }
 
   at::Tensor hidden(const at::Tensor& ids_NT, const Tap& tap = {}) const override;
-  at::Tensor readout(const at::Tensor& hidden_NTD) const override;
+  const at::Tensor& readout_weight() const override { return embed_out_VD_; }
 
  private:
   struct Layer {
@@ -38,11 +38,5 @@ class Neox : public LanguageModel {
   std::vector<Layer> layers_;
   LayerNorm final_norm_;
 };
-
-// Named initialisations, from numbers keyed by (seed, tensor name). small_wang: matrices N(0,
-// 2/(5D)), the two that write to the residual N(0, (2/(layers sqrt(D)))^2); norm weights 1, biases
-// 0 (Nguyen and Salazar 2019; Wang and Komatsuzaki 2021).
-std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& config,
-                                            const std::string& name, std::uint64_t seed);
 
 }  // namespace cresco::models

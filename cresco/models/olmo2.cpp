@@ -71,8 +71,4 @@ at::Tensor Olmo2::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
   return x_NTD;
 }
 
-at::Tensor Olmo2::readout(const at::Tensor& hidden_NTD) const {
-  return at::linear(hidden_NTD, readout_VD_);
-}
-
 }  // namespace cresco::models

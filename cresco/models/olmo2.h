@@ -23,7 +23,7 @@ class Olmo2 : public LanguageModel {
 
   // The taps attn_out and mlp_out see what is added to the residual: after the norm.
   at::Tensor hidden(const at::Tensor& ids_NT, const Tap& tap = {}) const override;
-  at::Tensor readout(const at::Tensor& hidden_NTD) const override;
+  const at::Tensor& readout_weight() const override { return readout_VD_; }
 
  private:
   struct Layer {

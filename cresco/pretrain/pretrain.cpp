@@ -25,15 +25,15 @@ std::int64_t num_validation_windows(const RunData& data, const Recipe& recipe) {
                                   data.validation.size());
 }
 
-double validation_loss(const models::Neox& model, const RunData& data, const Recipe& recipe) {
+double validation_loss(const models::LanguageModel& model, const RunData& data,
+                       const Recipe& recipe) {
   const torch::autograd::AutoGradMode no_grad(false);
   const std::int64_t windows = num_validation_windows(data, recipe);
   double sum = 0;
   const at::Device device = model.weights().front().second.device();
   for (std::int64_t first = 0; first < windows; first += recipe.micro_sequences()) {
     const std::int64_t count = std::min(recipe.micro_sequences(), windows - first);
-    const at::Tensor ids =
-        read_validation(data, first, count, model.config().vocab_size).to(device);
+    const at::Tensor ids = read_validation(data, first, count, model.vocab_size()).to(device);
     const at::Tensor loss =
         models::cross_entropy(model.logits(ids.slice(1, 0, -1)), ids.slice(1, 1));
     sum += loss.item<double>() * static_cast<double>(count);
@@ -51,7 +51,7 @@ class Pretrainer {
         data_(data),
         progress_(progress),
         weights_(trainable(job.initial, job.device)),
-        model_(recipe_.model.neox, weights_),
+        model_(make_model(recipe_.model, weights_)),
         optimizer_(recipe_.optimizer, weights_),
         total_steps_(recipe_.total_steps()),
         schedule_(trajectories::snapshot_schedule(recipe_.snapshots.at, total_steps_,
@@ -111,8 +111,8 @@ class Pretrainer {
     double loss = 0;
     for (std::int64_t at = 0; at < recipe_.batch.sequences; at += micro) {
       const at::Tensor ids =
-          read_batch(data_, first + at, micro, recipe_.model.neox.vocab_size).to(job_.device);
-      const at::Tensor logits = model_.logits(ids.slice(1, 0, -1));
+          read_batch(data_, first + at, micro, recipe_.model.vocab_size()).to(job_.device);
+      const at::Tensor logits = model_->logits(ids.slice(1, 0, -1));
       // The mean over the batch is the mean of the micro-batches' means: they are of one size.
       const at::Tensor share =
           models::cross_entropy(logits, ids.slice(1, 1)) *
@@ -130,7 +130,7 @@ class Pretrainer {
   }
 
   void evaluate() {
-    val_loss_ = validation_loss(model_, data_, recipe_);
+    val_loss_ = validation_loss(*model_, data_, recipe_);
     require(std::isfinite(val_loss_),
             "step {}: the validation loss is not finite; the last good state is {}", step_,
             last_good_state());
@@ -191,11 +191,10 @@ class Pretrainer {
   void write_due_files() {
     if (std::binary_search(schedule_.begin(), schedule_.end(), step_)) {
       const std::string dtype = recipe_.snapshots.dtype;
-      const Json config = families::neox_to_json(recipe_.model.neox,
-                                                 dtype == "fp32"   ? "float32"
-                                                 : dtype == "bf16" ? "bfloat16"
-                                                                   : "float16",
-                                                 job_.end_of_text);
+      const Json config = recipe_.model.to_json(dtype == "fp32"   ? "float32"
+                                                : dtype == "bf16" ? "bfloat16"
+                                                                  : "float16",
+                                                job_.end_of_text);
       trajectories::write_snapshot(job_.run.snapshot(step_), config, weights_,
                                    tensor::scalar_type_named(dtype),
                                    /*replace=*/true);
@@ -250,7 +249,7 @@ class Pretrainer {
   const RunData& data_;
   Progress& progress_;
   std::vector<tensor::NamedTensor> weights_;
-  models::Neox model_;
+  std::unique_ptr<models::LanguageModel> model_;
   optim::AdamW optimizer_;
   std::int64_t total_steps_;
   std::vector<std::int64_t> schedule_;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cresco/base/progress.h"
-#include "cresco/models/neox.h"
+#include "cresco/models/language_model.h"
 #include "cresco/pretrain/data.h"
 #include "cresco/pretrain/recipe.h"
 #include "cresco/pretrain/run_folder.h"
@@ -41,7 +41,8 @@ PretrainResult pretrain(const PretrainJob& job, const RunData& data, Progress& p
 PretrainResult finished_result(const Recipe& recipe, const RunFolder& run);
 
 // Mean cross entropy in nats over the first windows of the validation text, eval.tokens at most.
-double validation_loss(const models::Neox& model, const RunData& data, const Recipe& recipe);
+double validation_loss(const models::LanguageModel& model, const RunData& data,
+                       const Recipe& recipe);
 std::int64_t num_validation_windows(const RunData& data, const Recipe& recipe);
 
 }  // namespace cresco::pretrain

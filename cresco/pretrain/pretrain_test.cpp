@@ -61,9 +61,9 @@ struct Bench {
   PretrainResult go(const std::string& name, std::int64_t stop_after = -1) {
     const RunFolder run{folder / name};
     std::filesystem::create_directories(run.path);
-    return pretrain({recipe, run, models::initialise(recipe.model.neox, "small_wang", 3), 0,
-                     "cresco", stop_after},
-                    data, no_progress());
+    return pretrain(
+        {recipe, run, initialise(recipe.model, "small_wang", 3), 0, "cresco", stop_after}, data,
+        no_progress());
   }
   // Every file by content; the times in metrics and state are left out.
   std::map<std::string, std::string> contents(const std::string& name) const {
@@ -143,7 +143,7 @@ TEST(Pretrain, AccumulatesMicroBatches) {
 
 TEST(Pretrain, StopsAtANumberThatIsNotFinite) {
   Bench bench;
-  auto initial = models::initialise(bench.recipe.model.neox, "small_wang", 3);
+  auto initial = initialise(bench.recipe.model, "small_wang", 3);
   initial[5].second.fill_(std::numeric_limits<float>::quiet_NaN());
   const RunFolder run{bench.folder / "nan"};
   std::filesystem::create_directories(run.path);

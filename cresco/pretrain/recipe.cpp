@@ -11,14 +11,14 @@ std::int64_t Recipe::total_steps() const {
                           : (budget.tokens + tokens_per_step() - 1) / tokens_per_step();
 }
 
+at::ScalarType precision_named(const std::string& name) {
+  require_usage(name == "fp32" || name == "bf16" || name == "fp16",
+                "precision '{}' is not one of fp32, bf16, fp16", name);
+  return tensor::scalar_type_named(name);
+}
+
 void check(const Recipe& r) {
-  require_usage(r.model.family == "neox", "model.family '{}' is not known; it is neox",
-                r.model.family);
-  try {
-    families::check(r.model.neox, "model");
-  } catch (const Error& e) {
-    throw UsageError(e.what());
-  }
+  check(r.model);
   const auto positive = [](const char* name, std::int64_t value) {
     require_usage(value > 0, "{} is {}, expected at least 1", name, value);
   };
@@ -35,9 +35,9 @@ void check(const Recipe& r) {
   positive("state.keep", r.state.keep);
   positive("log.every", r.log.every);
   positive("eval.tokens", r.eval.tokens);
-  require_usage(r.data.sequence_length <= r.model.neox.max_position_embeddings,
-                "data.sequence_length {} is more than model.max_position_embeddings {}",
-                r.data.sequence_length, r.model.neox.max_position_embeddings);
+  require_usage(r.data.sequence_length <= r.model.max_context(),
+                "data.sequence_length {} is more than the model's longest context, {}",
+                r.data.sequence_length, r.model.max_context());
   require_usage(r.batch.micro_sequences >= 0 && r.batch.sequences % r.micro_sequences() == 0,
                 "batch.micro_sequences {} does not divide batch.sequences {}",
                 r.batch.micro_sequences, r.batch.sequences);
@@ -51,7 +51,7 @@ void check(const Recipe& r) {
                 r.data.window);
   require_usage(r.data.order == "shuffled" || r.data.order == "sequential",
                 "data.order '{}' is not one of shuffled, sequential", r.data.order);
-  require_usage(r.precision == "fp32", "precision '{}' is not known; it is fp32", r.precision);
+  precision_named(r.precision);
   tensor::scalar_type_named(r.snapshots.dtype);
   trajectories::snapshot_schedule(r.snapshots.at, r.total_steps(), r.tokens_per_step());
   optim::check(r.optimizer);
@@ -59,11 +59,11 @@ void check(const Recipe& r) {
 }
 
 double flops_per_step(const Recipe& r) {
-  const families::NeoxConfig& c = r.model.neox;
-  const auto weights =
-      static_cast<double>(families::num_parameters(families::neox_tensors(c)) -
-                          (c.tie_word_embeddings ? 0 : c.vocab_size * c.hidden_size));
-  const double attention = 12.0 * static_cast<double>(c.num_hidden_layers * c.hidden_size) *
+  const ModelConfig& m = r.model;
+  const auto weights = static_cast<double>(families::num_parameters(m.tensors()) -
+                                           (m.is_tied() ? 0 : m.vocab_size() * m.width()) -
+                                           (m.is_gpt2() ? m.max_context() * m.width() : 0));
+  const double attention = 12.0 * static_cast<double>(m.num_layers() * m.width()) *
                            static_cast<double>(r.data.sequence_length) / 2;  // half: causal
   return (6 * weights + attention) * static_cast<double>(r.tokens_per_step());
 }

@@ -2,28 +2,19 @@
 #pragma once
 
 #include "cresco/base/fields.h"
-#include "cresco/families/neox.h"
 #include "cresco/optim/adamw.h"
 #include "cresco/optim/schedule.h"
+#include "cresco/pretrain/model_config.h"
 
 #include <string>
 #include <vector>
 
 namespace cresco::pretrain {
 
-struct ModelConfig {
-  std::string family = "neox";
-  families::NeoxConfig neox;
-  void fields(FieldVisitor& v) {
-    v.field("family", family, "neox");
-    neox.fields(v);
-  }
-};
-
 struct InitConfig {
   std::string name = "small_wang", from;
   void fields(FieldVisitor& v) {
-    v.field("name", name, "small_wang");
+    v.field("name", name, "small_wang | gpt2");
     v.field("from", from, "a snapshot's folder to start from instead");
   }
 };
@@ -61,9 +52,12 @@ struct BudgetConfig {
 
 struct SnapshotConfig {
   std::string at = "log2", dtype = "fp32";
+  bool optimizer_state = false;
   void fields(FieldVisitor& v) {
     v.field("at", at, "log2, pythia, a list, a range 0:1000:100, or tokens:0,1e6,...");
     v.field("dtype", dtype, "fp32 | bf16 | fp16");
+    v.field("optimizer_state", optimizer_state,
+            "beside each, optimizer.safetensors: what the optimizer knows, in fp32");
   }
 };
 
@@ -89,6 +83,7 @@ struct LogConfig {
 };
 
 struct Recipe {
+  std::string arm;
   ModelConfig model;
   InitConfig init;
   DataConfig data;
@@ -104,6 +99,9 @@ struct Recipe {
   std::int64_t seed = 0;
 
   void fields(FieldVisitor& v) {
+    v.field("arm", arm,
+            "a variant that the recipe's file has among its `arms`; all: one after the other, each "
+            "in its folder of --out");
     v.config("model", model, "the model, in Hugging Face's names");
     v.config("init", init, "weights at step 0");
     v.config("data", data, "what it reads");
@@ -111,7 +109,8 @@ struct Recipe {
     v.config("budget", budget, "how much in all: tokens or steps");
     v.config("optimizer", optimizer, "how weights change");
     v.config("schedule", schedule, "how fast, over the run");
-    v.field("precision", precision, "fp32");
+    v.field("precision", precision,
+            "fp32 | bf16 | fp16: of matrix products; weights, moments and sums are fp32");
     v.config("snapshots", snapshots, "which weights are kept");
     v.config("state", state, "what a killed run resumes from");
     v.config("eval", eval, "validation");
@@ -125,6 +124,8 @@ struct Recipe {
   }
   std::int64_t total_steps() const;
 };
+
+at::ScalarType precision_named(const std::string& name);  // UsageError for another one
 
 // UsageError that names the field when a value is out of its range or two contradict each other.
 void check(const Recipe& recipe);

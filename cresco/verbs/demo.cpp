@@ -73,6 +73,7 @@ class Demo {
   Outcome run() {
     for (const std::string& file : config_.text)
       corpora::text_files({file});  // refused before anything is replaced
+    const auto plan = this->plan();
     std::filesystem::create_directories(out_);
     const FolderLock lock(out_);
     make_output_folder(out_, context_.options.overwrite,
@@ -82,7 +83,6 @@ class Demo {
                     fields_to_json([&settings](FieldVisitor& v) { settings.fields(v); }));
     watch_for_interrupts();
     std::size_t at = 0;
-    const auto plan = this->plan();
     for (const auto& [stage, work] : plan) {
       double done = 0, left = 0;
       for (std::size_t i = 0; i < plan.size(); ++i) (i < at ? done : left) += plan[i].first.seconds;
@@ -95,6 +95,9 @@ class Demo {
       if (interrupted()) stop();
       ++at;
     }
+    if (!config_.until.empty())
+      return {.summary = {{"until", config_.until}, {"folder", out_.string()}},
+              .text = fmt::format("{}: up to {}\n", out_.string(), config_.until)};
     return outcome();
   }
 
@@ -108,18 +111,26 @@ class Demo {
 
   std::vector<Work> plan() {
     const double scale = config_.small ? 0.1 : 1.0;
-    return {{{"text", 2 * scale}, [this] { gather_text(); }},
-            {{"tokenizer", 3 * scale}, [this] { train_tokenizer(); }},
-            {{"corpus", 2 * scale}, [this] { tokenize(); }},
-            {{"pretrain", 150 * scale}, [this] { pretrain_model(); }},
-            {{"baselines", 2 * scale}, [this] { measure_baselines(); }},
-            {{"continuations", 3 * scale}, [this] { continuations(); }},
-            {{"stack of W_U", 1 * scale}, [this] { extract_stacks(); }},
-            {{"spectra", 2 * scale}, [this] { spectra(); }},
-            {{"crosscoder", 80 * scale}, [this] { train_crosscoder(); }},
-            {{"quality", 5 * scale}, [this] { evaluate(); }},
-            {{"lifecycle", 5 * scale}, [this] { lifecycle(); }},
-            {{"report", 1 * scale}, [this] { report(); }}};
+    std::vector<Work> all{{{"text", 2 * scale}, [this] { gather_text(); }},
+                          {{"tokenizer", 3 * scale}, [this] { train_tokenizer(); }},
+                          {{"corpus", 2 * scale}, [this] { tokenize(); }},
+                          {{"pretrain", 150 * scale}, [this] { pretrain_model(); }},
+                          {{"baselines", 2 * scale}, [this] { measure_baselines(); }},
+                          {{"continuations", 3 * scale}, [this] { continuations(); }},
+                          {{"stack of W_U", 1 * scale}, [this] { extract_stacks(); }},
+                          {{"spectra", 2 * scale}, [this] { spectra(); }},
+                          {{"crosscoder", 80 * scale}, [this] { train_crosscoder(); }},
+                          {{"quality", 5 * scale}, [this] { evaluate(); }},
+                          {{"lifecycle", 5 * scale}, [this] { lifecycle(); }},
+                          {{"report", 1 * scale}, [this] { report(); }}};
+    if (config_.until.empty()) return all;
+    std::vector<std::string> names;
+    for (const Work& work : all) names.push_back(work.first.name);
+    const auto last = std::find(names.begin(), names.end(), config_.until);
+    require_usage(last != names.end(), "--until '{}' is not one of {}{}", config_.until,
+                  join(names, ", "), did_you_mean(config_.until, names));
+    all.resize(static_cast<std::size_t>(last - names.begin()) + 1);
+    return all;
   }
 
   // The context of a verb of the chain: its own output, the rest as the demo's.
@@ -222,13 +233,13 @@ class Demo {
     config.resume = "never";
     recipe_ = config.settings;
     run_ = call(run_pretrain, config, out_ / "run");
-    recipe_.model.neox.vocab_size = text::read_tokenizer(tokenizer_path()).vocab_size();
+    recipe_.model.vocab_size() = text::read_tokenizer(tokenizer_path()).vocab_size();
   }
 
   void measure_baselines() {
     const auto corpus = std::make_shared<formats::TokenFile>(corpus_prefix());
     const pretrain::RunData data = pretrain::RunData::open(recipe_, corpus, nullptr);
-    const std::int64_t vocab_size = recipe_.model.neox.vocab_size;
+    const std::int64_t vocab_size = recipe_.model.vocab_size();
     const corpora::BigramModel bigram(data.training.stream(), vocab_size);
     const auto losses =
         bigram.losses(data.validation, pretrain::num_validation_windows(data, recipe_));
@@ -296,7 +307,7 @@ class Demo {
 
   void spectra() {
     SpectraConfig config;
-    config.input = stack_path().string();
+    config.inputs = {stack_path().string()};
     config.weights = true;
     call(run_spectra, config, out_ / "spectra");
   }

@@ -7,6 +7,7 @@ namespace cresco::verbs {
 
 struct DemoConfig {
   bool small = false, synthetic = false;
+  std::string until;
   std::vector<std::string> text, prompt;
   std::int64_t vocab_size = 0;
 
@@ -15,6 +16,8 @@ struct DemoConfig {
     v.field("text", text,
             "your own text files; empty is WordNet and the King James Bible, where installed");
     v.field("synthetic", synthetic, "a synthetic language whose true features are known");
+    v.field("until", until,
+            "the last stage: text | tokenizer | corpus | pretrain | ...; empty is all of them");
     v.field("prompt", prompt,
             "what the model is asked to continue; empty is the beginning of a document");
     v.field("vocab_size", vocab_size, "of the tokenizer; 0 is 2048, and 512 with --small",

@@ -3,9 +3,8 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/step_cost.h"
+#include "cresco/tensor/product_rate.h"
 #include "cresco/verbs/train_members.h"
-
-#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>
@@ -85,19 +84,6 @@ std::string ranks_text(const Ranks& ranks) {
   return ranks.count == 0 ? ""
                           : fmt::format("memory per rank on {} ranks: {}", ranks.count,
                                         human_bytes(ranks.bytes));
-}
-
-double product_gflops() {
-  constexpr std::int64_t n = 1536;
-  const at::Tensor a = at::rand({n, n}), b = at::rand({n, n});
-  at::Tensor out = at::empty({n, n});
-  double fastest = 1e30;
-  for (int i = 0; i < 4; ++i) {
-    const double started = now_seconds();
-    at::mm_out(out, a, b);
-    fastest = std::min(fastest, now_seconds() - started);
-  }
-  return 2.0 * n * n * n / fastest / 1e9;
 }
 
 // Without the stack there are no steps to time. A step has the FLOPs of five products of batch and
@@ -188,7 +174,7 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
     context.progress.end();
     time = {time.low + load_seconds, time.likely + load_seconds, time.high + load_seconds};
   } else {
-    if (gflops == 0) gflops = product_gflops();
+    if (gflops == 0) gflops = tensor::product_gflops();
     time = time_of_products(flops, gflops);
   }
 

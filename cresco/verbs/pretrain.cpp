@@ -27,8 +27,7 @@ Fields fields_of(Recipe& recipe) {
 }
 
 std::string plan_text(const Recipe& recipe, const pretrain::RunData& data) {
-  const auto parameters =
-      static_cast<double>(families::num_parameters(families::neox_tensors(recipe.model.neox)));
+  const auto parameters = static_cast<double>(families::num_parameters(recipe.model.tensors()));
   const double steps = static_cast<double>(recipe.total_steps());
   const auto snapshots = trajectories::snapshot_schedule(recipe.snapshots.at, recipe.total_steps(),
                                                          recipe.tokens_per_step());
@@ -48,13 +47,13 @@ std::string plan_text(const Recipe& recipe, const pretrain::RunData& data) {
 
 std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe) {
   if (recipe.init.from.empty())
-    return models::initialise(recipe.model.neox, recipe.init.name,
-                              static_cast<std::uint64_t>(recipe.seed));
+    return pretrain::initialise(recipe.model, recipe.init.name,
+                                static_cast<std::uint64_t>(recipe.seed));
   const trajectories::Snapshot snapshot = trajectories::open_snapshot(recipe.init.from);
-  const auto config = families::neox_from_json(snapshot.config(), snapshot.where());
-  require(
-      families::neox_to_json(config, "", {}) == families::neox_to_json(recipe.model.neox, "", {}),
-      "{}: its config is not the recipe's model", recipe.init.from);
+  const std::string differs =
+      first_difference(pretrain::architecture_of(snapshot.config(), recipe.model, recipe.init.from),
+                       recipe.model.to_json("", {}));
+  require(differs.empty(), "{}: is another model than the recipe's: {}", recipe.init.from, differs);
   return models::load_model(snapshot)->weights();
 }
 
@@ -79,8 +78,7 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
     write_file(run.path / "tokenizer.json", read_file(tokenizer));
   }
   manifest.dtype = recipe.precision;
-  write_json_file(run.path / "config.json",
-                  families::neox_to_json(recipe.model.neox, "float32", end_of_text));
+  write_json_file(run.path / "config.json", recipe.model.to_json("float32", end_of_text));
   write_json_file(run.data_order(), pretrain::data_order(recipe, data));
   artifacts::write_manifest(run.path, manifest);
   write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));  // last: from here on it is a run
@@ -139,10 +137,10 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   if (std::filesystem::exists(tokenizer_path)) {
     const text::Tokenizer tokenizer = text::read_tokenizer(tokenizer_path);
     end_of_text = tokenizer.end_of_text();
-    if (recipe.model.neox.vocab_size == 0) recipe.model.neox.vocab_size = tokenizer.vocab_size();
-    require(tokenizer.vocab_size() <= recipe.model.neox.vocab_size,
+    if (recipe.model.vocab_size() == 0) recipe.model.vocab_size() = tokenizer.vocab_size();
+    require(tokenizer.vocab_size() <= recipe.model.vocab_size(),
             "{}: the tokenizer has {} tokens, more than model.vocab_size {}",
-            tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.neox.vocab_size);
+            tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.vocab_size());
   }
   pretrain::check(recipe);
   const auto validation = pretrain::is_share(recipe.data.validation)

@@ -15,6 +15,7 @@
 #include "cresco/trajectories/trajectory.h"
 #include "cresco/verbs/show_dictionary.h"
 #include "cresco/verbs/show_pythia.h"
+#include "cresco/verbs/show_settings.h"
 
 #include <algorithm>
 #include <map>
@@ -211,6 +212,7 @@ Json show_folder(const Path& path) {
 }
 
 Json show_any(const Path& path) {
+  if (const auto recipe = show_recipe(path.string())) return *recipe;
   if (const auto found = show_dictionaries(path)) return *found;
   if (std::filesystem::is_directory(path)) return show_folder(path);
   const std::string extension = path.extension().string();
@@ -239,6 +241,7 @@ Json show_any(const Path& path) {
 }  // namespace
 
 Outcome run_show(const ShowConfig& config, VerbContext&) {
+  if (!config.against.empty()) return show_against(config.path, config.against);
   if (!std::filesystem::exists(config.path))
     if (const auto shown = show_pythia(config.path, config.step)) return *shown;
   require_usage(config.step.empty(), "--step is for the models of the Pythia suite");

@@ -9,6 +9,7 @@
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
 #include "cresco/verbs/lint_warning.h"
+#include "cresco/verbs/readout_geometry.h"
 
 #include <ATen/ATen.h>
 
@@ -48,16 +49,16 @@ struct Matrices {
   std::function<at::Tensor(std::size_t)> read;  // (rows, columns), float32
 };
 
-Matrices open_matrices(const SpectraConfig& config) {
-  if (!std::filesystem::is_directory(config.input)) {
-    const auto stack = std::make_shared<trajectories::Stack>(config.input);
-    const auto steps = trajectories::choose_steps(config.steps, stack->steps(), config.input);
+Matrices open_matrices(const SpectraConfig& config, const std::string& input) {
+  if (!std::filesystem::is_directory(input)) {
+    const auto stack = std::make_shared<trajectories::Stack>(input);
+    const auto steps = trajectories::choose_steps(config.steps, stack->steps(), input);
     return {stack->info().matrix, steps, [stack, indices = stack->indices(steps)](std::size_t k) {
               return stack->at(indices[k]);
             }};
   }
-  const auto trajectory = std::make_shared<trajectories::Trajectory>(config.input);
-  const auto steps = trajectories::choose_steps(config.steps, trajectory->steps(), config.input);
+  const auto trajectory = std::make_shared<trajectories::Trajectory>(input);
+  const auto steps = trajectories::choose_steps(config.steps, trajectory->steps(), input);
   return {config.matrix, steps, [trajectory, steps, matrix = config.matrix](std::size_t k) {
             const trajectories::Snapshot snapshot = trajectory->open(steps[k]);
             const at::Tensor weights = snapshot.read(snapshot.resolve(matrix)).to(at::kFloat);
@@ -70,21 +71,27 @@ Matrices open_matrices(const SpectraConfig& config) {
           }};
 }
 
-}  // namespace
+Json rows_json(const Table& table) {
+  Json rows = Json::array();
+  for (std::size_t i = 0; i < table.num_rows(); ++i) {
+    Json row;
+    for (const std::string& column : table.columns()) {
+      const std::string& text = table.text(i, column);
+      row[column] = text.empty()                             ? Json()
+                    : column == "cond" || column == "metric" ? Json(text)
+                                                             : Json(table.number(i, column));
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
 
-Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
-  require_usage(config.weights,
-                "--weights is needed: the spectra of the weight matrices are what there is");
-  const Matrices matrices = open_matrices(config);
-  if (context.options.dry_run)
-    return {.text = fmt::format("would decompose {} at steps {}\n", matrices.name,
-                                list_steps(matrices.steps))};
-  if (std::filesystem::is_directory(config.input))
-    warn_of_findings(trajectories::Trajectory(config.input), matrices.steps, context);
-  const bool writes = !context.options.out.empty();
-  if (writes) make_output_folder(context.options.out, context.options.overwrite, {config.input});
-  const at::Device device = tensor::parse_device(context.options.device);
+// A table under its file's name.
+using NamedTable = std::pair<const char*, Table>;
 
+void decompose(const SpectraConfig& config, const std::string& input, at::Device device,
+               VerbContext& context, Outcome& outcome, std::vector<NamedTable>& made) {
+  const Matrices matrices = open_matrices(config, input);
   Tables tables;
   Json list = Json::array();
   context.progress.begin("spectra", static_cast<std::int64_t>(matrices.steps.size()), "snapshot");
@@ -95,16 +102,66 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
                             fmt::format("step {}", matrices.steps[k]));
   }
   context.progress.end();
+  outcome.summary["weights"] = list;
+  outcome.text = to_csv(tables.summary);
+  made.emplace_back("singular_values.csv", tables.values);
+  made.emplace_back("weight_spectra.csv", tables.summary);
+}
 
-  Outcome outcome{.summary = {{"weights", list}}, .text = to_csv(tables.summary)};
-  if (!writes) return outcome;
+}  // namespace
+
+Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
+  require_usage(config.weights,
+                "--weights is needed: the spectra of the weight matrices are what there is");
+  require_usage(!config.inputs.empty(), "nothing to read is given");
+  const bool several = config.inputs.size() > 1;
+  const auto is_folder = [](const std::string& input) {
+    return std::filesystem::is_directory(input);
+  };
+  for (const std::string& input : config.inputs)
+    require_usage(!several || is_folder(input),
+                  "{}: is no trajectory: of several inputs the "
+                  "readouts are compared",
+                  input);
+  if (context.options.dry_run) {
+    if (several) return {.text = fmt::format("would compare {} readouts\n", config.inputs.size())};
+    const Matrices matrices = open_matrices(config, config.inputs[0]);
+    return {.text = fmt::format("would decompose {} at steps {}\n", matrices.name,
+                                list_steps(matrices.steps))};
+  }
+  for (const std::string& input : config.inputs)
+    if (is_folder(input)) {
+      const trajectories::Trajectory trajectory(input);
+      warn_of_findings(
+          trajectory, trajectories::choose_steps(config.steps, trajectory.steps(), input), context);
+    }
+  const at::Device device = tensor::parse_device(context.options.device);
+
+  Outcome outcome;
+  std::vector<NamedTable> made;
+  if (!several) decompose(config, config.inputs[0], device, context, outcome, made);
+  if (several || (is_folder(config.inputs[0]) && has_readout(config.inputs[0]))) {
+    const Table geometries = readout_geometries(config.inputs, config.steps, device, context);
+    made.emplace_back("readout_geometry.csv", geometries);
+    outcome.summary["readout"] = rows_json(geometries);
+    if (several) {
+      const Table differences = arm_differences(geometries);
+      made.emplace_back("arm_differences.csv", differences);
+      outcome.summary["differences"] = rows_json(differences);
+      outcome.text = arm_differences_text(differences);
+    }
+  }
+  if (context.options.out.empty()) return outcome;
   const Path folder = context.options.out;
-  write_csv(folder / "singular_values.csv", tables.values);
-  write_csv(folder / "weight_spectra.csv", tables.summary);
+  make_output_folder(folder, context.options.overwrite,
+                     {config.inputs.begin(), config.inputs.end()});
+  for (const auto& [name, table] : made) {
+    write_csv(folder / name, table);
+    outcome.summary["tables"].push_back(name);
+  }
   artifacts::Manifest manifest = manifest_of("spectra", config, context);
-  if (!std::filesystem::is_directory(config.input)) manifest.inputs = {config.input};
+  if (!is_folder(config.inputs[0])) manifest.inputs = {config.inputs[0]};
   artifacts::write_manifest(folder, manifest);
-  outcome.summary["tables"] = {"singular_values.csv", "weight_spectra.csv"};
   return outcome;
 }
 

@@ -1,0 +1,51 @@
+#include "cresco/pretrain/model_config.h"
+
+#include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+#include "cresco/models/gpt2.h"
+#include "cresco/models/initialise.h"
+#include "cresco/models/neox.h"
+
+#include <nlohmann/json.hpp>
+
+namespace cresco::pretrain {
+
+std::vector<families::TensorSpec> ModelConfig::tensors() const {
+  return is_gpt2() ? families::gpt2_tensors(gpt2) : families::neox_tensors(neox);
+}
+
+Json ModelConfig::to_json(const std::string& dtype, std::optional<std::int64_t> end_of_text) const {
+  return is_gpt2() ? families::gpt2_to_json(gpt2, dtype, end_of_text)
+                   : families::neox_to_json(neox, dtype, end_of_text);
+}
+
+Json architecture_of(const Json& config, const ModelConfig& model, const std::string& where) {
+  return model.is_gpt2() ? families::gpt2_to_json(families::gpt2_from_json(config, where), "", {})
+                         : families::neox_to_json(families::neox_from_json(config, where), "", {});
+}
+
+void check(const ModelConfig& config) {
+  require_usage(config.family == "neox" || config.is_gpt2(),
+                "model.family '{}' is not one of neox, gpt2{}", config.family,
+                did_you_mean(config.family, {"neox", "gpt2"}));
+  as_usage([&] {
+    if (config.is_gpt2())
+      families::check(config.gpt2, "model");
+    else
+      families::check(config.neox, "model");
+  });
+}
+
+std::vector<tensor::NamedTensor> initialise(const ModelConfig& config, const std::string& name,
+                                            std::uint64_t seed) {
+  return config.is_gpt2() ? models::initialise(config.gpt2, name, seed)
+                          : models::initialise(config.neox, name, seed);
+}
+
+std::unique_ptr<models::LanguageModel> make_model(const ModelConfig& config,
+                                                  std::vector<tensor::NamedTensor> weights) {
+  if (config.is_gpt2()) return std::make_unique<models::Gpt2>(config.gpt2, std::move(weights));
+  return std::make_unique<models::Neox>(config.neox, std::move(weights));
+}
+
+}  // namespace cresco::pretrain

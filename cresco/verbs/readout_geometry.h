@@ -1,0 +1,34 @@
+// spectra RUN... --weights: the readout's shape over training, arm beside arm.
+#pragma once
+
+#include "cresco/artifacts/table.h"
+#include "cresco/verbs/verb.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+namespace cresco::verbs {
+
+// One line for each snapshot of each trajectory, in the columns of the published table and `seed`:
+//   cond,wu_mult,warmup,step,tokens,rn_mean,...,lnf_max,seed
+// `cond` is the run's arm, or its folder's name; wu_mult and warmup are its readout's rate
+// multiplier and warm-up steps, empty where the trajectory does not say. Ids: docs/metrics.md.
+artifacts::Table readout_geometries(const std::vector<std::string>& trajectories,
+                                    const std::string& steps, at::Device device,
+                                    VerbContext& context);
+
+// Of such a table: each arm at its last step beside the first arm. Columns: cond, metric,
+// num_seeds, mean, seed_spread (largest less smallest of the arm's seeds; empty for one),
+// difference (of the means, from the first arm's), spreads (|difference| in spreads of the arm that
+// has seeds: the larger of the two).
+artifacts::Table arm_differences(const artifacts::Table& geometries);
+
+// That table for people: rn_mean, stable_rank and eff_rank of every arm.
+std::string arm_differences_text(const artifacts::Table& differences);
+
+// Whether these have what readout_geometries() reads: a trajectory of whole models.
+bool has_readout(const std::string& trajectory);
+
+}  // namespace cresco::verbs
