@@ -22,7 +22,7 @@ namespace cresco::pretrain {
 
 std::int64_t num_validation_windows(const RunData& data, const Recipe& recipe) {
   return std::clamp<std::int64_t>(recipe.eval.tokens / recipe.data.sequence_length, 1,
-                                  data.validation.size());
+                                  data.num_validation_windows);
 }
 
 double validation_loss(const models::Neox& model, const RunData& data, const Recipe& recipe) {

@@ -6,6 +6,7 @@
 #include "cresco/base/random.h"
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
+#include "cresco/formats/megatron.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -19,7 +20,7 @@ namespace {
 
 // Documents in which each token is followed by its successor four times out of five: quickly
 // learned.
-std::shared_ptr<const formats::TokenFile> small_corpus(const Path& prefix) {
+void small_corpus(const Path& prefix) {
   formats::TokenFileWriter writer(prefix, formats::TokenType::U16);
   RandomStream stream(1, "corpus");
   for (int d = 0; d < 60; ++d) {
@@ -30,7 +31,6 @@ std::shared_ptr<const formats::TokenFile> small_corpus(const Path& prefix) {
     writer.append(ids);
   }
   writer.commit();
-  return std::make_shared<formats::TokenFile>(prefix);
 }
 
 Recipe small_recipe() {
@@ -55,9 +55,15 @@ Recipe small_recipe() {
   return r;
 }
 
+Recipe with_corpus(Recipe recipe, const Path& prefix) {
+  small_corpus(prefix);
+  recipe.data.tokens = prefix.string();
+  return recipe;
+}
+
 struct Bench {
   explicit Bench(const Recipe& r = small_recipe())
-      : recipe(r), data(RunData::open(recipe, small_corpus(folder / "corpus"), nullptr)) {}
+      : recipe(with_corpus(r, folder / "corpus")), data(RunData::open(recipe)) {}
   PretrainResult go(const std::string& name, std::int64_t stop_after = -1) {
     const RunFolder run{folder / name};
     std::filesystem::create_directories(run.path);
@@ -158,12 +164,10 @@ TEST(Pretrain, StopsAtANumberThatIsNotFinite) {
 
 TEST(Pretrain, RefusesACorpusThatDoesNotFit) {
   TemporaryFolder folder;
-  const auto corpus = small_corpus(folder / "c");
-  Recipe recipe = small_recipe();
+  Recipe recipe = with_corpus(small_recipe(), folder / "c");
+  const RunData data = RunData::open(recipe);
   recipe.data.sequence_length = 100'000;
-  EXPECT_THROW(RunData::open(recipe, corpus, nullptr), Error);
-  recipe = small_recipe();
-  const RunData data = RunData::open(recipe, corpus, nullptr);
+  EXPECT_THROW(RunData::open(recipe), Error);
   EXPECT_THROW(read_batch(data, 0, 4, /*vocab_size=*/10), Error);
 }
 

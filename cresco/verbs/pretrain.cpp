@@ -5,12 +5,12 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
-#include "cresco/corpora/tokenize.h"
 #include "cresco/models/model.h"
 #include "cresco/pretrain/pretrain.h"
 #include "cresco/text/tokenizer.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
+#include "cresco/verbs/input_files.h"
 
 #include <ATen/ATen.h>
 
@@ -38,8 +38,8 @@ std::string plan_text(const Recipe& recipe, const pretrain::RunData& data) {
       "disk: {} for {} snapshots\n",
       human_count(parameters), recipe.total_steps(), recipe.tokens_per_step(),
       steps * static_cast<double>(recipe.batch.sequences) /
-          static_cast<double>(data.training.size()),
-      data.training.size(), human_count(pretrain::flops_per_step(recipe) * steps),
+          static_cast<double>(data.num_training_windows()),
+      data.num_training_windows(), human_count(pretrain::flops_per_step(recipe) * steps),
       human_bytes(parameters * 16),
       human_bytes(parameters * (recipe.snapshots.dtype == "fp32" ? 4 : 2) *
                   static_cast<double>(snapshots.size())),
@@ -64,12 +64,7 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
                const PretrainVerbConfig& config, const VerbContext& context) {
   artifacts::Manifest manifest = manifest_of("pretrain", config, context);
   manifest.settings = fields_to_json(fields_of(recipe));
-  const formats::TokenFile corpus(recipe.data.tokens);
-  manifest.inputs = {corpus.bin_path(), corpus.idx_path()};
-  if (!pretrain::is_share(recipe.data.validation)) {
-    const formats::TokenFile validation(recipe.data.validation);
-    manifest.inputs.insert(manifest.inputs.end(), {validation.bin_path(), validation.idx_path()});
-  }
+  add_input_files(data.files(), manifest);
   if (!recipe.init.from.empty())
     for (const Path& file : trajectories::open_snapshot(recipe.init.from).files())
       manifest.inputs.push_back(file);
@@ -130,11 +125,10 @@ Outcome outcome_of(const RunFolder& run, const pretrain::PretrainResult& result)
 
 Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   Recipe recipe = config.settings;
-  require_usage(!recipe.data.tokens.empty(), "data.tokens is needed: the prefix of a corpus");
+  require_usage(!recipe.data.sources().empty(), "data.tokens is needed: the prefix of a corpus");
   require_usage(config.resume == "auto" || config.resume == "never" || config.resume == "must",
                 "--resume '{}' is not one of auto, never, must", config.resume);
-  const auto corpus = std::make_shared<formats::TokenFile>(recipe.data.tokens);
-  const Path tokenizer_path = corpora::corpus_tokenizer_path(recipe.data.tokens);
+  const Path tokenizer_path = pretrain::tokenizer_path(recipe.data);
   std::optional<std::int64_t> end_of_text;
   if (std::filesystem::exists(tokenizer_path)) {
     const text::Tokenizer tokenizer = text::read_tokenizer(tokenizer_path);
@@ -145,10 +139,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
             tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.neox.vocab_size);
   }
   pretrain::check(recipe);
-  const auto validation = pretrain::is_share(recipe.data.validation)
-                              ? nullptr
-                              : std::make_shared<formats::TokenFile>(recipe.data.validation);
-  const pretrain::RunData data = pretrain::RunData::open(recipe, corpus, validation);
+  const pretrain::RunData data = pretrain::RunData::open(recipe);
   if (context.options.dry_run) return {.text = plan_text(recipe, data)};
 
   require_usage(!context.options.out.empty(), "--out is needed: the run's folder");
@@ -166,8 +157,8 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   const FolderLock lock(run.path);
   if (goes_on && run.is_complete()) return outcome_of(run, pretrain::finished_result(recipe, run));
   if (!goes_on) {
-    const std::vector<Path> inputs{corpus->bin_path(), config.recipe, recipe.init.from,
-                                   recipe.data.validation};
+    std::vector<Path> inputs = data.files();
+    inputs.insert(inputs.end(), {config.recipe, recipe.init.from});
     remove_half_made(run);
     make_output_folder(run.path, context.options.overwrite, inputs);
     begin_run(run, recipe, data, tokenizer_path, end_of_text, config, context);
