@@ -32,6 +32,7 @@ std::vector<Verb> verbs() {
                        verbs::run_pretrain);
   pretrain.settings = "recipe";
   pretrain.has_arms = true;
+  pretrain.over_ranks = true;
   Verb train = verb("train", "a stack to a dictionary, or to several", {"stack"}, verbs::run_train);
   train.recipe = verbs::crosscoder_recipe;
   train.aliases = {{"--precision", "--amp-dtype"},

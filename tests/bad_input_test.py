@@ -76,6 +76,40 @@ class Corpus(ProgramTest):
             self.assert_fails(1, "pretrain", self.recipe, "--data.tokens", prefix, "--out", self.folder / "r",
                               says="c.idx")
 
+    def test_less_than_a_batch(self):
+        self.assert_fails(1, "pretrain", self.recipe, "--batch.sequences", 5000, "--out", self.folder / "r",
+                          says=["training windows", "one batch takes 5000"])
+        self.assertFalse((self.folder / "r").exists())
+
+    def test_an_index_of_another_type(self):
+        idx, bin_ = ((self.corpus.parent / f"c.{end}").read_bytes() for end in ("idx", "bin"))
+        for kind, data, says in ((4, bin_, ["4 bytes an id", "have 2 bytes each"]),
+                                 (8, bin_ + bin_, ["2 bytes an id", "have 4 bytes each"]), (8, bin_ + b"x", ["c.bin"])):
+            (self.folder / "c.idx").write_bytes(idx[:17] + bytes([kind]) + idx[18:])
+            (self.folder / "c.bin").write_bytes(data)
+            self.assert_fails(1, "pretrain", self.recipe, "--data.tokens", self.folder / "c", "--model.vocab-size", 300,
+                              "--out", self.folder / "r", says=says)
+
+    def test_ids_alone(self):
+        ids = (self.corpus.parent / "c.bin").read_bytes()
+        for data, says in ((ids + b"x", "whole number"), (struct.pack("<3i", 20240520, 1, 99) + bytes(1012) + ids, "99 ids"),
+                           (struct.pack("<3i", 20240520, 1, -1) + bytes(1012), "-1"), (b"", "less than one window"),
+                           (struct.pack("<3i", 20240522, 1, 1) + bytes(2000), "evaluation set"),
+                           (struct.pack("<3i", 20240801, 9, 1) + bytes(2000), "version 9")):
+            (self.folder / "flat.bin").write_bytes(data)
+            self.assert_fails(1, "pretrain", self.recipe, "--data.tokens", self.folder / "flat", "--model.vocab-size", 300,
+                              "--out", self.folder / "r", says=["flat", says])
+
+    def test_orders_and_windows(self):
+        for options, says in ((("--data.order", "numpi"), "did you mean 'numpy'"),
+                              (("--data.window", "row"), "overlap, block, row2049"),
+                              (("--data.order", "pythia"), "expected row2049"),
+                              (("--data.validation", "blocks:none"), "none")):
+            self.assert_fails(2, "pretrain", self.recipe, *options, "--out", self.folder / "r", says=says)
+        # A corpus of documents of many lengths is in no order yet.
+        self.assert_fails(1, "pretrain", self.recipe, "--data.order", "pythia", "--data.window", "row2049",
+                          "--out", self.folder / "r", says=["c.idx", "in no order yet"])
+
     def test_nan_stops_the_run(self):
         self.assert_fails(1, "pretrain", self.recipe, "--optimizer.lr", "1e30", "--schedule.warmup-steps", 0,
                           "--optimizer.grad-clip", 0, "--out", self.folder / "r", "--quiet",

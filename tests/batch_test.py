@@ -3,6 +3,7 @@ import array
 import hashlib
 import json
 import math
+import pathlib
 import random
 import struct
 import unittest
@@ -229,12 +230,8 @@ class Neox(ProgramTest):
         self.assert_fails(2, "batch", "--step", 0, says="--data")
 
 
-class Run(ProgramTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.out = cls.shared / "run"
-        run("pretrain", cls.recipe, "--budget.steps", 6, "--log.every", 1, "--snapshots.at", "0:6:1", "--out", cls.out)
+class RunTest(ProgramTest):
+    """A test of a run, which is at `out`."""
 
     def loss(self, snapshot, rows):
         """Mean cross entropy of the snapshot on rows of ids, from its logits."""
@@ -250,10 +247,22 @@ class Run(ProgramTest):
             total += top + math.log(sum(math.exp(v - top) for v in at)) - at[target]
         return total / (len(rows) * width)
 
+    def logged(self):
+        """The training loss by step."""
+        return {line["step"]: line["train/loss"]
+                for line in map(json.loads, (self.out / "metrics.jsonl").read_text().splitlines())
+                if "train/loss" in line}
+
+
+class Run(RunTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.out = cls.shared / "run"
+        run("pretrain", cls.recipe, "--budget.steps", 6, "--log.every", 1, "--snapshots.at", "0:6:1", "--out", cls.out)
+
     def test_the_loss_that_was_logged_is_of_this_batch(self):
-        logged = {line["step"]: line["train/loss"]
-                  for line in map(json.loads, (self.out / "metrics.jsonl").read_text().splitlines())
-                  if "train/loss" in line}
+        logged = self.logged()
         seen = set()
         for step in range(6):
             got = run_json("batch", self.out, "--step", step)
@@ -315,6 +324,65 @@ class Run(ProgramTest):
             (broken / "recipe.yaml").write_text(recipe.replace(old, new))
             self.assert_fails(2, "batch", broken, "--step", 0, says=old.split(":")[0])
         self.assert_fails(1, "batch", self.folder / "nothing", "--step", 0, says="nothing")
+
+
+class Mixed(RunTest):
+    """A run on two corpora of other layouts, whose windows overlap nowhere."""
+    STEPS, BATCH, T, WEIGHTS = 6, 5, 32, (0.6, 0.4)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        ids = array.array("H", cls.corpus.with_suffix(".bin").read_bytes())
+        cls.parts = [ids[:len(ids) // 3], ids[len(ids) // 3:]]
+        # Names that say nothing: the first bytes do.
+        files = [cls.corpus.parent / "one.bin", cls.corpus.parent / "two.bin"]
+        files[0].write_bytes(cls.parts[0].tobytes())
+        header = struct.pack("<3i", 20240520, 1, len(cls.parts[1])) + bytes(1012)
+        files[1].write_bytes(header + cls.parts[1].tobytes())
+        recipe = cls.recipe.read_text().replace(f"tokens: {cls.corpus}", "tokens: [%s]" % ", ".join(
+            f"{{prefix: {file}, weight: {weight}}}" for file, weight in zip(files, cls.WEIGHTS)))
+        cls.mixture = cls.shared / "mixture.yaml"
+        cls.mixture.write_text(recipe)
+        cls.out = cls.shared / "run"
+        run("pretrain", cls.mixture, "--budget.steps", cls.STEPS, "--batch.sequences", cls.BATCH, "--log.every", 1,
+            "--data.window", "block", "--data.order", "sequential", "--data.validation", "blocks:4",
+            "--snapshots.at", "0:6:1", "--out", cls.out)
+
+    def rows(self):
+        """The blocks of all steps, by the rule as it is written down: (source, block, ids)."""
+        had = [0, 0]
+        while True:
+            source = min((0, 1), key=lambda s: (had[s] + 0.5) / self.WEIGHTS[s])
+            blocks = len(self.parts[source]) // self.T - 4
+            block = had[source] % blocks
+            had[source] += 1
+            yield source, block, list(self.parts[source][block * self.T:(block + 1) * self.T])
+
+    def test_the_loss_that_was_logged_is_of_this_batch(self):
+        logged = self.logged()
+        rows = self.rows()
+        for step in range(self.STEPS):
+            expected = [next(rows) for _ in range(self.BATCH)]
+            got = run_json("batch", self.out, "--step", step, "--documents")
+            self.assertEqual((got["row_tokens"], got["order"]), (self.T, "sequential"))
+            self.assertEqual(got["ids"], [ids for _, _, ids in expected])
+            self.assertEqual([(d["source"], d["offset"]) for d in got["documents"]],
+                             [(source, block * self.T) for source, block, _ in expected])
+            self.assertEqual([len([e for e in expected if e[0] == s]) for s in (0, 1)], [3, 2])
+            self.assertAlmostEqual(self.loss(self.out / "snapshots" / f"step{step}", got["ids"]), logged[step + 1],
+                                   delta=1e-5)
+
+    def test_documents(self):
+        text = run("batch", self.out, "--step", 1, "--documents", "--count", 2).stdout.decode()
+        self.assertIn("one.bin: from its token ", text)
+        self.assertIn("two.bin: from its token ", text)
+
+    def test_the_files_are_named(self):
+        order = json.loads((self.out / "data_order.json").read_text())
+        self.assertEqual([s["layout"] for s in order["sources"]], ["flat u16", "llm.c u16"])
+        self.assertEqual([s["corpus_sha256"] for s in order["sources"]],
+                         [hashlib.sha256(pathlib.Path(s["corpus"]).read_bytes()).hexdigest() for s in order["sources"]])
 
 
 class Pythia(ProgramTest):

@@ -10,7 +10,7 @@ neox_parallel and neox_sequential hold the weights (float32), the ids, and the l
 the gradient of the loss with respect to every parameter. gpt2, olmo2 and neox hold one set of weights and the
 logits of several cases (`logits/CASE`): other fields in config.json, or the weights rounded to bf16 or fp16
 first. The metadata's `cases` says which config.json and which type; the versions stand there too.
-numpy_random.json and gpt2_dataset.json are numpy's alone.
+numpy_random.json, numpy_generator.json and gpt2_dataset.json are numpy's alone.
 
 With --folders, models are written instead as transformers and PyTorch write them, a folder each: safetensors,
 shards of both kinds and pytorch_model.bin, with ids.npy and logits.npy (float64) beside them. Those are not
@@ -249,6 +249,19 @@ def make_numpy_random():
     write_json("numpy_random", {"draws_1296_to_1300": draws, "bounded": bounded, "shuffles": shuffles})
 
 
+def make_numpy_generator():
+    """default_rng: raw draws of 64 and 32 bits, and permutations as a data order takes them."""
+    draws = {seed: numpy.random.default_rng(seed).bit_generator.random_raw(1000).tolist()[-5:]
+             for seed in (0, 1, 1234, 2**32 - 1, 2**32, 2**40 + 7, 2**63 - 1)}
+    permutations = []
+    for seed in (0, 1234, 1235, 2**40 + 7):
+        for size in (1, 2, 3, 17, 1000, 100003):
+            array = numpy.random.default_rng(seed).permutation(size)
+            permutations.append({"seed": seed, "size": size, "begin": array[:8].tolist(), "end": array[-8:].tolist(),
+                                 "sha256": hashlib.sha256(array.astype("<u4").tobytes()).hexdigest()})
+    write_json("numpy_generator", {"draws_996_to_1000": draws, "permutations": permutations})
+
+
 def gpt2_order(sizes, sequence_length, samples, seed):
     """The three indices of GPT-NeoX v1.0's GPT2Dataset, token by token: slow and plain."""
     tokens = sum(sizes)
@@ -302,4 +315,5 @@ else:
     for family in CASES:
         make_cases(family)
     make_numpy_random()
+    make_numpy_generator()
     make_gpt2_dataset()

@@ -7,12 +7,17 @@
 #include <yaml-cpp/yaml.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <type_traits>
 
 namespace cresco {
 namespace {
+
+// A config may have text or a list of configs under one name, `tokens: PREFIX` or `tokens:
+// [{prefix: A}, ...]`: it calls field(), then list(). Reading one empties the other; of two that
+// are not empty the text is written.
 
 // ---- YAML in ----
 
@@ -71,7 +76,12 @@ class YamlReader final : public FieldVisitor {
   void field(const char* n, bool& v, const char*, const char*) override { read(n, v); }
   void field(const char* n, std::int64_t& v, const char*, const char*) override { read(n, v); }
   void field(const char* n, double& v, const char*, const char*) override { read(n, v); }
-  void field(const char* n, std::string& v, const char*, const char*) override { read(n, v); }
+  void field(const char* n, std::string& v, const char*, const char*) override {
+    if (is_list_of_configs(n))  // read by list(), which is called with the same name
+      v.clear();
+    else
+      read(n, v);
+  }
   void field(const char* n, std::vector<double>& v, const char*, const char*) override {
     read(n, v);
   }
@@ -83,9 +93,11 @@ class YamlReader final : public FieldVisitor {
     if (const YAML::Node node = find(name)) fields_from_yaml(fields, node, path(name));
   }
   void list(const char* name, const FieldList& items, const char*) override {
+    const bool is_text_too = std::find(known_.begin(), known_.end(), name) != known_.end();
     known_.emplace_back(name);
     const YAML::Node node = find(name);
     if (!node) return;
+    if (is_text_too) return items.resize(0);  // field() has read it
     require_usage(node.IsSequence(), "{}: expected a list", path(name));
     items.resize(node.size());
     for (std::size_t i = 0; i < node.size(); ++i)
@@ -103,6 +115,10 @@ class YamlReader final : public FieldVisitor {
   }
 
  private:
+  bool is_list_of_configs(const char* name) const {
+    const YAML::Node node = find(name);
+    return node && node.IsSequence() && node.size() > 0 && node[0].IsMap();
+  }
   YAML::Node find(const char* name) const {
     return in_.IsMap() ? in_[name] : YAML::Node(YAML::NodeType::Undefined);
   }
@@ -137,6 +153,7 @@ class JsonWriter final : public FieldVisitor {
     out_[name] = fields_to_json(fields);
   }
   void list(const char* name, const FieldList& items, const char*) override {
+    if (out_.contains(name) && (out_[name] != "" || items.size() == 0)) return;
     Json list = Json::array();
     for (std::size_t i = 0; i < items.size(); ++i) list.push_back(fields_to_json(items.item(i)));
     out_[name] = std::move(list);

@@ -1,6 +1,7 @@
 #include "cresco/corpora/bigram.h"
 
 #include "cresco/base/temporary_folder.h"
+#include "cresco/formats/megatron.h"
 
 #include <gtest/gtest.h>
 

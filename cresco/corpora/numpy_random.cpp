@@ -2,7 +2,7 @@
 
 #include "cresco/base/require.h"
 
-#include <bit>
+#include <numeric>
 
 namespace cresco::corpora {
 
@@ -33,14 +33,100 @@ std::uint32_t NumpyRandom::next32() {
   return x ^ (x >> 18);
 }
 
+std::uint64_t NumpyRandom::next64() {
+  const std::uint64_t high = next32();
+  return high << 32 | next32();
+}
+
 std::uint64_t NumpyRandom::up_to(std::uint64_t max) {
-  if (max == 0) return 0;
-  const std::uint64_t mask = ~std::uint64_t{0} >> std::countl_zero(max);
-  for (;;) {
-    std::uint64_t draw = next32();
-    if (max > UINT32_MAX) draw = draw << 32 | next32();
-    if ((draw & mask) <= max) return draw & mask;
+  return numpy_up_to(
+      max, [this] { return next32(); }, [this] { return next64(); });
+}
+
+namespace {
+
+// numpy's SeedSequence (after O'Neill's seed_seq_fe128): the seed's 32-bit words are hashed into a
+// pool of four, which are mixed with each other and hashed out again.
+class SeedSequence {
+ public:
+  explicit SeedSequence(std::uint64_t seed) {
+    const std::array<std::uint32_t, 4> words{static_cast<std::uint32_t>(seed),
+                                             static_cast<std::uint32_t>(seed >> 32)};
+    std::uint32_t hash = 0x43b0d7e5u;
+    const auto hash_in = [&hash](std::uint32_t value) {
+      value ^= hash;
+      hash *= 0x931e8875u;
+      value *= hash;
+      return value ^ (value >> 16);
+    };
+    for (std::size_t i = 0; i < pool_.size(); ++i) pool_[i] = hash_in(words[i]);
+    for (std::size_t from = 0; from < pool_.size(); ++from)
+      for (std::size_t to = 0; to < pool_.size(); ++to) {
+        if (from == to) continue;
+        const std::uint32_t mixed = 0xca01f9ddu * pool_[to] - 0x4973f715u * hash_in(pool_[from]);
+        pool_[to] = mixed ^ (mixed >> 16);
+      }
   }
+
+  std::array<std::uint64_t, 4> numbers() const {
+    std::array<std::uint64_t, 4> out{};
+    std::uint32_t hash = 0x8b51f9ddu;
+    for (std::size_t i = 0; i < 8; ++i) {
+      std::uint32_t value = pool_[i % pool_.size()] ^ hash;
+      hash *= 0x58f38dedu;
+      value *= hash;
+      value ^= value >> 16;
+      out[i / 2] |= std::uint64_t{value} << (32 * (i % 2));
+    }
+    return out;
+  }
+
+ private:
+  std::array<std::uint32_t, 4> pool_{};
+};
+
+unsigned __int128 joined(std::uint64_t high, std::uint64_t low) {
+  return static_cast<unsigned __int128>(high) << 64 | low;
+}
+
+}  // namespace
+
+NumpyGenerator::NumpyGenerator(std::int64_t seed) {
+  require_usage(seed >= 0, "seed {} of numpy's generator, expected 0 or more", seed);
+  const auto numbers = SeedSequence(static_cast<std::uint64_t>(seed)).numbers();
+  increment_ = joined(numbers[2], numbers[3]) << 1 | 1;
+  next64();  // from state 0, then on from the seed's
+  state_ += joined(numbers[0], numbers[1]);
+  next64();
+}
+
+std::uint64_t NumpyGenerator::next64() {
+  state_ = state_ * joined(0x2360ed051fc65da4u, 0x4385df649fccf645u) + increment_;
+  const auto high = static_cast<std::uint64_t>(state_ >> 64);
+  return std::rotr(high ^ static_cast<std::uint64_t>(state_), static_cast<int>(high >> 58));
+}
+
+std::uint32_t NumpyGenerator::next32() {
+  if (has_half_) {
+    has_half_ = false;
+    return half_;
+  }
+  const std::uint64_t both = next64();
+  has_half_ = true;
+  half_ = static_cast<std::uint32_t>(both >> 32);
+  return static_cast<std::uint32_t>(both);
+}
+
+std::uint64_t NumpyGenerator::up_to(std::uint64_t max) {
+  return numpy_up_to(
+      max, [this] { return next32(); }, [this] { return next64(); });
+}
+
+std::vector<std::uint32_t> NumpyGenerator::permutation(std::uint32_t n) {
+  std::vector<std::uint32_t> values(n);
+  std::iota(values.begin(), values.end(), 0u);
+  numpy_shuffle(*this, std::span(values));
+  return values;
 }
 
 }  // namespace cresco::corpora

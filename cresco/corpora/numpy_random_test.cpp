@@ -55,7 +55,40 @@ TEST(NumpyRandom, ShufflesAsNumpyDoesAndGoesOn) {
   }
 }
 
+Json generator_goldens() {
+  return read_json_file(Path(CRESCO_SOURCE_DIR) / "tests" / "goldens" / "numpy_generator.json");
+}
+
+TEST(NumpyGenerator, DrawsWhatNumpyDraws) {
+  const Json draws = generator_goldens()["draws_996_to_1000"];
+  EXPECT_EQ(draws.size(), 7u);
+  for (const auto& [seed, expected] : draws.items()) {
+    NumpyGenerator whole(std::stoll(seed)), halves(std::stoll(seed));
+    for (int i = 0; i < 995; ++i) whole.next64();
+    for (int i = 0; i < 2 * 995; ++i) halves.next32();
+    for (const std::uint64_t value : expected) {
+      EXPECT_EQ(whole.next64(), value) << seed;
+      EXPECT_EQ(halves.next32(), static_cast<std::uint32_t>(value)) << seed;
+      EXPECT_EQ(halves.next32(), value >> 32) << seed;
+    }
+  }
+}
+
+TEST(NumpyGenerator, PermutesAsNumpyDoes) {
+  const Json permutations = generator_goldens()["permutations"];
+  EXPECT_EQ(permutations.size(), 24u);
+  for (const Json& golden : permutations) {
+    const auto values = NumpyGenerator(golden["seed"].get<std::int64_t>())
+                            .permutation(golden["size"].get<std::uint32_t>());
+    for (std::size_t i = 0; i < golden["begin"].size(); ++i)
+      EXPECT_EQ(values[i], golden["begin"][i].get<std::uint32_t>()) << golden["size"];
+    EXPECT_EQ(sha256_hex(std::as_bytes(std::span(values))), golden["sha256"].get<std::string>())
+        << golden["size"];
+  }
+}
+
 TEST(NumpyRandom, RefusesSeedsThatNumpyRefuses) {
+  EXPECT_THROW(NumpyGenerator(-1), UsageError);
   EXPECT_THROW(NumpyRandom(-1), UsageError);
   EXPECT_THROW(NumpyRandom(std::int64_t{1} << 32), UsageError);
 }

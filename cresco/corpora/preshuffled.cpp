@@ -31,11 +31,6 @@ std::optional<std::int64_t> find_last(const Path& folder, const std::string& ste
   return found ? std::optional(found->last) : std::nullopt;
 }
 
-std::int64_t size_of(const Path& file) {
-  require(std::filesystem::is_regular_file(file), "{}: is not a regular file", file.string());
-  return static_cast<std::int64_t>(std::filesystem::file_size(file));
-}
-
 }  // namespace
 
 std::optional<ShardName> parse_shard_name(const std::string& file_name) {
@@ -53,7 +48,7 @@ std::optional<ShardName> parse_shard_name(const std::string& file_name) {
 PreshuffledRows::PreshuffledRows(const Path& data, std::int64_t row_tokens,
                                  std::int64_t shard_bytes)
     : row_tokens_(row_tokens) {
-  require_usage(row_tokens > 0 && row_tokens <= (std::int64_t{1} << 30),
+  require_usage(row_tokens >= 0 && row_tokens <= (std::int64_t{1} << 30),
                 "rows of {} tokens, expected 1 to 2^30", row_tokens);
   require_usage(shard_bytes >= 0 && shard_bytes <= kMaxShardBytes,
                 "shards of {} bytes, expected 1 to 2^44, or 0 for what the files say", shard_bytes);
@@ -68,27 +63,48 @@ PreshuffledRows::PreshuffledRows(const Path& data, std::int64_t row_tokens,
     type_ = header.type;
     num_rows_ = header.sequences;
     const std::int64_t size = num_rows_ > 0 ? formats::token_index_size(*index, 0) : 0;
-    require(
-        size == row_tokens, "{}: its first sequence has {} tokens, expected rows of {}{}",
-        idx.string(), size, row_tokens,
-        size > 0 ? fmt::format(": is it --row-tokens {}, or a corpus in no order yet?", size) : "");
+    if (row_tokens_ == 0) row_tokens_ = size;
+    require(size == row_tokens_ && size > 0,
+            "{}: its first sequence has {} tokens, expected rows of {}: rows of another length, or "
+            "a corpus in no order yet?",
+            idx.string(), size, row_tokens_);
   }
-  row_bytes_ = row_tokens * formats::token_bytes(type_);
+  row_tokens_ = std::max<std::int64_t>(row_tokens_, 1);
+  row_bytes_ = row_tokens_ * formats::token_bytes(type_);
   const std::int64_t room = std::ssize(sizes_) * shard_bytes_ / row_bytes_;
   require(!num_rows_ || *num_rows_ <= room,
           "{}: names {} rows of {} bytes, {} shards of {} bytes hold at most {}: another corpus's "
           "index?",
           idx.string(), num_rows_.value_or(0), row_bytes_, sizes_.size(), shard_bytes_, room);
-  if (sizes_.back() < 0) return;  // the last shard says how much there is
-  const std::int64_t total = last() * shard_bytes_ + sizes_.back();
-  require(!num_rows_ || *num_rows_ == total / row_bytes_,
-          "{}: names {} rows of {} bytes, the files hold {} bytes: another corpus's index?",
-          idx.string(), num_rows_.value_or(0), row_bytes_, total);
-  require(total > 0 && total % row_bytes_ == 0,
-          "{}: {} bytes in all are no whole number of rows of {} ids of {} bytes: another "
-          "--row-tokens, or an incomplete copy?",
-          prefix_.string(), total, row_tokens, formats::token_bytes(type_));
-  num_rows_ = total / row_bytes_;
+  if (sizes_.back() >= 0) {  // the last shard says how much there is
+    const std::int64_t total = last() * shard_bytes_ + sizes_.back();
+    require(!num_rows_ || *num_rows_ == total / row_bytes_,
+            "{}: names {} rows of {} bytes, the files hold {} bytes: another corpus's index?",
+            idx.string(), num_rows_.value_or(0), row_bytes_, total);
+    require(total > 0 && total % row_bytes_ == 0,
+            "{}: {} bytes in all are no whole number of rows of {} ids of {} bytes: another "
+            "length of rows, or an incomplete copy?",
+            prefix_.string(), total, row_tokens_, formats::token_bytes(type_));
+    num_rows_ = total / row_bytes_;
+  }
+  const std::int64_t there = num_first_shards();
+  num_tokens_ = row_tokens_ * (there > last() ? num_rows_.value()
+                                              : std::min(num_rows_.value_or(INT64_MAX),
+                                                         there * shard_bytes_ / row_bytes_));
+}
+
+std::int64_t PreshuffledRows::num_first_shards() const {
+  const auto missing =
+      std::find_if(shards_.begin(), shards_.end(), [](const auto& file) { return !file; });
+  return missing - shards_.begin();
+}
+
+std::vector<Path> PreshuffledRows::files() const {
+  std::vector<Path> files;
+  for (std::int64_t i = 0; i < num_first_shards(); ++i) files.push_back(path_of(i));
+  if (const Path idx = prefix_.string() + ".idx"; std::filesystem::exists(idx))
+    files.push_back(idx);
+  return files;
 }
 
 // Fills in `prefix_`, `is_sharded_` and the size of each shard.
@@ -107,9 +123,13 @@ void PreshuffledRows::find_files(const Path& data) {
   require(is_sharded_ || std::filesystem::exists(prefix_.string() + ".bin"),
           "{0}: neither {0}.bin nor shards {0}-NNNNN-of-MMMMM.bin are there", prefix_.string());
   sizes_.assign(static_cast<std::size_t>(last.value_or(0) + 1), -1);
-  for (std::int64_t i = 0; i <= last.value_or(0); ++i)
-    if (std::filesystem::exists(path_of(i)))
-      sizes_[static_cast<std::size_t>(i)] = size_of(path_of(i));
+  shards_.resize(sizes_.size());
+  for (std::size_t i = 0; i < sizes_.size(); ++i) {
+    const Path path = path_of(static_cast<std::int64_t>(i));
+    if (!std::filesystem::exists(path)) continue;
+    shards_[i] = std::make_unique<const InputFile>(path);
+    sizes_[i] = shards_[i]->size();
+  }
 }
 
 // All shards but the last have one size, which is `shard_bytes` unless that is 0.
@@ -147,9 +167,13 @@ std::vector<PreshuffledRows::Part> PreshuffledRows::parts(std::int64_t first,
   require(first >= 0 && count > 0 && count <= room && first <= room - count,
           "{}: rows {} to {} are wanted, it has {}{}", prefix_.string(), first,
           first < INT64_MAX - count ? first + count - 1 : first, num_rows_ ? "" : "at most ", room);
+  return parts_of_bytes(first * row_bytes_, count * row_bytes_);
+}
+
+std::vector<PreshuffledRows::Part> PreshuffledRows::parts_of_bytes(std::int64_t byte,
+                                                                   std::int64_t num_bytes) const {
   std::vector<Part> parts;
-  std::int64_t byte = first * row_bytes_;
-  const std::int64_t end = byte + count * row_bytes_;
+  const std::int64_t end = byte + num_bytes;
   while (byte < end) {
     const std::int64_t shard = byte / shard_bytes_, offset = byte % shard_bytes_;
     const std::int64_t size = shard <= last() ? sizes_[static_cast<std::size_t>(shard)] : 0;
@@ -159,24 +183,35 @@ std::vector<PreshuffledRows::Part> PreshuffledRows::parts(std::int64_t first,
             offset);
     require(offset + here <= size, "{}: has {} bytes, row {} needs its byte {}", name, size,
             (byte + here - 1) / row_bytes_, offset + here - 1);
-    parts.push_back({name, offset, here});
+    parts.push_back({name, shard, offset, here});
     byte += here;
   }
   return parts;
 }
 
-std::vector<std::int32_t> PreshuffledRows::read(std::int64_t first, std::int64_t count) const {
-  const std::vector<Part> wanted = parts(first, count);
-  std::vector<std::byte> bytes(static_cast<std::size_t>(count * row_bytes_));
+void PreshuffledRows::read_bytes(std::int64_t byte, std::span<std::int32_t> out) const {
+  std::vector<std::byte> bytes(out.size() * static_cast<std::size_t>(formats::token_bytes(type_)));
   std::span<std::byte> left(bytes);
-  for (const Part& part : wanted) {
+  for (const Part& part : parts_of_bytes(byte, std::ssize(bytes))) {
     const auto size = static_cast<std::size_t>(part.num_bytes);
-    InputFile(part.file).read(part.first_byte, left.first(size));
+    shards_[static_cast<std::size_t>(part.shard)]->read(part.first_byte, left.first(size));
     left = left.subspan(size);
   }
+  formats::convert_tokens(type_, bytes, out, prefix_.string());
+}
+
+std::vector<std::int32_t> PreshuffledRows::read_rows(std::int64_t first, std::int64_t count) const {
+  parts(first, count);  // that they are there, before memory is taken
   std::vector<std::int32_t> ids(static_cast<std::size_t>(count * row_tokens_));
-  formats::convert_tokens(type_, bytes, ids, wanted.front().file.string());
+  read_bytes(first * row_bytes_, ids);
   return ids;
+}
+
+void PreshuffledRows::read(std::int64_t first, std::span<std::int32_t> out) const {
+  const auto count = static_cast<std::int64_t>(out.size());
+  require(first >= 0 && count <= num_tokens_ && first <= num_tokens_ - count,
+          "{}: {} tokens from {} on asked for, it has {}", name(), count, first, num_tokens_);
+  read_bytes(first * formats::token_bytes(type_), out);
 }
 
 bool is_preshuffled(const Path& data, std::int64_t row_tokens) {
@@ -190,7 +225,9 @@ bool is_preshuffled(const Path& data, std::int64_t row_tokens) {
   const std::int64_t n = header.sequences;
   return n > 0 && row_tokens > 0 && formats::token_index_size(idx, 0) == row_tokens &&
          formats::token_index_size(idx, n - 1) == row_tokens &&
-         size_of(prefix.string() + ".bin") / formats::token_bytes(header.type) / row_tokens == n;
+         InputFile(prefix.string() + ".bin").size() / formats::token_bytes(header.type) /
+                 row_tokens ==
+             n;
 }
 
 }  // namespace cresco::corpora

@@ -38,7 +38,7 @@ void write_index(const Path& prefix, std::int64_t rows, std::int32_t ids) {
 }
 
 void expect_rows(const PreshuffledRows& rows, std::int64_t first, std::int64_t count) {
-  const auto ids = rows.read(first, count);
+  const auto ids = rows.read_rows(first, count);
   ASSERT_EQ(std::ssize(ids), count * kIds);
   for (std::size_t i = 0; i < ids.size(); ++i)
     EXPECT_EQ(ids[i], first * kIds + static_cast<std::int64_t>(i));
@@ -61,10 +61,10 @@ TEST(PreshuffledRows, JoinsShardsWhereverTheyAreCut) {
     EXPECT_EQ(rows.num_rows(), kRows);
     for (std::int64_t first = 0; first < kRows; ++first)
       for (std::int64_t count = 1; count <= kRows - first; ++count) expect_rows(rows, first, count);
-    EXPECT_THROW(rows.read(kRows, 1), Error);
-    EXPECT_THROW(rows.read(0, kRows + 1), Error);
-    EXPECT_THROW(rows.read(-1, 1), Error);
-    EXPECT_THROW(rows.read(INT64_MAX, INT64_MAX), Error);
+    EXPECT_THROW(rows.read_rows(kRows, 1), Error);
+    EXPECT_THROW(rows.read_rows(0, kRows + 1), Error);
+    EXPECT_THROW(rows.read_rows(-1, 1), Error);
+    EXPECT_THROW(rows.read_rows(INT64_MAX, INT64_MAX), Error);
   }
 }
 
@@ -82,7 +82,7 @@ TEST(PreshuffledRows, TakesTheTypeFromTheIndex) {
   for (std::int32_t row = 0; row < kRows; ++row)
     writer.append(std::vector<std::int32_t>{70000 + row, 1, 2, 3, 4});
   writer.commit();
-  EXPECT_EQ(PreshuffledRows(folder / "d", kIds).read(7, 1)[0], 70007);
+  EXPECT_EQ(PreshuffledRows(folder / "d", kIds).read_rows(7, 1)[0], 70007);
   EXPECT_TRUE(is_preshuffled(folder / "d", kIds));
   EXPECT_FALSE(is_preshuffled(folder / "d", 4));
 }
@@ -96,17 +96,42 @@ TEST(PreshuffledRows, NeedsOnlyTheShardsItReads) {
   expect_rows(rows, 0, 3);
   expect_rows(rows, 7, 5);
   for (const std::int64_t row : {3, 4, 5, 6})
-    EXPECT_NE(message([&] { rows.read(row, 1); }).find("d-00001-of-00003.bin: is missing"),
+    EXPECT_NE(message([&] { rows.read_rows(row, 1); }).find("d-00001-of-00003.bin: is missing"),
               std::string::npos)
         << row;
   // Without the last one, how many rows there are is known only from an index.
   std::filesystem::remove(folder / "d-00003-of-00003.bin");
   EXPECT_EQ(PreshuffledRows(folder / "d", kIds).num_rows(), std::nullopt);
   expect_rows(PreshuffledRows(folder / "d", kIds), 7, 2);
-  EXPECT_THROW(PreshuffledRows(folder / "d", kIds).read(11, 1), Error);
-  EXPECT_THROW(PreshuffledRows(folder / "d", kIds).read(INT64_MAX / 2, 1), Error);
+  EXPECT_THROW(PreshuffledRows(folder / "d", kIds).read_rows(11, 1), Error);
+  EXPECT_THROW(PreshuffledRows(folder / "d", kIds).read_rows(INT64_MAX / 2, 1), Error);
   write_index(folder / "d", kRows, kIds);
   EXPECT_EQ(PreshuffledRows(folder / "d", kIds).num_rows(), kRows);
+}
+
+// As one stream: rows of the shards from the first on; what follows a gap does not count.
+TEST(PreshuffledRows, IsASourceOfTokens) {
+  const TemporaryFolder folder;
+  write_shards(folder / "", 33);
+  for (const std::int64_t row_tokens : {std::int64_t{0}, kIds}) {
+    const PreshuffledRows all(folder / "d", row_tokens);
+    EXPECT_EQ(all.num_tokens(), kRows * kIds);
+    EXPECT_EQ(all.files().size(), 4u);
+    std::vector<std::int32_t> ids(20);
+    for (std::int64_t first = 0; first <= kRows * kIds - 20; ++first) {
+      all.read(first, ids);
+      for (std::size_t i = 0; i < ids.size(); ++i)
+        EXPECT_EQ(ids[i], first + static_cast<std::int64_t>(i));
+    }
+    EXPECT_THROW(all.read(kRows * kIds - 19, ids), Error);
+    EXPECT_THROW(all.read(-1, ids), Error);
+  }
+  write_index(folder / "d", kRows, kIds);
+  EXPECT_EQ(PreshuffledRows(folder / "d", 0).row_tokens(), kIds);
+  std::filesystem::remove(folder / "d-00002-of-00003.bin");  // 66 bytes are before it: 6 rows
+  EXPECT_EQ(PreshuffledRows(folder / "d", kIds).num_tokens(), 6 * kIds);
+  std::filesystem::remove(folder / "d-00000-of-00003.bin");
+  EXPECT_EQ(PreshuffledRows(folder / "d", kIds).num_tokens(), 0);
 }
 
 TEST(PreshuffledRows, TakesTheShardSizeFromWhatIsThere) {
@@ -130,7 +155,7 @@ TEST(PreshuffledRows, RefusesSizesThatContradictEachOther) {
   };
   EXPECT_FALSE(refused());
   for (const std::int64_t row_tokens :
-       {std::int64_t{0}, std::int64_t{-1}, std::int64_t{7}, std::int64_t{1} << 20, INT64_MAX})
+       {std::int64_t{-1}, std::int64_t{7}, std::int64_t{1} << 20, INT64_MAX})
     EXPECT_TRUE(refused(row_tokens)) << row_tokens;
   EXPECT_TRUE(refused(kIds, 30));
   EXPECT_TRUE(refused(kIds, -1));

@@ -2,11 +2,15 @@
 
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
+#include "cresco/corpora/numpy_random.h"
+#include "cresco/formats/megatron.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <set>
+#include <thread>
 
 namespace cresco::corpora {
 namespace {
@@ -33,6 +37,46 @@ TEST(Windows, ShareOneTokenWithTheirNeighbour) {
     windows.read(i, ids);
     for (std::int32_t t = 0; t < 8; ++t) EXPECT_EQ(ids[static_cast<std::size_t>(t)], 7 * i + t);
   }
+}
+
+// Of 50 ids: what a window begins with, how many ids it has, how many windows there are.
+TEST(Windows, AreCutInThreeWays) {
+  const TemporaryFolder folder;
+  const TokenStream stream(counting(folder / "c", 5), [](std::int64_t) { return true; });
+  const struct {
+    const char* name;
+    std::int64_t T, stride, ids, size;
+  } cases[] = {{"overlap", 7, 7, 8, 7},    {"block", 7, 7, 7, 7},    {"row2049", 7, 8, 8, 6},
+               {"overlap", 49, 49, 50, 1}, {"block", 50, 50, 50, 1}, {"row2049", 49, 50, 50, 1},
+               {"overlap", 50, 50, 51, 0}, {"block", 51, 51, 51, 0}, {"row2049", 50, 51, 51, 0},
+               {"block", 10, 10, 10, 5},   {"row2049", 9, 10, 10, 5}};
+  for (const auto& c : cases) {
+    const Windows windows(stream, c.T, window_kind_named(c.name));
+    ASSERT_EQ(windows.size(), c.size) << c.name;
+    ASSERT_EQ(windows.window_ids(), c.ids) << c.name;
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(c.ids));
+    for (std::int64_t i = 0; i < c.size; ++i) {
+      windows.read(i, ids);
+      for (std::int64_t t = 0; t < c.ids; ++t)
+        EXPECT_EQ(ids[static_cast<std::size_t>(t)], c.stride * i + t) << c.name;
+    }
+    EXPECT_THROW(windows.read(c.size, ids), Error);
+    EXPECT_THROW(windows.read(-1, ids), Error);
+  }
+  EXPECT_THROW(window_kind_named("blok"), UsageError);
+}
+
+TEST(Windows, AreSliced) {
+  const TemporaryFolder folder;
+  const TokenStream stream(counting(folder / "c", 5), [](std::int64_t) { return true; });
+  const Windows last = Windows(stream, 10, WindowKind::Block).slice(1, 5).slice(1, 3);
+  EXPECT_EQ(last.size(), 2);
+  std::vector<std::int32_t> ids(10);
+  last.read(1, ids);
+  EXPECT_EQ(ids[0], 30);
+  EXPECT_EQ(last.pieces(1).front().document, 3);
+  EXPECT_THROW(last.read(2, ids), Error);
+  EXPECT_THROW(last.slice(0, 3), Error);
 }
 
 TEST(TokenStream, HoldsTheDocumentsThatAreKept) {
@@ -91,6 +135,46 @@ TEST(WindowOrder, ReadsEachWindowOnceAnEpoch) {
   EXPECT_EQ(order.at(33), WindowOrder("shuffled", 3, 20).at(33));  // from anywhere, in any order
   EXPECT_EQ(WindowOrder("sequential", 3, 20).at(33), 13);
   EXPECT_THROW(WindowOrder("shufled", 3, 20), UsageError);
+}
+
+TEST(WindowOrder, IsNumpysPermutationOfEachEpoch) {
+  const WindowOrder order("numpy", 1234, 1000);
+  for (const std::int64_t epoch : {2, 0, 1, 2}) {
+    const auto expected = NumpyGenerator(1234 + epoch).permutation(1000);
+    for (std::int64_t i = 0; i < 1000; ++i)
+      ASSERT_EQ(order.at(1000 * epoch + i), expected[static_cast<std::size_t>(i)]);
+  }
+  // What numpy says: default_rng(1234).permutation(1000)[:8].
+  const std::vector<std::int64_t> begin{314, 767, 539, 43, 558, 709, 737, 67};
+  for (std::size_t i = 0; i < begin.size(); ++i)
+    EXPECT_EQ(order.at(static_cast<std::int64_t>(i)), begin[i]);
+}
+
+TEST(WindowOrder, OfPythiaEndsWithTheData) {
+  const WindowOrder order("pythia", 3, 20);
+  for (std::int64_t i = 0; i < 20; ++i) EXPECT_EQ(order.at(i), i);
+  EXPECT_THROW(order.at(20), Error);
+  EXPECT_THROW(order.at(-1), Error);
+}
+
+TEST(WindowOrder, IsReadByManyThreadsAtOnce) {
+  for (const char* name : {"shuffled", "numpy"}) {
+    const WindowOrder shared(name, 7, 50);
+    std::vector<std::int64_t> expected;
+    for (std::int64_t i = 0; i < 400; ++i) expected.push_back(WindowOrder(name, 7, 50).at(i));
+    std::vector<std::thread> threads;
+    std::vector<std::vector<std::int64_t>> seen(4);
+    for (std::size_t t = 0; t < seen.size(); ++t)
+      threads.emplace_back([&, t] {
+        for (std::int64_t i = 0; i < 400; ++i)  // each thread from another end
+          seen[t].push_back(shared.at(t % 2 == 0 ? i : 399 - i));
+      });
+    for (std::thread& thread : threads) thread.join();
+    for (std::size_t t = 0; t < seen.size(); ++t) {
+      if (t % 2 != 0) std::reverse(seen[t].begin(), seen[t].end());
+      EXPECT_EQ(seen[t], expected) << name;
+    }
+  }
 }
 
 // 20,000 coins of 5 %: within 4.5 standard errors of 1,000.

@@ -2,6 +2,7 @@
 
 #include "cresco/base/require.h"
 #include "cresco/corpora/windows.h"
+#include "cresco/formats/megatron.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/grad_mode.h>

@@ -1,6 +1,7 @@
 #include "cresco/evals/score.h"
 
 #include "cresco/base/require.h"
+#include "cresco/formats/megatron.h"
 #include "cresco/formats/npy.h"
 
 #include <ATen/ATen.h>

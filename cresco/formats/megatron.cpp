@@ -112,6 +112,15 @@ TokenFile::TokenFile(const Path& path) : prefix_(token_file_prefix(path)) {
   const auto sequences = static_cast<std::uint64_t>(header.sequences);
 
   const auto width = static_cast<std::uint64_t>(token_bytes(type_));
+  std::uint64_t named = 0;  // no more than 2^31 times what fits the index's bytes
+  for (std::uint64_t i = 0; i < sequences; ++i)
+    named += load<std::uint32_t>(bytes, kHeaderBytes + 4 * i);
+  require(named == 0 || bin_->size() == 0 || bin_->size() == named * width ||
+              bin_->size() % named != 0 || bin_->size() / named > 8,
+          "{}: its type {} is of {} bytes an id, but the {} ids of {} have {} bytes each: does the "
+          "index belong to it?",
+          where, static_cast<int>(type_), width, named, bin_path().string(),
+          bin_->size() / std::max<std::uint64_t>(named, 1));
   require(bin_->size() % width == 0, "{}: {} bytes are no whole number of {}-byte tokens",
           bin_path().string(), bin_->size(), width);
   const std::uint64_t total = bin_->size() / width;

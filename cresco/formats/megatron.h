@@ -4,6 +4,7 @@
 
 #include "cresco/base/files.h"
 #include "cresco/base/input_file.h"
+#include "cresco/formats/token_source.h"
 
 #include <cstdint>
 #include <memory>
@@ -40,7 +41,7 @@ std::int32_t token_index_size(const InputFile& idx, std::int64_t i);
 void convert_tokens(TokenType type, Bytes bytes, std::span<std::int32_t> out,
                     const std::string& where);
 
-class TokenFile {
+class TokenFile final : public TokenSource {
  public:
   // Maps both files and checks the index against its own size and against the .bin file's. `prefix`
   // may also be given as the .bin or .idx file's name.
@@ -50,13 +51,20 @@ class TokenFile {
   Path bin_path() const { return prefix_.string() + ".bin"; }
   Path idx_path() const { return prefix_.string() + ".idx"; }
   TokenType type() const { return type_; }
-  std::int64_t num_sequences() const { return static_cast<std::int64_t>(begin_.size()) - 1; }
-  std::int64_t num_tokens() const { return begin_.back(); }
+  std::int64_t num_sequences() const override {
+    return static_cast<std::int64_t>(begin_.size()) - 1;
+  }
+  std::int64_t num_tokens() const override { return begin_.back(); }
   // Sequence i is tokens [begin(i), begin(i + 1)) of the file.
-  std::int64_t begin(std::int64_t i) const { return begin_[static_cast<std::size_t>(i)]; }
+  std::int64_t begin(std::int64_t i) const override { return begin_[static_cast<std::size_t>(i)]; }
 
   // Copies `out.size()` ids from position `first`. Ids that do not fit 32 bits are an Error.
-  void read(std::int64_t first, std::span<std::int32_t> out) const;
+  void read(std::int64_t first, std::span<std::int32_t> out) const override;
+
+  bool names_documents() const override { return true; }
+  std::string name() const override { return prefix_.string(); }
+  const char* layout() const override { return "megatron"; }
+  std::vector<Path> files() const override { return {bin_path(), idx_path()}; }
 
  private:
   Path prefix_;

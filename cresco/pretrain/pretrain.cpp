@@ -1,47 +1,67 @@
 #include "cresco/pretrain/pretrain.h"
 
+#include "cresco/artifacts/event_file.h"
 #include "cresco/artifacts/metrics_log.h"
 #include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
-#include "cresco/optim/adamw.h"
+#include "cresco/base/worker.h"
+#include "cresco/dist/gradient_buckets.h"
+#include "cresco/optim/optimizer.h"
 #include "cresco/optim/schedule.h"
+#include "cresco/pretrain/batch_reader.h"
+#include "cresco/pretrain/train_step.h"
 #include "cresco/trajectories/snapshot.h"
 #include "cresco/trajectories/steps.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 namespace cresco::pretrain {
 
 std::int64_t num_validation_windows(const RunData& data, const Recipe& recipe) {
   return std::clamp<std::int64_t>(recipe.eval.tokens / recipe.data.sequence_length, 1,
-                                  data.validation.size());
+                                  data.num_validation_windows);
 }
 
-double validation_loss(const models::LanguageModel& model, const RunData& data,
-                       const Recipe& recipe) {
-  const torch::autograd::AutoGradMode no_grad(false);
-  const std::int64_t windows = num_validation_windows(data, recipe);
+double validation_loss(GradientStep& step, const RunData& data, const Recipe& recipe,
+                       at::Device device, dist::Ranks& ranks) {
+  const std::int64_t windows = num_validation_windows(data, recipe),
+                     at_once = recipe.micro_sequences();
   double sum = 0;
-  const at::Device device = model.weights().front().second.device();
-  for (std::int64_t first = 0; first < windows; first += recipe.micro_sequences()) {
-    const std::int64_t count = std::min(recipe.micro_sequences(), windows - first);
-    const at::Tensor ids = read_validation(data, first, count, model.vocab_size()).to(device);
-    const at::Tensor loss =
-        models::cross_entropy(model.logits(ids.slice(1, 0, -1)), ids.slice(1, 1));
-    sum += loss.item<double>() * static_cast<double>(count);
+  for (std::int64_t first = ranks.rank() * at_once; first < windows;
+       first += ranks.size() * at_once) {
+    const std::int64_t count = std::min(at_once, windows - first);
+    sum += step.loss(read_validation(data, first, count, recipe.model.vocab_size()).to(device));
   }
-  return sum / static_cast<double>(windows);
+  return ranks.sum_of(sum) / static_cast<double>(windows * data.targets_per_window());
 }
 
 namespace {
+
+double seconds_since_1970() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string dtype_of_config(const std::string& dtype) {
+  return dtype == "fp32" ? "float32" : dtype == "bf16" ? "bfloat16" : "float16";
+}
+
+// Copies that a thread may write while training goes on.
+std::vector<tensor::NamedTensor> copied(const std::vector<tensor::NamedTensor>& tensors,
+                                        at::ScalarType dtype) {
+  std::vector<tensor::NamedTensor> copies;
+  for (const auto& [name, t] : tensors)
+    copies.emplace_back(name, t.detach().to(at::kCPU, dtype, /*non_blocking=*/false,
+                                            /*copy=*/true));
+  return copies;
+}
 
 class Pretrainer {
  public:
@@ -50,38 +70,46 @@ class Pretrainer {
         recipe_(job.recipe),
         data_(data),
         progress_(progress),
-        weights_(trainable(job.initial, job.device)),
+        ranks_(*job.ranks),
+        weights_(trainable(job)),
         model_(make_model(recipe_.model, weights_)),
-        optimizer_(recipe_.optimizer, weights_),
+        step_of_(*model_, precision_named(recipe_.precision)),
+        buckets_(trained(), ranks_),
+        optimizer_(recipe_.optimizer, weights_, ranks_),
+        loss_scale_(recipe_.loss_scale),
         total_steps_(recipe_.total_steps()),
         schedule_(trajectories::snapshot_schedule(recipe_.snapshots.at, total_steps_,
                                                   recipe_.tokens_per_step())) {
-    job_.run.clean(recipe_);
+    if (ranks_.first()) job_.run.clean(recipe_);
+    ranks_.wait_for_all();
     if (const auto states = job_.run.states(); !states.empty()) load_state(states.back());
+    ranks_.wait_for_all();
+    if (!ranks_.first()) return;
     log_.emplace(job_.run.metrics(), resumed_ ? step_ : -1);
+    events_.emplace(job_.run.events(), artifacts::read_metrics(job_.run.metrics()),
+                    seconds_since_1970() - wall_before_);
   }
 
   PretrainResult run() {
-    started_ = now_seconds();
+    started_ = interval_started_ = now_seconds();
+    first_step_ = interval_step_ = step_;
     progress_.begin("pretrain", total_steps_, "step");
     if (!resumed_) {
       evaluate();
-      write_metrics(/*has_training=*/false);
+      write_metrics(/*has_training=*/false, /*has_validation=*/true);
       write_due_files();
     }
-    const std::int64_t stop = job_.stop_after >= 0 ? job_.stop_after : total_steps_;
-    while (step_ < std::min(stop, total_steps_)) {
-      train_step();
+    const std::int64_t stop =
+        job_.stop_after >= 0 ? std::min(job_.stop_after, total_steps_) : total_steps_;
+    BatchReader batches(data_, recipe_, ranks_.rank(), ranks_.size(), step_, stop);
+    while (step_ < stop) {
+      const bool stops = train_step(batches);
       after_step();
-      if (interrupted() && step_ < total_steps_) {
-        if (const auto states = job_.run.states(); states.empty() || states.back() != step_)
-          save_state();
-        throw Interrupted(
-            fmt::format("interrupted after step {}; go on with: {}", step_, job_.resume_command));
-      }
+      if (stops && step_ < total_steps_) interrupt();
     }
     progress_.end();
-    if (step_ == total_steps_) {
+    writer_.wait();
+    if (step_ == total_steps_ && log_) {
       log_->flush_to_disk();
       write_file(job_.run.complete(), fmt::format("{}\n", step_ * recipe_.tokens_per_step()));
     }
@@ -89,48 +117,71 @@ class Pretrainer {
             .tokens = step_ * recipe_.tokens_per_step(),
             .train_loss = train_loss_,
             .val_loss = val_loss_,
-            .tokens_per_second = tokens_per_second(),
+            .tokens_per_second = tokens_per_second(first_step_, started_),
+            .snapshot_seconds = snapshot_seconds_,
             .snapshots = schedule_};
   }
 
  private:
-  static std::vector<tensor::NamedTensor> trainable(const std::vector<tensor::NamedTensor>& initial,
-                                                    at::Device device) {
+  static std::vector<tensor::NamedTensor> trainable(const PretrainJob& job) {
     std::vector<tensor::NamedTensor> weights;
-    for (const auto& [name, tensor] : initial) {
-      const at::Tensor own = tensor.to(device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-      weights.emplace_back(name, own.set_requires_grad(true));
-      weights.back().second.mutable_grad() = at::zeros_like(own);
+    for (const auto& [name, t] : job.initial) {
+      const at::Tensor own = t.to(job.device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+      const bool frozen = optim::settings_of(job.recipe.optimizer, name, own).frozen;
+      weights.emplace_back(name, own.contiguous().set_requires_grad(!frozen));
     }
     return weights;
   }
 
-  void train_step() {
-    for (auto& [name, weight] : weights_) weight.mutable_grad().zero_();
-    const std::int64_t micro = recipe_.micro_sequences(), first = step_ * recipe_.batch.sequences;
-    double loss = 0;
-    for (std::int64_t at = 0; at < recipe_.batch.sequences; at += micro) {
-      const at::Tensor ids =
-          read_batch(data_, first + at, micro, recipe_.model.vocab_size()).to(job_.device);
-      const at::Tensor logits = model_->logits(ids.slice(1, 0, -1));
-      // The mean over the batch is the mean of the micro-batches' means: they are of one size.
-      const at::Tensor share =
-          models::cross_entropy(logits, ids.slice(1, 1)) *
-          (static_cast<double>(micro) / static_cast<double>(recipe_.batch.sequences));
-      torch::autograd::backward({share}, {});
-      loss += share.item<double>();
+  std::vector<at::Tensor> trained() {
+    std::vector<at::Tensor> parameters;
+    for (const auto& [name, weight] : weights_) {
+      if (!weight.requires_grad()) continue;
+      if (!recipe_.model.is_tied() && weight.is_same(model_->readout_weight()))
+        readout_ = parameters.size();
+      parameters.push_back(weight);
     }
-    const double factor = optim::lr_factor(recipe_.schedule, step_, total_steps_);
-    grad_norm_ = optimizer_.step(factor);
+    return parameters;
+  }
+
+  // Whether somebody asked for a stop meanwhile.
+  bool train_step(BatchReader& batches) {
+    buckets_.zero();
+    const MicroBatches cut = micro_batches(recipe_, ranks_.size());
+    const double targets =
+        static_cast<double>(recipe_.batch.sequences * data_.targets_per_window());
+    const bool scales = recipe_.precision == "fp16";
+    const double scale = scales ? loss_scale_.scale() : 1;
+    at::Tensor sums = at::zeros({2}, at::kDouble);  // loss, stops
+    double* const own = sums.mutable_data_ptr<double>();
+    for (std::int64_t i = 0; i < cut.count(); ++i) {
+      if (i + 1 == cut.count()) buckets_.expect();
+      own[0] += step_of_.add(batches.next().to(job_.device), scale / targets, [&] {
+        if (readout_ && i + 1 == cut.count()) buckets_.ready(*readout_);
+      });
+    }
+    buckets_.wait();
+    own[1] = interrupted() ? 1 : 0;
+    ranks_.sum(sums);
+    const double loss = own[0] / targets;
+    const double factor =
+        optim::lr_factor(recipe_.schedule, loss_scale_.schedule_step(step_), total_steps_);
+    const optim::StepResult result = optimizer_.step(factor, scale);
+    require_finite(loss, result);
+    if (scales) loss_scale_.update(!result.is_finite());
+    require(!loss_scale_.has_collapsed(), "{}; the last good state is {}",
+            loss_scale_.collapse_text(step_), last_good_state());
+    grad_norm_ = result.grad_norm;
+    group_norms_ = result.group_norms;
     lr_ = recipe_.optimizer.lr * factor;
-    require_finite(loss);
     ++step_;
     loss_sum_ += loss;
     ++loss_count_;
+    return own[1] > 0;
   }
 
   void evaluate() {
-    val_loss_ = validation_loss(*model_, data_, recipe_);
+    val_loss_ = validation_loss(step_of_, data_, recipe_, job_.device, ranks_);
     require(std::isfinite(val_loss_),
             "step {}: the validation loss is not finite; the last good state is {}", step_,
             last_good_state());
@@ -141,84 +192,122 @@ class Pretrainer {
     return states.empty() ? "the initial weights" : job_.run.state(states.back()).string();
   }
 
-  void require_finite(double loss) const {
-    if (std::isfinite(loss) && std::isfinite(grad_norm_)) return;
-    std::string culprit = "the loss";
-    for (const auto& [name, weight] : weights_)
-      if (!weight.grad().isfinite().all().item<bool>()) {
-        culprit = "the gradient of '" + name + "'";
-        break;
-      }
+  // Gradients that overflow are the loss scale's business.
+  void require_finite(double loss, const optim::StepResult& result) const {
+    if (std::isfinite(loss) && (result.is_finite() || recipe_.precision == "fp16")) return;
     fail(
         "step {}: {} is not finite (loss {}, gradient norm {}); the last good state is {}; a "
         "smaller learning rate?",
-        step_, culprit, loss, grad_norm_, last_good_state());
+        step_,
+        result.is_finite() || !std::isfinite(loss) ? "the loss"
+                                                   : "the gradient of '" + result.not_finite + "'",
+        loss, result.grad_norm, last_good_state());
   }
 
   void after_step() {
     const bool last = step_ == total_steps_;
     const bool is_due = last || (recipe_.eval.every > 0 && step_ % recipe_.eval.every == 0);
     if (is_due) evaluate();
-    if (is_due || step_ % recipe_.log.every == 0) {
-      write_metrics(/*has_training=*/true, is_due);
-      progress_.update(step_, fmt::format("loss {:.3f} | val {:.3f} | {} tok/s", train_loss_,
-                                          val_loss_, human_count(tokens_per_second())));
-    }
+    if (is_due || step_ % recipe_.log.every == 0) write_metrics(/*has_training=*/true, is_due);
     write_due_files();
   }
 
-  double tokens_per_second() const {
-    return static_cast<double>((step_ - first_step_) * recipe_.tokens_per_step()) /
-           (now_seconds() - started_ + 1e-9);
+  double tokens_per_second(std::int64_t since, double started) const {
+    return static_cast<double>((step_ - since) * recipe_.tokens_per_step()) /
+           (now_seconds() - started + 1e-9);
   }
 
-  void write_metrics(bool has_training, bool has_validation = true) {
+  double wall_time() const { return wall_before_ + now_seconds() - started_; }
+
+  void write_metrics(bool has_training, bool has_validation) {
     Json line{{"step", step_}, {"tokens", step_ * recipe_.tokens_per_step()}};
-    line["wall_time"] = wall_before_ + now_seconds() - started_;
+    line["wall_time"] = wall_time();
+    double rate = 0;
     if (has_training) {
       train_loss_ = loss_sum_ / static_cast<double>(loss_count_);
-      line["train/loss"] = train_loss_;
-      line["optim/lr"] = lr_;
-      line["optim/grad_norm"] = grad_norm_;
-      line["tokens_per_second"] = tokens_per_second();
       loss_sum_ = 0;
       loss_count_ = 0;
+      rate = tokens_per_second(interval_step_, interval_started_);
+      line["train/loss"] = train_loss_;
+      line["optim/lr"] = lr_;
+      line["optim/grad_norm"] = shown(grad_norm_);
+      for (const auto& [group, norm] : group_norms_)
+        line["optim/grad_norm/" + group] = shown(norm);
+      if (recipe_.precision == "fp16") {
+        line["optim/loss_scale"] = loss_scale_.scale();
+        line["optim/skipped_steps"] = loss_scale_.num_overflows();
+      }
+      line["tokens_per_second"] = rate;
+      if (job_.peak_gflops > 0)
+        line["mfu"] = rate / static_cast<double>(recipe_.tokens_per_step()) *
+                      flops_per_step(recipe_) / (job_.peak_gflops * 1e9);
+      interval_step_ = step_;
+      interval_started_ = now_seconds();
     }
     if (has_validation) line["val/loss"] = val_loss_;
-    log_->write(line);
+    if (log_) log_->write(line);
+    if (events_) events_->write(line);
+    if (has_training)
+      progress_.update(step_, fmt::format("loss {:.3f} | val {:.3f} | {} tok/s", train_loss_,
+                                          val_loss_, human_count(rate)));
   }
 
+  // JSON has no infinity: a gradient that overflowed has no norm.
+  static Json shown(double number) { return std::isfinite(number) ? Json(number) : Json(); }
+
   void write_due_files() {
-    if (std::binary_search(schedule_.begin(), schedule_.end(), step_)) {
-      const std::string dtype = recipe_.snapshots.dtype;
-      const Json config = recipe_.model.to_json(dtype == "fp32"   ? "float32"
-                                                : dtype == "bf16" ? "bfloat16"
-                                                                  : "float16",
-                                                job_.end_of_text);
-      trajectories::write_snapshot(job_.run.snapshot(step_), config, weights_,
-                                   tensor::scalar_type_named(dtype),
-                                   /*replace=*/true);
-    }
+    if (std::binary_search(schedule_.begin(), schedule_.end(), step_)) take_snapshot();
     if (recipe_.state.every > 0 && (step_ % recipe_.state.every == 0 || step_ == total_steps_))
       save_state();
   }
 
+  // The weights are copied here and written by a thread.
+  void take_snapshot() {
+    const double started = now_seconds();
+    const bool with_optimizer = recipe_.snapshots.optimizer_state;
+    const auto state =
+        with_optimizer ? optimizer_.state() : std::vector<tensor::NamedTensor>{};  // of all ranks
+    if (!ranks_.first()) return;
+    const at::ScalarType dtype = tensor::scalar_type_named(recipe_.snapshots.dtype);
+    writer_.submit([folder = job_.run.snapshot(step_), dtype,
+                    config = recipe_.model.to_json(dtype_of_config(recipe_.snapshots.dtype),
+                                                   job_.end_of_text),
+                    weights = copied(weights_, dtype), optimizer = copied(state, at::kFloat)] {
+      trajectories::write_snapshot(folder, config, weights, dtype, /*replace=*/true, optimizer);
+    });
+    snapshot_seconds_ += now_seconds() - started;
+  }
+
+  // A state stands for all that was written before it.
   void save_state() {
-    log_->flush_to_disk();
-    AtomicFolder folder(job_.run.state(step_));
     std::vector<tensor::NamedTensor> tensors = weights_;
     for (const auto& moment : optimizer_.state()) tensors.push_back(moment);
-    tensor::write_tensors(folder.folder() / "state.safetensors", tensors);
-    write_json_file(folder.folder() / "state.json",
-                    {{"step", step_},
-                     {"optimizer_steps", optimizer_.num_steps()},
-                     {"loss_sum", loss_sum_},
-                     {"loss_count", loss_count_},
-                     {"train_loss", train_loss_},
-                     {"val_loss", val_loss_},
-                     {"wall_time", wall_before_ + now_seconds() - started_}});
-    folder.commit(/*replace=*/true);
-    job_.run.clean(recipe_);
+    if (ranks_.first()) {
+      writer_.wait();
+      log_->flush_to_disk();
+      AtomicFolder folder(job_.run.state(step_));
+      tensor::write_tensors(folder.folder() / "state.safetensors", tensors);
+      write_json_file(folder.folder() / "state.json", {{"step", step_},
+                                                       {"optimizer", optimizer_.numbers()},
+                                                       {"loss_scale", loss_scale_.state()},
+                                                       {"loss_sum", loss_sum_},
+                                                       {"loss_count", loss_count_},
+                                                       {"train_loss", train_loss_},
+                                                       {"val_loss", val_loss_},
+                                                       {"wall_time", wall_time()}});
+      folder.commit(/*replace=*/true);
+      job_.run.clean(recipe_);
+    }
+    ranks_.wait_for_all();
+  }
+
+  [[noreturn]] void interrupt() {
+    const auto states = job_.run.states();
+    const bool is_saved = !states.empty() && states.back() == step_;
+    if (ranks_.largest_of(is_saved ? 0 : 1) > 0) save_state();
+    progress_.end();
+    throw Interrupted(
+        fmt::format("interrupted after step {}; go on with: {}", step_, job_.resume_command));
   }
 
   void load_state(std::int64_t step) {
@@ -234,8 +323,13 @@ class Pretrainer {
     }
     const Json state = read_json_file(folder / "state.json");
     const std::string where = (folder / "state.json").string();
-    optimizer_.load(file, get_int(state, "optimizer_steps", where));
-    step_ = first_step_ = get_int(state, "step", where);
+    for (const char* key : {"optimizer", "loss_scale"})
+      require(state.contains(key), "{}: '{}' is missing: written by an older program?", where, key);
+    optimizer_.load(file, state["optimizer"], where, job_.allows_changes);
+    loss_scale_.load(state["loss_scale"], where);
+    step_ = get_int(state, "step", where);
+    require(step_ <= total_steps_, "{}: is at step {}, past the {} of the recipe", where, step_,
+            total_steps_);
     loss_sum_ = get_double(state, "loss_sum", where);
     loss_count_ = get_int(state, "loss_count", where);
     train_loss_ = get_double(state, "train_loss", where);
@@ -248,19 +342,29 @@ class Pretrainer {
   const Recipe& recipe_;
   const RunData& data_;
   Progress& progress_;
+  dist::Ranks& ranks_;
   std::vector<tensor::NamedTensor> weights_;
   std::unique_ptr<models::LanguageModel> model_;
-  optim::AdamW optimizer_;
+  GradientStep step_of_;
+  std::optional<std::size_t> readout_;  // which of the trained parameters; none where it is tied
+  dist::GradientBuckets buckets_;
+  optim::Optimizer optimizer_;
+  optim::LossScale loss_scale_;
   std::int64_t total_steps_;
   std::vector<std::int64_t> schedule_;
+  // The first rank's.
   std::optional<artifacts::MetricsLog> log_;
+  std::optional<artifacts::EventFile> events_;
 
   bool resumed_ = false;
-  std::int64_t step_ = 0, first_step_ = 0;
+  std::int64_t step_ = 0;
   double train_loss_ = 0, val_loss_ = 0, grad_norm_ = 0, lr_ = 0;
+  std::vector<std::pair<std::string, double>> group_norms_;
   double loss_sum_ = 0;  // of the steps since the last line of metrics
   std::int64_t loss_count_ = 0;
-  double started_ = 0, wall_before_ = 0;
+  double started_ = 0, wall_before_ = 0, interval_started_ = 0, snapshot_seconds_ = 0;
+  std::int64_t first_step_ = 0, interval_step_ = 0;
+  Worker writer_;  // last: its jobs end before anything else does
 };
 
 }  // namespace

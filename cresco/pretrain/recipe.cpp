@@ -1,8 +1,13 @@
 #include "cresco/pretrain/recipe.h"
 
 #include "cresco/base/require.h"
+#include "cresco/base/strings.h"
+#include "cresco/corpora/shares.h"
+#include "cresco/corpora/windows.h"
 #include "cresco/tensor/bridge.h"
 #include "cresco/trajectories/steps.h"
+
+#include <algorithm>
 
 namespace cresco::pretrain {
 
@@ -15,6 +20,59 @@ at::ScalarType precision_named(const std::string& name) {
   require_usage(name == "fp32" || name == "bf16" || name == "fp16",
                 "precision '{}' is not one of fp32, bf16, fp16", name);
   return tensor::scalar_type_named(name);
+}
+
+namespace {
+
+void check_data(const DataConfig& data) {
+  corpora::window_kind_named(data.window);
+  const auto& orders = corpora::WindowOrder::names();
+  require_usage(std::find(orders.begin(), orders.end(), data.order) != orders.end(),
+                "data.order '{}' is not one of {}{}", data.order, join(orders, ", "),
+                did_you_mean(data.order, orders));
+  require_usage(data.order != "pythia" || data.window == "row2049",
+                "data.order pythia reads rows: data.window is '{}', expected row2049 (order "
+                "sequential reads the same file in windows of another kind)",
+                data.window);
+  require_usage(data.window != "block" || data.sequence_length > 1,
+                "data.window block has sequence_length - 1 targets: data.sequence_length is {}",
+                data.sequence_length);
+  require_usage(data.order != "numpy" || data.seed >= 0,
+                "data.seed is {}, numpy's generator takes 0 and more", data.seed);
+  parse_validation(data.validation);
+  if (!data.tokens.empty() || data.mixture.empty()) return;
+  std::vector<double> weights;
+  for (const MixturePart& part : data.mixture) {
+    require_usage(!part.prefix.empty(), "data.tokens[{}].prefix is empty", weights.size());
+    weights.push_back(part.weight);
+  }
+  require_usage(data.mixture.size() <= 1000, "data.tokens mixes {} corpora, at most 1000",
+                data.mixture.size());
+  try {
+    corpora::Shares{weights};
+  } catch (const UsageError& e) {
+    fail_usage("data.tokens: {}", e.what());
+  }
+}
+
+}  // namespace
+
+Validation parse_validation(const std::string& text) {
+  constexpr std::string_view kBlocks = "blocks:";
+  if (text.starts_with(kBlocks)) {
+    const auto blocks =
+        as_usage([&] { return parse_int(text.substr(kBlocks.size()), "data.validation blocks"); });
+    require_usage(blocks > 0, "data.validation is {}, expected at least one block", text);
+    return {.kind = Validation::Blocks, .blocks = blocks};
+  }
+  require_usage(!text.empty(),
+                "data.validation is empty, expected a corpus, a share of documents or blocks:N");
+  if (text.find_first_not_of("0123456789.eE-+") != std::string::npos)
+    return {.kind = Validation::Corpus};
+  const double share = as_usage([&] { return parse_double(text, "data.validation"); });
+  require_usage(share > 0 && share < 1, "data.validation is {}, expected a share between 0 and 1",
+                share);
+  return {.kind = Validation::Share, .share = share};
 }
 
 void check(const Recipe& r) {
@@ -47,14 +105,12 @@ void check(const Recipe& r) {
   bounded("budget: steps", r.total_steps(), 1e9);
   require_usage(r.state.every >= 0 && r.eval.every >= 0,
                 "state.every and eval.every cannot be negative");
-  require_usage(r.data.window == "overlap", "data.window '{}' is not known; it is overlap",
-                r.data.window);
-  require_usage(r.data.order == "shuffled" || r.data.order == "sequential",
-                "data.order '{}' is not one of shuffled, sequential", r.data.order);
+  check_data(r.data);
   precision_named(r.precision);
   tensor::scalar_type_named(r.snapshots.dtype);
   trajectories::snapshot_schedule(r.snapshots.at, r.total_steps(), r.tokens_per_step());
   optim::check(r.optimizer);
+  optim::check(r.loss_scale);
   optim::check(r.schedule);
 }
 

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "cresco/base/fields.h"
-#include "cresco/optim/adamw.h"
+#include "cresco/optim/loss_scale.h"
+#include "cresco/optim/optimizer_config.h"
 #include "cresco/optim/schedule.h"
 #include "cresco/pretrain/model_config.h"
 
@@ -19,20 +20,51 @@ struct InitConfig {
   }
 };
 
+// One corpus of a mixture.
+struct MixturePart {
+  std::string prefix;
+  double weight = 1;
+  void fields(FieldVisitor& v) {
+    v.field("prefix", prefix, "as data.tokens");
+    v.field("weight", weight, "its share of the windows, over the sum of all weights");
+  }
+};
+
 struct DataConfig {
-  std::string tokens, validation = "0.02";
+  std::string tokens;
+  std::vector<MixturePart> mixture;  // counts when `tokens` is empty
+  std::string validation = "0.02";
   std::int64_t sequence_length = 2048, seed = 1234;
   std::string order = "shuffled", window = "overlap";
   void fields(FieldVisitor& v) {
-    v.field("tokens", tokens, "prefix of the training corpus (.bin and .idx)");
+    v.field("tokens", tokens,
+            "the training corpus: prefix of .bin and .idx, of shards, or a file of ids alone; in a "
+            "recipe also a list of {prefix, weight}");
+    v.list("tokens", field_list(mixture), "or several, mixed");
     v.field("validation", validation,
-            "prefix of another corpus, or the share of documents held out");
-    v.field("sequence_length", sequence_length, "targets in a window", "tokens");
+            "another corpus, the share of documents held out, or blocks:N, the last N windows");
+    v.field("sequence_length", sequence_length, "T; targets in a window of kind overlap", "tokens");
     v.field("seed", seed, "of the order and of the held-out documents");
-    v.field("order", order, "shuffled | sequential");
-    v.field("window", window, "overlap: sequence_length + 1 ids, stride sequence_length");
+    v.field("order", order,
+            "shuffled | sequential | pythia: the data's own, once | numpy: numpy's "
+            "default_rng(seed + epoch).permutation");
+    v.field("window", window,
+            "overlap: T + 1 ids, stride T | block: T ids, stride T | row2049: rows of T + 1 ids");
+  }
+
+  // What is read: the one corpus of `tokens`, or the parts of the mixture.
+  std::vector<MixturePart> sources() const {
+    return tokens.empty() ? mixture : std::vector<MixturePart>{{tokens, 1}};
   }
 };
+
+// What `data.validation` says.
+struct Validation {
+  enum Kind { Share, Blocks, Corpus } kind = Share;
+  double share = 0;         // of documents
+  std::int64_t blocks = 0;  // the last windows
+};
+Validation parse_validation(const std::string& text);  // UsageError
 
 struct BatchConfig {
   std::int64_t sequences = 32, micro_sequences = 0;
@@ -92,6 +124,7 @@ struct Recipe {
   optim::OptimizerConfig optimizer;
   optim::ScheduleConfig schedule;
   std::string precision = "fp32";
+  optim::LossScaleConfig loss_scale;
   SnapshotConfig snapshots;
   StateConfig state;
   EvalConfig eval;
@@ -111,6 +144,7 @@ struct Recipe {
     v.config("schedule", schedule, "how fast, over the run");
     v.field("precision", precision,
             "fp32 | bf16 | fp16: of matrix products; weights, moments and sums are fp32");
+    v.config("loss_scale", loss_scale, "of precision fp16");
     v.config("snapshots", snapshots, "which weights are kept");
     v.config("state", state, "what a killed run resumes from");
     v.config("eval", eval, "validation");

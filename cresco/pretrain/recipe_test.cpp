@@ -1,6 +1,7 @@
 #include "cresco/pretrain/recipe.h"
 
 #include "cresco/base/require.h"
+#include "cresco/base/temporary_folder.h"
 
 #include <gtest/gtest.h>
 
@@ -37,6 +38,75 @@ TEST(Recipe, NamesTheFieldThatIsWrong) {
   EXPECT_NE(wrong("optimizer.betas=[0.9]"), "");
   EXPECT_NE(wrong("snapshots.at=often"), "");
   EXPECT_NE(wrong("precision=fp8"), "");
+}
+
+void read_yaml(const std::string& text, Recipe& recipe) {
+  const TemporaryFolder folder;
+  write_file(folder / "recipe.yaml", text);
+  fields_from_yaml_file([&](FieldVisitor& v) { recipe.fields(v); },
+                        (folder / "recipe.yaml").string());
+}
+
+Recipe from_yaml(const std::string& text) {
+  Recipe r = good();
+  read_yaml(text, r);
+  return r;
+}
+
+TEST(Recipe, TakesOneCorpusOrSeveral) {
+  const Recipe one = from_yaml("data: {tokens: a/b}");
+  ASSERT_EQ(one.data.sources().size(), 1u);
+  EXPECT_EQ(one.data.sources()[0].prefix, "a/b");
+  Recipe two = from_yaml("data: {tokens: [{prefix: a, weight: 0.7}, {prefix: b, weight: 0.3}]}");
+  EXPECT_EQ(error_of(two), "");
+  const auto is_both = [](const Recipe& r) {
+    ASSERT_EQ(r.data.sources().size(), 2u);
+    EXPECT_EQ(r.data.sources()[1].prefix, "b");
+    EXPECT_EQ(r.data.sources()[1].weight, 0.3);
+  };
+  is_both(two);
+  const auto fields = [&](FieldVisitor& v) { two.fields(v); };
+  is_both(from_yaml(fields_to_yaml(fields)));
+  // The word of a command line counts, and a recipe read over another replaces either by either.
+  assign_fields(fields, {{"data.tokens", {"c"}}});
+  EXPECT_EQ(two.data.sources().size(), 1u);
+  EXPECT_EQ(from_yaml(fields_to_yaml(fields)).data.sources()[0].prefix, "c");
+  read_yaml("data: {tokens: [{prefix: d}]}", two);
+  EXPECT_EQ(two.data.sources()[0].prefix, "d");
+  read_yaml("data: {tokens: e}", two);
+  EXPECT_EQ(two.data.sources()[0].prefix, "e");
+  EXPECT_TRUE(two.data.mixture.empty());
+}
+
+TEST(Recipe, NamesWhatIsWrongWithItsData) {
+  const auto error = [](const std::string& data) { return error_of(from_yaml("data: " + data)); };
+  EXPECT_EQ(error("{order: numpy, window: block, validation: \"blocks:256\"}"), "");
+  EXPECT_EQ(error("{order: pythia, window: row2049, validation: 0.01}"), "");
+  const std::vector<std::pair<std::string, std::string>> wrong{
+      {"{order: shufled}", "did you mean 'shuffled'"},
+      {"{order: random}", "shuffled, sequential, pythia, numpy"},
+      {"{window: blocks}", "did you mean 'block'"},
+      {"{window: row}", "overlap, block, row2049"},
+      {"{order: pythia}", "expected row2049"},
+      {"{order: pythia, window: block}", "order sequential"},
+      {"{order: numpy, seed: -1}", "data.seed is -1"},
+      {"{window: block, sequence_length: 1}", "data.sequence_length is 1"},
+      {"{validation: 0}", "between 0 and 1"},
+      {"{validation: 1.5}", "1.5"},
+      {"{validation: 1e}", "data.validation"},
+      {"{validation: \"\"}", "data.validation is empty"},
+      {"{validation: \"blocks:\"}", "blocks"},
+      {"{validation: \"blocks:0\"}", "blocks:0"},
+      {"{validation: \"blocks:many\"}", "many"},
+      {"{tokens: [{prefix: a, weight: 0}, {prefix: b}]}",
+       "data.tokens: a weight of a mixture is 0"},
+      {"{tokens: [{prefix: a, weight: nan}, {prefix: b}]}", "data.tokens"},
+      {"{tokens: [{weight: 1}]}", "data.tokens[0].prefix"}};
+  for (const auto& [data, says] : wrong)
+    EXPECT_NE(error(data).find(says), std::string::npos) << data << ": " << error(data);
+  EXPECT_THROW(from_yaml("data: {tokens: [{prefx: a}]}"), UsageError);
+  EXPECT_THROW(from_yaml("data: {tokens: [{prefix: a}, b]}"), UsageError);
+  EXPECT_THROW(from_yaml("data: {tokens: {prefix: a}}"), UsageError);
 }
 
 TEST(Recipe, CountsStepsAndWork) {

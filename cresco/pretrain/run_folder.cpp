@@ -36,13 +36,11 @@ void RunFolder::clean(const Recipe& recipe) const {
   }
 }
 
-void require_same_recipe(const RunFolder& run, Recipe recipe) {
+std::vector<Difference> recipe_changes(const RunFolder& run, Recipe recipe) {
   Recipe stored;
   fields_from_yaml_file([&](FieldVisitor& v) { stored.fields(v); }, run.recipe().string());
-  const std::string changed =
-      first_difference(fields_to_json([&](FieldVisitor& v) { stored.fields(v); }),
-                       fields_to_json([&](FieldVisitor& v) { recipe.fields(v); }));
-  require(changed.empty(), "{}: cannot go on with another recipe: {}", run.path.string(), changed);
+  return differences(fields_to_json([&](FieldVisitor& v) { stored.fields(v); }),
+                     fields_to_json([&](FieldVisitor& v) { recipe.fields(v); }));
 }
 
 }  // namespace cresco::pretrain

@@ -1,12 +1,14 @@
 // The folder of a run: what stands where, and what a resumed run goes on from.
 //
 //   manifest.json  recipe.yaml  config.json  tokenizer.json  data_order.json  metrics.jsonl
+//   tensorboard/events.out.tfevents.cresco, which says what metrics.jsonl does
 //   snapshots/step<N>/{model.safetensors,config.json} state/step<N>/{state.safetensors,state.json}
 //   COMPLETE
 #pragma once
 
 #include "cresco/base/fields.h"
 #include "cresco/base/files.h"
+#include "cresco/base/json.h"
 #include "cresco/pretrain/recipe.h"
 
 #include <fmt/format.h>
@@ -21,6 +23,7 @@ struct RunFolder {
 
   Path recipe() const { return path / "recipe.yaml"; }
   Path metrics() const { return path / "metrics.jsonl"; }
+  Path events() const { return path / "tensorboard" / "events.out.tfevents.cresco"; }
   Path data_order() const { return path / "data_order.json"; }
   Path snapshot(std::int64_t step) const {
     return path / "snapshots" / fmt::format("step{}", step);
@@ -38,7 +41,7 @@ struct RunFolder {
   void clean(const Recipe& recipe) const;
 };
 
-// Error that names the field when the recipe of a run that is to go on is another one.
-void require_same_recipe(const RunFolder& run, Recipe recipe);
+// What differs between the recipe of a run and another.
+std::vector<Difference> recipe_changes(const RunFolder& run, Recipe recipe);
 
 }  // namespace cresco::pretrain

@@ -132,11 +132,13 @@ void Snapshot::require_unchanged() const {
 
 void write_snapshot(const Path& folder, const Json& config,
                     const std::vector<std::pair<std::string, at::Tensor>>& weights,
-                    at::ScalarType dtype, bool replace) {
+                    at::ScalarType dtype, bool replace,
+                    const std::vector<std::pair<std::string, at::Tensor>>& optimizer) {
   AtomicFolder made(folder);
   std::vector<tensor::NamedTensor> stored;
   for (const auto& [name, tensor] : weights) stored.emplace_back(name, tensor.detach().to(dtype));
   tensor::write_tensors(made.folder() / "model.safetensors", stored, {{"format", "pt"}});
+  if (!optimizer.empty()) tensor::write_tensors(made.folder() / "optimizer.safetensors", optimizer);
   write_json_file(made.folder() / "config.json", config);
   made.commit(replace);
 }

@@ -75,8 +75,10 @@ class Snapshot {
 Json file_identity(const Path& file);
 
 // Writes a snapshot that `AutoModelForCausalLM.from_pretrained` opens: the folder appears whole.
+// Tensors of an optimizer, where there are some, stand beside it in optimizer.safetensors.
 void write_snapshot(const Path& folder, const Json& config,
                     const std::vector<std::pair<std::string, at::Tensor>>& weights,
-                    at::ScalarType dtype, bool replace);
+                    at::ScalarType dtype, bool replace,
+                    const std::vector<std::pair<std::string, at::Tensor>>& optimizer = {});
 
 }  // namespace cresco::trajectories

@@ -11,6 +11,9 @@
 #include "cresco/pretrain/data.h"
 #include "cresco/pretrain/run_folder.h"
 #include "cresco/text/tokenizer.h"
+#include "cresco/verbs/input_files.h"
+
+#include <ATen/ATen.h>
 
 #include <optional>
 
@@ -19,14 +22,27 @@ namespace {
 
 using corpora::DocumentPiece;
 
+// Where a row comes from.
+struct Origin {
+  std::size_t source = 0;
+  std::vector<DocumentPiece> pieces;
+};
+
+// A corpus that rows come from.
+struct Source {
+  std::string name;
+  bool names_documents = true;
+};
+
 // Rows of one update, row_tokens ids each.
 struct Batch {
-  std::string order;  // preshuffled | neox, or a run's own: shuffled | sequential
+  std::string order;  // preshuffled | neox, or a run's own
   std::int64_t batch_size = 0, first = 0, count = 0, row_tokens = 0;
   std::vector<std::int32_t> ids;
-  std::vector<std::vector<DocumentPiece>> documents;  // of each row; none when nobody knows
-  std::vector<Path> files;                            // read from
-  Path tokenizer;                                     // may not be there
+  std::vector<Origin> origins;     // of each row, when they are asked for
+  std::vector<Source> sources{1};  // which origins name; one of several is shown by its name
+  std::vector<Path> files;         // read from
+  Path tokenizer;                  // may not be there
 
   std::span<const std::int32_t> row(std::int64_t i) const {
     return std::span(ids).subspan(static_cast<std::size_t>(i * row_tokens),
@@ -53,21 +69,6 @@ Batch choose_rows(const BatchVerbConfig& config, std::string order, std::int64_t
   return {std::move(order), batch_size, config.first, count, row_tokens};
 }
 
-// `dataset` is anything with read(place, ids) and pieces(place); `at(i)` is the place of row i of
-// the batch.
-template <class Dataset, class At>
-void read_rows(const Dataset& dataset, const At& at, bool documents, Batch& batch) {
-  batch.ids.resize(static_cast<std::size_t>(batch.count * batch.row_tokens));
-  std::span<std::int32_t> left(batch.ids);
-  for (std::int64_t i = 0; i < batch.count; ++i) {
-    const std::int64_t place = at(batch.first + i);
-    const auto size = static_cast<std::size_t>(batch.row_tokens);
-    dataset.read(place, left.first(size));
-    left = left.subspan(size);
-    if (documents) batch.documents.push_back(dataset.pieces(place));
-  }
-}
-
 Batch read_preshuffled(const BatchVerbConfig& config) {
   require_usage(!config.documents,
                 "--documents: preshuffled rows don't say where documents begin; the unshuffled "
@@ -76,7 +77,7 @@ Batch read_preshuffled(const BatchVerbConfig& config) {
   const corpora::PreshuffledRows rows(config.data, config.row_tokens, config.shard_bytes);
   const std::int64_t first = config.step * batch.batch_size + batch.first;
   for (const auto& part : rows.parts(first, batch.count)) batch.files.push_back(part.file);
-  batch.ids = rows.read(first, batch.count);
+  batch.ids = rows.read_rows(first, batch.count);
   return batch;
 }
 
@@ -92,49 +93,78 @@ Batch read_neox(const BatchVerbConfig& config, VerbContext& context) {
         fmt::format("putting {} documents in order; this takes a while", file->num_sequences()));
   const corpora::Gpt2Dataset dataset(file, config.sequence_length, samples, config.data_seed);
   batch.files = {file->bin_path(), file->idx_path()};
-  read_rows(
-      dataset, [&](std::int64_t row) { return config.step * batch.batch_size + row; },
-      config.documents, batch);
+  batch.ids.resize(static_cast<std::size_t>(batch.count * batch.row_tokens));
+  std::span<std::int32_t> left(batch.ids);
+  for (std::int64_t i = 0; i < batch.count; ++i) {
+    const std::int64_t sample = config.step * batch.batch_size + batch.first + i;
+    const auto size = static_cast<std::size_t>(batch.row_tokens);
+    dataset.read(sample, left.first(size));
+    left = left.subspan(size);
+    if (config.documents) batch.origins.push_back({0, dataset.pieces(sample)});
+  }
   return batch;
+}
+
+// Where the corpora of a run are now: the one of `data`, or those of their names in that folder.
+void relocate(const Path& data, pretrain::DataConfig& config) {
+  const bool in_folder = std::filesystem::is_directory(data);
+  require_usage(in_folder || !config.tokens.empty(),
+                "--data {}: the run read a mixture, expected the folder that holds its {} corpora",
+                data.string(), config.mixture.size());
+  const auto moved = [&](const std::string& prefix) {
+    return in_folder ? (data / Path(prefix).filename()).string() : data.string();
+  };
+  if (!config.tokens.empty()) config.tokens = moved(config.tokens);
+  for (pretrain::MixturePart& part : config.mixture) part.prefix = moved(part.prefix);
+  if (in_folder &&
+      pretrain::parse_validation(config.validation).kind == pretrain::Validation::Corpus)
+    config.validation = moved(config.validation);
+}
+
+// data_order.json without the places of the files, which may be others.
+Json without_places(Json order) {
+  if (!order.is_object()) return order;
+  order.erase("corpus");
+  if (order.contains("sources") && order["sources"].is_array())
+    for (Json& source : order["sources"])
+      if (source.is_object()) source.erase("corpus");
+  if (order.contains("validation_sha256") && order["validation_sha256"] != "")
+    order.erase("validation");
+  return order;
 }
 
 Batch read_run(const BatchVerbConfig& config) {
   const pretrain::RunFolder run{config.run};
   pretrain::Recipe recipe;
   fields_from_yaml_file([&recipe](FieldVisitor& v) { recipe.fields(v); }, run.recipe().string());
-  if (!config.data.empty()) recipe.data.tokens = config.data;
+  if (!config.data.empty()) relocate(config.data, recipe.data);
   pretrain::check(recipe);
   require(config.step < recipe.total_steps(), "{}: --step is {}, the run has the updates 0 to {}",
           config.run, config.step, recipe.total_steps() - 1);
-  Batch batch = choose_rows(config, recipe.data.order, recipe.batch.sequences,
-                            recipe.data.sequence_length + 1);
-  const auto corpus = std::make_shared<formats::TokenFile>(recipe.data.tokens);
-  const auto data =
-      pretrain::RunData::open(recipe, corpus,
-                              pretrain::is_share(recipe.data.validation)
-                                  ? nullptr
-                                  : std::make_shared<formats::TokenFile>(recipe.data.validation));
+  const pretrain::RunData data = pretrain::RunData::open(recipe);
+  Batch batch = choose_rows(config, recipe.data.order, recipe.batch.sequences, data.window_ids());
   // The run must have read what stands there now; only the place may be another one.
-  const Json before = read_json_file(run.data_order());
-  Json now = pretrain::data_order(recipe, data);
-  if (before.contains("corpus")) now["corpus"] = before["corpus"];
-  const std::string changed = first_difference(before, now);
+  const std::string changed = first_difference(without_places(read_json_file(run.data_order())),
+                                               without_places(pretrain::data_order(recipe, data)));
   require(changed.empty(), "{}: the corpus is not the one that the run read: {}",
           run.data_order().string(), changed);
-  batch.files = {corpus->bin_path(), corpus->idx_path(), run.recipe(), run.data_order()};
+  batch.files = data.files();
+  batch.files.insert(batch.files.end(), {run.recipe(), run.data_order()});
   batch.tokenizer = run.path / "tokenizer.json";
-  struct Windows {
-    const corpora::Windows& windows;
-    const corpora::WindowOrder& order;
-    void read(std::int64_t place, std::span<std::int32_t> out) const {
-      windows.read(order.at(place), out);
-    }
-    auto pieces(std::int64_t place) const { return windows.pieces(order.at(place)); }
-  };
-  read_rows(
-      Windows{data.training, data.order},
-      [&](std::int64_t row) { return config.step * batch.batch_size + row; }, config.documents,
-      batch);
+
+  const std::int64_t first = config.step * batch.batch_size + batch.first;
+  const at::Tensor ids =
+      pretrain::read_batch(data, first, batch.count, recipe.model.vocab_size());
+  const auto* begin = ids.const_data_ptr<std::int64_t>();
+  batch.ids.assign(begin, begin + ids.numel());
+  if (!config.documents) return batch;
+  batch.sources.clear();
+  for (const pretrain::TrainingSource& source : data.sources)
+    batch.sources.push_back({source.name, source.tokens->names_documents()});
+  for (std::int64_t i = 0; i < batch.count; ++i) {
+    const auto [source, window] = data.training_place(first + i);
+    batch.origins.push_back({source, data.sources[source].training.pieces(window)});
+  }
   return batch;
 }
 
@@ -159,11 +189,14 @@ Batch read_batch(BatchVerbConfig config, VerbContext& context) {
   return batch;
 }
 
-// "[document 5]" where one begins, "[document 5 from its token 17 on]" where a row begins in one.
-std::string mark(const DocumentPiece& piece) {
-  return piece.offset == 0
-             ? fmt::format("[document {}]", piece.document)
-             : fmt::format("[document {} from its token {} on]", piece.document, piece.offset);
+// "[document 5]" where one begins, "[document 5 from its token 17 on]" where a row begins in one;
+// in a mixture "[corpus/a: document 5]". Of a file without documents "[from its token 17 on]".
+std::string mark(const Batch& batch, const Source& source, const DocumentPiece& piece) {
+  std::string text = batch.sources.size() > 1 ? source.name + ": " : "";
+  if (source.names_documents) text += fmt::format("document {}", piece.document);
+  if (!source.names_documents || piece.offset > 0)
+    text += fmt::format("{}from its token {} on", source.names_documents ? " " : "", piece.offset);
+  return "[" + text + "]";
 }
 
 std::string row_text(const Batch& batch, std::int64_t i,
@@ -179,9 +212,10 @@ std::string row_text(const Batch& batch, std::int64_t i,
   };
   std::string text = fmt::format("row {}:", batch.first + i);
   const auto row = batch.row(i);
-  if (batch.documents.empty()) return text + " " + shown(row) + "\n";
-  for (const DocumentPiece& piece : batch.documents[static_cast<std::size_t>(i)])
-    text += " " + mark(piece) + " " +
+  if (batch.origins.empty()) return text + " " + shown(row) + "\n";
+  const auto& [source, pieces] = batch.origins[static_cast<std::size_t>(i)];
+  for (const DocumentPiece& piece : pieces)
+    text += " " + mark(batch, batch.sources[source], piece) + " " +
             shown(row.subspan(static_cast<std::size_t>(piece.position),
                               static_cast<std::size_t>(piece.count)));
   return text + "\n";
@@ -205,12 +239,14 @@ std::string batch_text(const Batch& batch, const BatchVerbConfig& config) {
 
 Json documents_json(const Batch& batch) {
   Json out = Json::array();
-  for (std::size_t i = 0; i < batch.documents.size(); ++i)
-    for (const DocumentPiece& piece : batch.documents[i])
+  for (std::size_t i = 0; i < batch.origins.size(); ++i)
+    for (const DocumentPiece& piece : batch.origins[i].pieces) {
       out.push_back({{"row", batch.first + static_cast<std::int64_t>(i)},
                      {"position", piece.position},
                      {"document", piece.document},
                      {"offset", piece.offset}});
+      if (batch.sources.size() > 1) out.back()["source"] = batch.origins[i].source;
+    }
   return out;
 }
 
@@ -222,17 +258,7 @@ void write_ids(const Batch& batch, const BatchVerbConfig& config, const VerbCont
   formats::write_npy(out, shape, batch.ids);
   artifacts::Manifest manifest = manifest_of("batch", config, context);
   manifest.facts = summary;
-  // The Pile would take an hour to hash: large files are named with their size alone.
-  constexpr std::uintmax_t kMostHashed = std::uintmax_t{1} << 30;
-  Json large = Json::object();
-  for (const Path& file : batch.files) {
-    const std::uintmax_t size = std::filesystem::file_size(file);
-    if (size <= kMostHashed)
-      manifest.inputs.push_back(file);
-    else
-      large[file.string()] = size;
-  }
-  if (!large.empty()) manifest.facts["read_from_without_hash"] = large;
+  add_input_files(batch.files, manifest);
   artifacts::write_manifest(out, manifest);
 }
 
@@ -270,7 +296,10 @@ Outcome run_batch(const BatchVerbConfig& config, VerbContext& context) {
     for (std::int64_t i = 0; i < batch.count; ++i)
       outcome.summary["ids"].push_back(std::vector(batch.row(i).begin(), batch.row(i).end()));
   }
-  if (config.documents) outcome.summary["documents"] = documents_json(batch);
+  if (!config.documents) return outcome;
+  outcome.summary["documents"] = documents_json(batch);
+  if (batch.sources.size() > 1)
+    for (const Source& source : batch.sources) outcome.summary["sources"].push_back(source.name);
   return outcome;
 }
 

@@ -17,7 +17,7 @@ struct BatchVerbConfig {
     v.field("run", run, "a run; its recipe says what it read (or data, as --data)");
     v.field("data", data,
             "instead of a run: a corpus's prefix, its .bin, or one of its shards; with a run: "
-            "where its corpus is now");
+            "where its corpus is now, or the folder where all its corpora are");
     v.field("step", step,
             "the update that takes step N to N + 1; the checkpoint of step N has seen the batches "
             "0 to N - 1");

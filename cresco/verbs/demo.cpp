@@ -237,12 +237,11 @@ class Demo {
   }
 
   void measure_baselines() {
-    const auto corpus = std::make_shared<formats::TokenFile>(corpus_prefix());
-    const pretrain::RunData data = pretrain::RunData::open(recipe_, corpus, nullptr);
+    const pretrain::RunData data = pretrain::RunData::open(recipe_);
     const std::int64_t vocab_size = recipe_.model.vocab_size();
-    const corpora::BigramModel bigram(data.training.stream(), vocab_size);
+    const corpora::BigramModel bigram(data.sources.front().training.stream(), vocab_size);
     const auto losses =
-        bigram.losses(data.validation, pretrain::num_validation_windows(data, recipe_));
+        bigram.losses(data.validation.front(), pretrain::num_validation_windows(data, recipe_));
     uniform_ = std::log(static_cast<double>(vocab_size));
     bigram_ = losses.bigram;
     artifacts::Table table({"name", "loss", "description"});
@@ -253,7 +252,7 @@ class Demo {
     make_output_folder(out, true);
     artifacts::write_csv(out / "baselines.csv", table);
     artifacts::Manifest manifest = manifest_of("demo", config_, context_);
-    manifest.inputs = {corpus->bin_path()};
+    manifest.inputs = {corpus_prefix().string() + ".bin"};
     manifest.facts = {{"num_tokens", losses.num_tokens}};
     artifacts::write_manifest(out, manifest);
   }

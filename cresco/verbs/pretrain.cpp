@@ -5,12 +5,14 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
-#include "cresco/corpora/tokenize.h"
 #include "cresco/models/model.h"
+#include "cresco/pretrain/batch_reader.h"
 #include "cresco/pretrain/pretrain.h"
+#include "cresco/tensor/product_rate.h"
 #include "cresco/text/tokenizer.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
+#include "cresco/verbs/input_files.h"
 
 #include <ATen/ATen.h>
 
@@ -37,8 +39,8 @@ std::string plan_text(const Recipe& recipe, const pretrain::RunData& data) {
       "disk: {} for {} snapshots\n",
       human_count(parameters), recipe.total_steps(), recipe.tokens_per_step(),
       steps * static_cast<double>(recipe.batch.sequences) /
-          static_cast<double>(data.training.size()),
-      data.training.size(), human_count(pretrain::flops_per_step(recipe) * steps),
+          static_cast<double>(data.num_training_windows()),
+      data.num_training_windows(), human_count(pretrain::flops_per_step(recipe) * steps),
       human_bytes(parameters * 16),
       human_bytes(parameters * (recipe.snapshots.dtype == "fp32" ? 4 : 2) *
                   static_cast<double>(snapshots.size())),
@@ -63,12 +65,7 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
                const PretrainVerbConfig& config, const VerbContext& context) {
   artifacts::Manifest manifest = manifest_of("pretrain", config, context);
   manifest.settings = fields_to_json(fields_of(recipe));
-  const formats::TokenFile corpus(recipe.data.tokens);
-  manifest.inputs = {corpus.bin_path(), corpus.idx_path()};
-  if (!pretrain::is_share(recipe.data.validation)) {
-    const formats::TokenFile validation(recipe.data.validation);
-    manifest.inputs.insert(manifest.inputs.end(), {validation.bin_path(), validation.idx_path()});
-  }
+  add_input_files(data.files(), manifest);
   if (!recipe.init.from.empty())
     for (const Path& file : trajectories::open_snapshot(recipe.init.from).files())
       manifest.inputs.push_back(file);
@@ -98,17 +95,59 @@ void remove_half_made(const RunFolder& run) {
   for (const Path& file : left) std::filesystem::remove(file);
 }
 
-void check_resume(const RunFolder& run, const Recipe& recipe, const pretrain::RunData& data,
-                  const PretrainVerbConfig& config) {
+// A change of data_order.json that the recipe's own fields explain is allowed with them.
+bool is_allowed(const std::string& path, const std::vector<std::string>& allowed) {
+  const auto names = [&](const std::string& field) {
+    return std::any_of(allowed.begin(), allowed.end(), [&](const std::string& a) {
+      return field == a || field.starts_with(a + ".") || field.starts_with(a + "[");
+    });
+  };
+  if (names(path)) return true;
+  constexpr std::string_view kOrder = "data_order.";
+  if (!path.starts_with(kOrder)) return false;
+  const std::string own = path.substr(kOrder.size());
+  if (own == "sequences_per_step") return names("batch.sequences");
+  if (own.starts_with("num_"))  // what follows from the rest
+    return std::any_of(allowed.begin(), allowed.end(),
+                       [](const std::string& a) { return a.starts_with("data"); });
+  return names("data." + own);
+}
+
+// What this command changes of the run it goes on with; all of it was allowed.
+std::vector<Difference> check_resume(const RunFolder& run, const Recipe& recipe,
+                                     const pretrain::RunData& data,
+                                     const PretrainVerbConfig& config) {
   require(config.resume != "never", "{}: is a run already; --overwrite replaces it",
           run.path.string());
-  pretrain::require_same_recipe(run, recipe);
-  const std::string changed =
-      first_difference(read_json_file(run.data_order()), pretrain::data_order(recipe, data));
-  require(changed.empty(), "{}: cannot go on with other data than it began with: {}",
-          run.path.string(), changed);
   require(config.resume != "must" || run.is_complete() || !run.states().empty(),
           "{}: has no state to resume from", run.path.string());
+  std::vector<Difference> changes = pretrain::recipe_changes(run, recipe);
+  for (Difference& change : differences(read_json_file(run.data_order()),
+                                        pretrain::data_order(recipe, data), "data_order"))
+    changes.push_back(std::move(change));
+  for (const Difference& change : changes)
+    require(is_allowed(change.path, config.allow_change),
+            "{}: cannot go on with another {}: {}; --allow-change {} if it is meant",
+            run.path.string(), change.path.starts_with("data_order") ? "data" : "recipe",
+            to_text(change), change.path);
+  return changes;
+}
+
+// From here on the run is one of the new recipe; its manifest says what it was before, and since
+// which step.
+void record_changes(const RunFolder& run, Recipe recipe, const pretrain::RunData& data,
+                    const std::vector<Difference>& changes) {
+  const auto states = run.states();
+  Json manifest = artifacts::read_manifest(run.path);
+  for (const Difference& change : changes)
+    manifest["changes"].push_back({{"step", states.empty() ? 0 : states.back()},
+                                   {"field", change.path},
+                                   {"before", change.before},
+                                   {"now", change.now}});
+  std::filesystem::remove(run.complete());
+  write_json_file(artifacts::manifest_path(run.path), manifest);
+  write_json_file(run.data_order(), pretrain::data_order(recipe, data));
+  write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));
 }
 
 Outcome outcome_of(const RunFolder& run, const pretrain::PretrainResult& result) {
@@ -128,11 +167,10 @@ Outcome outcome_of(const RunFolder& run, const pretrain::PretrainResult& result)
 
 Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   Recipe recipe = config.settings;
-  require_usage(!recipe.data.tokens.empty(), "data.tokens is needed: the prefix of a corpus");
+  require_usage(!recipe.data.sources().empty(), "data.tokens is needed: the prefix of a corpus");
   require_usage(config.resume == "auto" || config.resume == "never" || config.resume == "must",
                 "--resume '{}' is not one of auto, never, must", config.resume);
-  const auto corpus = std::make_shared<formats::TokenFile>(recipe.data.tokens);
-  const Path tokenizer_path = corpora::corpus_tokenizer_path(recipe.data.tokens);
+  const Path tokenizer_path = pretrain::tokenizer_path(recipe.data);
   std::optional<std::int64_t> end_of_text;
   if (std::filesystem::exists(tokenizer_path)) {
     const text::Tokenizer tokenizer = text::read_tokenizer(tokenizer_path);
@@ -143,43 +181,59 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
             tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.vocab_size());
   }
   pretrain::check(recipe);
-  const auto validation = pretrain::is_share(recipe.data.validation)
-                              ? nullptr
-                              : std::make_shared<formats::TokenFile>(recipe.data.validation);
-  const pretrain::RunData data = pretrain::RunData::open(recipe, corpus, validation);
+  const pretrain::RunData data = pretrain::RunData::open(recipe);
   if (context.options.dry_run) return {.text = plan_text(recipe, data)};
 
   require_usage(!context.options.out.empty(), "--out is needed: the run's folder");
+  dist::Ranks& ranks = dist::world();
+  pretrain::micro_batches(recipe, ranks.size());
   const RunFolder run{context.options.out};
   // Whatever can be wrong is found out before anything is touched.
   const auto initial = initial_weights(recipe);
   optim::check_rules(recipe.optimizer, initial);
-  const bool goes_on = run.is_run() && !context.options.overwrite;
-  if (goes_on)
-    check_resume(run, recipe, data, config);
-  else
-    require(config.resume != "must", "{}: is not a run, there is nothing to resume",
-            run.path.string());
-  std::filesystem::create_directories(run.path);
-  const FolderLock lock(run.path);
-  if (goes_on && run.is_complete()) return outcome_of(run, pretrain::finished_result(recipe, run));
-  if (!goes_on) {
-    const std::vector<Path> inputs{corpus->bin_path(), config.recipe, recipe.init.from,
-                                   recipe.data.validation};
-    remove_half_made(run);
-    make_output_folder(run.path, context.options.overwrite, inputs);
-    begin_run(run, recipe, data, tokenizer_path, end_of_text, config, context);
+  std::unique_ptr<FolderLock> lock;
+  bool goes_on = false, is_done = false, has_changes = false;
+  if (ranks.first()) {
+    goes_on = run.is_run() && !context.options.overwrite;
+    std::vector<Difference> changes;
+    if (goes_on)
+      changes = check_resume(run, recipe, data, config);
+    else
+      require(config.resume != "must", "{}: is not a run, there is nothing to resume",
+              run.path.string());
+    has_changes = !changes.empty();
+    std::filesystem::create_directories(run.path);
+    lock = std::make_unique<FolderLock>(run.path);
+    if (has_changes) record_changes(run, recipe, data, changes);
+    is_done = goes_on && run.is_complete();
+    if (!goes_on) {
+      std::vector<Path> inputs = data.files();
+      inputs.insert(inputs.end(), {config.recipe, recipe.init.from});
+      remove_half_made(run);
+      make_output_folder(run.path, context.options.overwrite, inputs);
+      begin_run(run, recipe, data, tokenizer_path, end_of_text, config, context);
+    }
   }
+  // What the first rank found out, all do.
+  is_done = ranks.largest_of(is_done ? 1 : 0) > 0;
+  has_changes = ranks.largest_of(has_changes ? 1 : 0) > 0;
+  if (is_done)
+    return ranks.first() ? outcome_of(run, pretrain::finished_result(recipe, run)) : Outcome{};
 
   watch_for_interrupts();
-  const pretrain::PretrainJob job{recipe,
-                                  run,
-                                  initial,
-                                  end_of_text,
-                                  context.resume_command(),
-                                  -1,
-                                  tensor::parse_device(context.options.device)};
-  return outcome_of(run, pretrain::pretrain(job, data, context.progress));
+  const at::Device device = tensor::parse_device(context.options.device);
+  const double peak =
+      tensor::product_gflops(device, pretrain::precision_named(recipe.precision));
+  return outcome_of(run, pretrain::pretrain({.recipe = recipe,
+                                             .run = run,
+                                             .initial = initial,
+                                             .end_of_text = end_of_text,
+                                             .resume_command = context.resume_command(),
+                                             .device = device,
+                                             .ranks = &ranks,
+                                             .allows_changes = has_changes,
+                                             .peak_gflops = ranks.sum_of(peak)},
+                                            data, context.progress));
 }
 
 }  // namespace cresco::verbs

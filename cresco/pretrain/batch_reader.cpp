@@ -1,0 +1,52 @@
+#include "cresco/pretrain/batch_reader.h"
+
+#include "cresco/base/require.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace cresco::pretrain {
+
+MicroBatches micro_batches(const Recipe& recipe, int ranks) {
+  MicroBatches cut{.sequences = recipe.batch.sequences};
+  require_usage(cut.sequences % ranks == 0,
+                "batch.sequences {} cannot be shared by {} ranks: their number has to divide it",
+                cut.sequences, ranks);
+  cut.own = cut.sequences / ranks;
+  cut.at_once = std::min(recipe.micro_sequences(), cut.own);
+  require_usage(cut.own % cut.at_once == 0,
+                "batch.micro_sequences {} does not divide the {} sequences of each of {} ranks",
+                cut.at_once, cut.own, ranks);
+  return cut;
+}
+
+BatchReader::BatchReader(const RunData& data, const Recipe& recipe, int rank, int ranks,
+                         std::int64_t first_step, std::int64_t end_step)
+    : data_(data),
+      vocab_size_(recipe.model.vocab_size()),
+      rank_(rank),
+      cut_(micro_batches(recipe, ranks)),
+      next_(first_step * cut_.count()),
+      end_(end_step * cut_.count()) {
+  begin_reading();
+}
+
+void BatchReader::begin_reading() {
+  if (next_ >= end_) return;
+  const std::int64_t step = next_ / cut_.count(), part = next_ % cut_.count();
+  const std::int64_t place = step * cut_.sequences + rank_ * cut_.own + part * cut_.at_once;
+  ++next_;
+  thread_.submit([this, place] { read_ = read_batch(data_, place, cut_.at_once, vocab_size_); });
+}
+
+at::Tensor BatchReader::next() {
+  thread_.wait();
+  TORCH_INTERNAL_ASSERT(read_.defined());
+  at::Tensor ids = std::move(read_);
+  read_ = {};
+  begin_reading();
+  return ids;
+}
+
+}  // namespace cresco::pretrain

@@ -1,0 +1,22 @@
+// Matrix products in a smaller type, as PyTorch's autocast chooses them; sums, norms and the
+// gradients of weights stay float32.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace cresco::tensor {
+
+// For as long as it lives, on this thread. float32 changes nothing.
+class Autocast {
+ public:
+  Autocast(at::Device device, at::ScalarType dtype);
+  ~Autocast();
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+
+ private:
+  at::DeviceType device_;
+  bool active_;
+};
+
+}  // namespace cresco::tensor
