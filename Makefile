@@ -2,6 +2,7 @@
 #
 #   make          the program, at build/cresco
 #   make demo     text to demo/report.html, in some minutes
+#   make recipe-control-small  five arms of one recipe at small size, beside each other on recipe-control-small/report.html
 #   make test     everything that can be checked; ends with CTest's summary
 #   make test-peers  models as transformers writes them, dictionaries as their libraries do, against what these
 #                    compute (fetches PyTorch and the libraries)
@@ -17,7 +18,7 @@ FUZZ_SECONDS ?= 60
 # Small tensors on a busy machine: threads that wait should sleep, not spin.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: all setup demo test test-peers bench asan fuzz format clean
+.PHONY: all setup demo recipe-control-small test test-peers bench asan fuzz format clean
 all:
 	@tools/setup build
 	@cmake --preset cpu -DCRESCO_TESTS=OFF >/dev/null
@@ -31,6 +32,12 @@ demo:
 	@cmake --preset cpu -DCRESCO_TESTS=OFF >/dev/null
 	cmake --build build --target cresco -j $(JOBS)
 	build/cresco demo --out demo --overwrite
+
+recipe-control-small:
+	@tools/setup demo
+	@cmake --preset cpu -DCRESCO_TESTS=OFF >/dev/null
+	cmake --build build --target cresco -j $(JOBS)
+	tools/recipe_control_small recipe-control-small
 
 test:
 	@tools/setup test
@@ -66,4 +73,4 @@ format:
 	find cresco cli tests bench \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' \) -print0 | xargs -0 clang-format -i
 
 clean:
-	rm -rf build build-* demo
+	rm -rf build build-* demo recipe-control-small

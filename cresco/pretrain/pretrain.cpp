@@ -231,8 +231,7 @@ class Pretrainer {
       line["train/loss"] = train_loss_;
       line["optim/lr"] = lr_;
       line["optim/grad_norm"] = shown(grad_norm_);
-      for (const auto& [group, norm] : group_norms_)
-        line["optim/grad_norm/" + group] = shown(norm);
+      for (const auto& [group, norm] : group_norms_) line["optim/grad_norm/" + group] = shown(norm);
       if (recipe_.precision == "fp16") {
         line["optim/loss_scale"] = loss_scale_.scale();
         line["optim/skipped_steps"] = loss_scale_.num_overflows();
@@ -269,12 +268,12 @@ class Pretrainer {
         with_optimizer ? optimizer_.state() : std::vector<tensor::NamedTensor>{};  // of all ranks
     if (!ranks_.first()) return;
     const at::ScalarType dtype = tensor::scalar_type_named(recipe_.snapshots.dtype);
-    writer_.submit([folder = job_.run.snapshot(step_), dtype,
-                    config = recipe_.model.to_json(dtype_of_config(recipe_.snapshots.dtype),
-                                                   job_.end_of_text),
-                    weights = copied(weights_, dtype), optimizer = copied(state, at::kFloat)] {
-      trajectories::write_snapshot(folder, config, weights, dtype, /*replace=*/true, optimizer);
-    });
+    writer_.submit(
+        [folder = job_.run.snapshot(step_), dtype,
+         config = recipe_.model.to_json(dtype_of_config(recipe_.snapshots.dtype), job_.end_of_text),
+         weights = copied(weights_, dtype), optimizer = copied(state, at::kFloat)] {
+          trajectories::write_snapshot(folder, config, weights, dtype, /*replace=*/true, optimizer);
+        });
     snapshot_seconds_ += now_seconds() - started;
   }
 

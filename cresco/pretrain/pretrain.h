@@ -38,10 +38,10 @@ struct PretrainResult {
 
 // Runs from the newest state in the folder, or from the start when there is none. A run that was
 // stopped anywhere and resumed writes the same bytes as one that was not, wall_time and rates
-// aside, on the same machine with the same number of threads and ranks; with another number of ranks
-// it reads the same data and differs by rounding. Throws Interrupted after a Ctrl-C,
-// with a state written; Error that names step and last good state when the loss or a gradient is
-// not finite.
+// aside, on the same machine with the same number of threads and ranks; with another number of
+// ranks it reads the same data and differs by rounding. Throws Interrupted after a Ctrl-C, with a
+// state written; Error that names step and last good state when the loss or a gradient is not
+// finite.
 PretrainResult pretrain(const PretrainJob& job, const RunData& data, Progress& progress);
 
 // What a run that is complete said of itself, from the last line of its metrics.

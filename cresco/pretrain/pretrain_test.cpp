@@ -218,8 +218,8 @@ INSTANTIATE_TEST_SUITE_P(
         Variant{"gpt2",
                 [](Recipe& r) {
                   r.model.family = "gpt2";
-                  r.model.gpt2 = {.vocab_size = 20, .n_positions = 16, .n_embd = 16, .n_layer = 2,
-                                  .n_head = 2};
+                  r.model.gpt2 = {
+                      .vocab_size = 20, .n_positions = 16, .n_embd = 16, .n_layer = 2, .n_head = 2};
                 }}),
     [](const auto& info) { return info.param.name; });
 

@@ -1,9 +1,12 @@
 #include "cresco/pretrain/recipe.h"
 
+#include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
+#include "cresco/trajectories/steps.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace cresco::pretrain {
 namespace {
@@ -33,7 +36,7 @@ TEST(Recipe, NamesTheFieldThatIsWrong) {
   EXPECT_NE(wrong("model.num_attention_heads=7").find("hidden_size 512"), std::string::npos);
   EXPECT_NE(wrong("batch.micro_sequences=5").find("batch.micro_sequences 5"), std::string::npos);
   EXPECT_NE(wrong("budget.tokens=5").find("budget"), std::string::npos);
-  EXPECT_NE(wrong("data.sequence_length=4096").find("max_position_embeddings"), std::string::npos);
+  EXPECT_NE(wrong("data.sequence_length=4096").find("longest context"), std::string::npos);
   EXPECT_NE(wrong("schedule.name=cosin").find("did you mean 'cosine'"), std::string::npos);
   EXPECT_NE(wrong("optimizer.betas=[0.9]"), "");
   EXPECT_NE(wrong("snapshots.at=often"), "");
@@ -114,6 +117,74 @@ TEST(Recipe, CountsStepsAndWork) {
   r.budget.tokens = 10'000'000'000;
   r.batch.sequences = 1024;
   EXPECT_EQ(r.total_steps(), 4769);
+}
+
+// ---- the recipes of recipes/ ----
+
+Recipe named(const std::string& name, const std::string& arm = "") {
+  Recipe recipe;
+  SettingsFile((Path(CRESCO_SOURCE_DIR) / "recipes" / (name + ".yaml")).string())
+      .apply([&](FieldVisitor& v) { recipe.fields(v); }, arm);
+  check(recipe);
+  return recipe;
+}
+
+TEST(Recipes, HaveTheModelsOfTheSuite) {
+  const std::vector<std::pair<std::string, std::int64_t>> sizes{
+      {"recipe-control", 30494720}, {"pythia/14m", 14067712},           {"pythia/31m", 30494720},
+      {"pythia/70m", 70426624},     {"pythia/160m", 162322944},         {"pythia/410m", 405334016},
+      {"pythia/1b", 1011781632},    {"gpt2-124m", 124439808 + 47 * 768}};
+  for (const auto& [name, parameters] : sizes)
+    EXPECT_EQ(families::num_parameters(named(name).model.tensors()), parameters) << name;
+}
+
+TEST(Recipes, ArmsOfRecipeControlDifferInOneThing) {
+  const auto json = [](Recipe r) { return fields_to_json([&](FieldVisitor& v) { r.fields(v); }); };
+  for (const char* name : {"recipe-control", "recipe-control-small"}) {
+    const Json baseline = json(named(name, "baseline"));
+    EXPECT_EQ(baseline, json(named(name)));
+    for (const auto& [arm, field] :
+         std::vector<std::pair<std::string, std::string>>{{"long_warmup", "schedule.warmup_steps"},
+                                                          {"warmup_short", "schedule.warmup_steps"},
+                                                          {"wu_lr_0p25", "optimizer.rules"},
+                                                          {"wu_lr_4x", "optimizer.rules"}}) {
+      const auto found = differences(baseline, json(named(name, arm)));
+      ASSERT_EQ(found.size(), 1u) << arm;
+      EXPECT_EQ(found[0].path, field) << arm;
+    }
+  }
+}
+
+TEST(Recipes, RecipeControlIsThePublishedOne) {
+  const Recipe r = named("recipe-control");
+  EXPECT_EQ(r.tokens_per_step(), 2097152);
+  EXPECT_EQ(r.total_steps(), 4769);
+  const auto factor = [](const Recipe& recipe, std::int64_t step) {
+    return optim::lr_factor(recipe.schedule, step, recipe.total_steps());
+  };
+  EXPECT_EQ(factor(r, 0), 0);
+  EXPECT_EQ(factor(r, 1430), 1);
+  EXPECT_NEAR(factor(r, 4769), 0.9988, 5e-5);
+  EXPECT_NEAR(factor(named("recipe-control", "long_warmup"), 4769), 0.834, 5e-4);
+  EXPECT_EQ(trajectories::snapshot_schedule(r.snapshots.at, r.total_steps(), r.tokens_per_step()),
+            (std::vector<std::int64_t>{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
+                                       4769}));
+  EXPECT_TRUE(r.loss_scale.schedule_advances_on_overflow);
+}
+
+TEST(Recipes, PythiaHasTheRatesOfTheSuite) {
+  const Recipe r = named("pythia/160m");
+  const auto factor = [&](std::int64_t step) {
+    return optim::lr_factor(r.schedule, step, r.total_steps());
+  };
+  EXPECT_EQ(factor(0), 0);
+  EXPECT_NEAR(factor(71500), 0.5157, 5e-5);  // divided by all steps, not by those left
+  EXPECT_GT(factor(115138), 0.1);
+  EXPECT_EQ(factor(115139), 0.1);
+  EXPECT_FALSE(r.loss_scale.schedule_advances_on_overflow);
+  EXPECT_EQ(
+      trajectories::snapshot_schedule(r.snapshots.at, r.total_steps(), r.tokens_per_step()).size(),
+      154u);
 }
 
 }  // namespace

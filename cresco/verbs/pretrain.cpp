@@ -222,8 +222,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
 
   watch_for_interrupts();
   const at::Device device = tensor::parse_device(context.options.device);
-  const double peak =
-      tensor::product_gflops(device, pretrain::precision_named(recipe.precision));
+  const double peak = tensor::product_gflops(device, pretrain::precision_named(recipe.precision));
   return outcome_of(run, pretrain::pretrain({.recipe = recipe,
                                              .run = run,
                                              .initial = initial,

@@ -15,9 +15,10 @@ struct PretrainVerbConfig {
   void fields(FieldVisitor& v) {
     v.field("recipe", recipe, "a recipe's YAML file");
     v.field("resume", resume, "auto: go on where a stopped run ended | never | must");
-    v.field("allow_change", allow_change,
-            "a field of the recipe, or of data_order.json, that may be another one when the run goes "
-            "on: budget.steps, optimizer.lr, data_order.corpus_sha256");
+    v.field(
+        "allow_change", allow_change,
+        "a field of the recipe, or of data_order.json, that may be another one when the run goes "
+        "on: budget.steps, optimizer.lr, data_order.corpus_sha256");
     settings.fields(v);
   }
 };
