@@ -5,7 +5,7 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
-#include "cresco/optim/adamw.h"
+#include "cresco/optim/optimizer.h"
 #include "cresco/optim/schedule.h"
 #include "cresco/trajectories/snapshot.h"
 #include "cresco/trajectories/steps.h"
@@ -52,7 +52,7 @@ class Pretrainer {
         progress_(progress),
         weights_(trainable(job.initial, job.device)),
         model_(recipe_.model.neox, weights_),
-        optimizer_(recipe_.optimizer, weights_),
+        optimizer_(optim::make_optimizer(recipe_.optimizer, weights_)),
         total_steps_(recipe_.total_steps()),
         schedule_(trajectories::snapshot_schedule(recipe_.snapshots.at, total_steps_,
                                                   recipe_.tokens_per_step())) {
@@ -121,7 +121,9 @@ class Pretrainer {
       loss += share.item<double>();
     }
     const double factor = optim::lr_factor(recipe_.schedule, step_, total_steps_);
-    grad_norm_ = optimizer_.step(factor);
+    const optim::StepResult result = optimizer_->step(factor);
+    grad_norm_ = result.grad_norm;
+    group_norms_ = result.group_norms;
     lr_ = recipe_.optimizer.lr * factor;
     require_finite(loss);
     ++step_;
@@ -180,6 +182,7 @@ class Pretrainer {
       line["train/loss"] = train_loss_;
       line["optim/lr"] = lr_;
       line["optim/grad_norm"] = grad_norm_;
+      for (const auto& [group, norm] : group_norms_) line["optim/grad_norm/" + group] = norm;
       line["tokens_per_second"] = tokens_per_second();
       loss_sum_ = 0;
       loss_count_ = 0;
@@ -208,11 +211,11 @@ class Pretrainer {
     log_->flush_to_disk();
     AtomicFolder folder(job_.run.state(step_));
     std::vector<tensor::NamedTensor> tensors = weights_;
-    for (const auto& moment : optimizer_.state()) tensors.push_back(moment);
+    for (const auto& moment : optimizer_->state()) tensors.push_back(moment);
     tensor::write_tensors(folder.folder() / "state.safetensors", tensors);
     write_json_file(folder.folder() / "state.json",
                     {{"step", step_},
-                     {"optimizer_steps", optimizer_.num_steps()},
+                     {"optimizer", optimizer_->numbers()},
                      {"loss_sum", loss_sum_},
                      {"loss_count", loss_count_},
                      {"train_loss", train_loss_},
@@ -235,7 +238,8 @@ class Pretrainer {
     }
     const Json state = read_json_file(folder / "state.json");
     const std::string where = (folder / "state.json").string();
-    optimizer_.load(file, get_int(state, "optimizer_steps", where));
+    require(state.contains("optimizer"), "{}: 'optimizer' is missing", where);
+    optimizer_->load(file, state["optimizer"], where);
     step_ = first_step_ = get_int(state, "step", where);
     loss_sum_ = get_double(state, "loss_sum", where);
     loss_count_ = get_int(state, "loss_count", where);
@@ -251,7 +255,7 @@ class Pretrainer {
   Progress& progress_;
   std::vector<tensor::NamedTensor> weights_;
   models::Neox model_;
-  optim::AdamW optimizer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   std::int64_t total_steps_;
   std::vector<std::int64_t> schedule_;
   std::optional<artifacts::MetricsLog> log_;
@@ -259,6 +263,7 @@ class Pretrainer {
   bool resumed_ = false;
   std::int64_t step_ = 0, first_step_ = 0;
   double train_loss_ = 0, val_loss_ = 0, grad_norm_ = 0, lr_ = 0;
+  std::vector<std::pair<std::string, double>> group_norms_;
   double loss_sum_ = 0;  // of the steps since the last line of metrics
   std::int64_t loss_count_ = 0;
   double started_ = 0, wall_before_ = 0;

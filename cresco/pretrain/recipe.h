@@ -3,7 +3,7 @@
 
 #include "cresco/base/fields.h"
 #include "cresco/families/neox.h"
-#include "cresco/optim/adamw.h"
+#include "cresco/optim/optimizer_config.h"
 #include "cresco/optim/schedule.h"
 
 #include <string>
