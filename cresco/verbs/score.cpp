@@ -7,6 +7,7 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/evals/score.h"
+#include "cresco/formats/megatron.h"
 #include "cresco/models/model.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
