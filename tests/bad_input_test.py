@@ -73,8 +73,14 @@ class Corpus(ProgramTest):
         for data in (idx[:40], idx[:-1], b"MMIDIDX\0\0" + b"\xff" * 60, b""):
             (self.folder / "c.idx").write_bytes(data)
             self.assert_fails(1, "show", prefix, says="c.idx")
-            self.assert_fails(1, "pretrain", self.recipe, "--data.tokens", prefix, "--out", self.folder / "r",
-                              says="c.idx")
+            self.assert_fails(1, "pretrain", self.recipe, "--data.tokens", prefix, "--model.vocab-size", 300,
+                              "--out", self.folder / "r", says="c.idx")
+
+    def test_no_tokenizer_and_no_vocabulary_size(self):
+        for end in ("bin", "idx"):
+            (self.folder / f"c.{end}").write_bytes((self.corpus.parent / f"c.{end}").read_bytes())
+        self.assert_fails(2, "pretrain", self.recipe, "--data.tokens", self.folder / "c", "--out", self.folder / "r",
+                          says=["tokenizer.json", "model.vocab_size"])
 
     def test_less_than_a_batch(self):
         self.assert_fails(1, "pretrain", self.recipe, "--batch.sequences", 5000, "--out", self.folder / "r",

@@ -3,6 +3,7 @@
 #include "cresco/base/input_file.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/formats/flat_tokens.h"
 
 #include <algorithm>
 
@@ -57,6 +58,12 @@ PreshuffledRows::PreshuffledRows(const Path& data, std::int64_t row_tokens,
 
   const Path idx = prefix_.string() + ".idx";
   std::optional<InputFile> index;
+  if (!is_sharded_ && !std::filesystem::exists(idx)) {
+    const formats::FlatTokenFile flat(path_of(0));
+    require(flat.layout() == std::string_view("flat u16"),
+            "{}: has a header before its ids ({}), so it is no file of rows", flat.name(),
+            flat.layout());
+  }
   if (std::filesystem::exists(idx)) {
     index.emplace(idx);
     const formats::TokenIndexHeader header = formats::read_token_index_header(*index);

@@ -74,6 +74,12 @@ TEST(PreshuffledRows, TakesAShardsNameOrOneFile) {
   expect_rows(PreshuffledRows(folder / "d-00002-of-00003.bin", kIds), 0, kRows);
   write_file(folder / "e.bin", stream());
   for (const char* name : {"e", "e.bin"}) expect_rows(PreshuffledRows(folder / name, kIds), 3, 9);
+  // With llm.c's header before them they are no rows.
+  std::string header(1024, '\0');
+  const std::int32_t fields[] = {20240520, 1, kRows * kIds};
+  std::memcpy(header.data(), fields, sizeof fields);
+  write_file(folder / "e.bin", header + stream());
+  EXPECT_NE(message([&] { PreshuffledRows(folder / "e", 2); }).find("header"), std::string::npos);
 }
 
 TEST(PreshuffledRows, TakesTheTypeFromTheIndex) {

@@ -289,6 +289,33 @@ TEST(RunData, HoldsOutBlocksAsTheReferenceDoes) {
   expect_says(message([&] { RunData::open(recipe); }), {"validation", "less than one window of 8"});
 }
 
+// The recipe-control arms: 10^10 ids in blocks of 2048, 256 held out, 1024 blocks a step. The file
+// is as long as theirs and takes no room on the disk.
+TEST(RunData, CountsTheBlocksOfTheReference) {
+  const TemporaryFolder folder;
+  write_flat(folder / "f.bin", {});
+  std::filesystem::resize_file(folder / "f.bin", 20'000'000'000);
+  Recipe recipe = recipe_of((folder / "f.bin").string(), "block", "numpy");
+  recipe.data.sequence_length = 2048;
+  recipe.data.validation = "blocks:256";
+  recipe.batch.sequences = 1024;
+  recipe.budget = {.tokens = 10'000'000'000};
+  const RunData data = RunData::open(recipe);
+  constexpr std::int64_t kBlocks = 4'882'556;
+  ASSERT_EQ(data.num_training_windows(), kBlocks);
+  ASSERT_EQ(data.num_validation_windows, 256);
+  ASSERT_EQ(recipe.total_steps(), 4769);
+  // numpy.random.default_rng(1234).permutation(4882556)[:4]
+  const std::vector<std::int64_t> begin{721'618, 137'126, 515'522, 2'914'001};
+  for (std::size_t i = 0; i < begin.size(); ++i)
+    EXPECT_EQ(data.training_place(static_cast<std::int64_t>(i)).window, begin[i]);
+  // The last step ends with the first 900 blocks of the second epoch.
+  const auto second = corpora::NumpyGenerator(1235).permutation(kBlocks);
+  for (std::int64_t i = 0; i < 900; ++i)
+    EXPECT_EQ(data.training_place(4769 * 1024 - 900 + i).window,
+              second[static_cast<std::size_t>(i)]);
+}
+
 // A file that names no documents gives up its end, whole rows of it.
 TEST(RunData, HoldsOutAShareOfAFileWithoutDocuments) {
   const TemporaryFolder folder;

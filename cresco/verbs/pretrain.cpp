@@ -180,6 +180,9 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
             "{}: the tokenizer has {} tokens, more than model.vocab_size {}",
             tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.vocab_size());
   }
+  require_usage(recipe.model.neox.vocab_size != 0 || std::filesystem::exists(tokenizer_path),
+                "{}: is not there to say how many tokens there are: model.vocab_size is needed",
+                tokenizer_path.string());
   pretrain::check(recipe);
   const pretrain::RunData data = pretrain::RunData::open(recipe);
   if (context.options.dry_run) return {.text = plan_text(recipe, data)};
