@@ -176,8 +176,11 @@ def check_marks(browser, check, demo):
         "dictionary_explained_variance": [len(training)],
         "dictionary_l1_coefficient": [len(training)],
         "sweep": [sum(row["d_sae"] == size and row["l0"] != "" for row in sweep) for size in ("200", "400")],
-        "explained_variance": [len(quality), len(heldout)] + [sum(row["rank"] == rank and row["step"] != "pooled" for row in simpler)
-                                                              for rank in ("16", "64")],
+        "explained_variance": [len(quality), len(heldout)],
+        "baselines_by_snapshot": [len(quality)] + [sum(row["rank"] == rank and row["step"] != "pooled" for row in simpler)
+                                                   for rank in ("16", "64")],
+        "baselines_by_rank": [sum(row["baseline"] == name and row["step"] == "pooled" for row in simpler)
+                              for name in ("concatenated_pca", "concatenated_pca_scaled", "mean")],
         "l0": [len(quality), len(heldout)],
         "dead_rate": [len(quality)],
         "firing_density": [sum(row["step"] == step for row in density) for step in ("", "0", "8", "64", "512", "5000")],
@@ -198,8 +201,7 @@ def check_marks(browser, check, demo):
     def count(selector):
         return browser.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length")
 
-    check.equal("baselines of the dictionary", count("[data-figure=explained_variance] .wide .level"),
-                sum(row["step"] == "pooled" for row in simpler))
+    check.equal("the dictionary beside its baselines", count("[data-figure=baselines_by_rank] .wide .level"), 1)
     check.equal("baselines", count("[data-figure=loss] .wide .level"), len(rows_of(demo / "baselines.csv")))
     check.equal("snapshot lines", count("[data-figure=loss] .wide .stops .stop"),
                 len(list((demo / "run/snapshots").iterdir())))
@@ -340,6 +342,7 @@ def check_atlas(browser, check, demo):
         row = document.querySelector('.row[aria-selected=true]').getBoundingClientRect();
         return row.top >= list.top - 1 && row.bottom <= list.bottom + 1; })()"""))
     check.equal("the address names it", browser.evaluate("location.hash"), f"#feature-{len(features) - 1}")
+    check_keys(browser, check, len(features))
 
     # Links between features, whatever the filters hide.
     search(browser, "king")
@@ -347,6 +350,43 @@ def check_atlas(browser, check, demo):
     check.equal("the card of a neighbour", browser.evaluate(f"new Promise((done) => setTimeout(() => done('#feature-' + {CARD}), 100))"),
                 browser.evaluate("location.hash"))
     search(browser, "")
+
+
+FOCUSED = "document.activeElement.className || document.activeElement.getAttribute('aria-label')"
+
+
+def check_keys(browser, check, num_features):
+    """Search, list and card without a pointer, by keys that the browser itself hands out."""
+    def type_key(key, code):
+        for kind in ("rawKeyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    search(browser, " king")
+    press(browser, "Home")
+    browser.evaluate("document.querySelector('.search').focus()")
+    type_key("ArrowDown", 40)
+    check.equal("down from the search", browser.evaluate(FOCUSED), "list")
+    ring = browser.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    check.true(f"the list shows that it has the keys ({ring})", ring not in ("none", ""))
+    before = browser.evaluate(CARD)
+    type_key("ArrowDown", 40)
+    check.true("down in the list opens another", browser.evaluate(CARD) != before)
+    type_key("Enter", 13)
+    check.equal("Enter in the list", browser.evaluate(FOCUSED), "card")
+    type_key("Escape", 27)
+    check.equal("Escape in the card", browser.evaluate(FOCUSED), "list")
+    type_key("Escape", 27)
+    check.equal("Escape in the list", browser.evaluate(FOCUSED), "search")
+    type_key("Escape", 27)
+    browser.wait("Escape empties the search", f"document.querySelector('.atlas').dataset.matches === '{num_features}'")
+    check.equal("the emptied search", browser.evaluate("document.querySelector('.search').value"), "")
+    press(browser, "Home")
+    press(browser, "ArrowDown")  # there is one before it, too
+    for label in ("next feature", "previous feature"):
+        browser.evaluate(f"(() => {{ const button = document.querySelector('.card [aria-label=\"{label}\"]'); button.focus(); button.click(); }})()")
+        check.equal(f"after {label}", browser.evaluate(FOCUSED), label)
+    browser.evaluate("document.querySelector('.neighbours a').focus(); document.querySelector('.neighbours a').click()")
+    browser.wait("a followed link leaves the keys on the card", "document.activeElement.className === 'card'")
 
 
 def check_link(browser, check, url):
@@ -461,7 +501,7 @@ def check_without_scripts(browser, check, url):
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     browser.open(url + "#off", "document.readyState === 'complete'")
     browser.call("Page.reload")
-    time.sleep(0.5)
+    browser.wait("all of it without scripts", "document.readyState === 'complete' && document.querySelector('footer') !== null")
     check.true("figures without scripts", browser.evaluate("document.querySelectorAll('figure svg.wide .mark').length > 1000"))
     check.true("features without scripts", browser.evaluate("document.querySelectorAll('.atlas tbody tr').length > 10"))
     browser.call("Emulation.setScriptExecutionDisabled", value=False)

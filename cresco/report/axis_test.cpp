@@ -25,7 +25,7 @@ TEST(Axis, TicksAreRoundNumbers) {
   EXPECT_EQ(labels(Scale::Linear, {0.81, 0.84}),
             (Labels{"0.81", "0.815", "0.82", "0.825", "0.83", "0.835", "0.84"}));
   EXPECT_EQ(labels(Scale::LogOnePlus, {0, 143000}),
-            (Labels{"0", "1", "10", "100", "1000", "10k", "100k"}));
+            (Labels{"0", "1", "10", "100", "1,000", "10k", "100k"}));
   EXPECT_EQ(labels(Scale::LogOnePlus, {0, 64}), (Labels{"0", "1", "2", "5", "10", "20", "50"}));
   EXPECT_EQ(labels(Scale::Log, {1e-5, 1}), (Labels{"1e-5", "0.0001", "0.001", "0.01", "0.1", "1"}));
   EXPECT_EQ(labels(Scale::Log, {3, 30}), (Labels{"5", "10", "20"}));

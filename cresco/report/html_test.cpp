@@ -80,7 +80,8 @@ TEST(RenderHtml, DrawsBinsAsOutlinesWithZeroApart) {
   const std::string page =
       render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
   EXPECT_EQ(count(page, "class=\"mark\""), 4u);
-  EXPECT_EQ(count(page, "class=\"line bins\""), 4u);  // two outlines, wide and narrow
+  EXPECT_EQ(count(page, "class=\"line bins\""),
+            5u);  // two outlines, wide and narrow, and the legend's
 }
 
 TEST(RenderHtml, NamesMarksWhereThereIsRoom) {
@@ -98,6 +99,49 @@ TEST(RenderHtml, NamesMarksWhereThereIsRoom) {
   EXPECT_EQ(count(page, ">two</text>"), 2u);
   EXPECT_EQ(count(page, "class=\"mark\""), 3u);
   EXPECT_EQ(count(page, "\"labels\":"), 1u);  // said by hovering, all three
+}
+
+TEST(RenderHtml, WritesLevelsWhereFewerPointsAre) {
+  Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x"}, .y = {"y"}};
+  chart.levels = {{9.5, "level"}};
+  const auto page_with = [&](std::vector<double> y) {
+    chart.series = {{.name = "a", .source = "s", .x = {0, 1, 2, 3, 4}, .y = std::move(y)}};
+    return render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  };
+  const auto ends_at = [](const std::string& page, const char* anchor) {
+    return count(page, std::string("text-anchor=\"") + anchor + "\">level</text>");
+  };
+  EXPECT_EQ(ends_at(page_with({0, 2, 4, 6, 9.7}), "start"), 2u);  // wide and narrow
+  EXPECT_EQ(ends_at(page_with({9.7, 6, 4, 2, 0}), "end"), 2u);
+}
+
+TEST(RenderHtml, NamesRepeatedMarksOnce) {
+  Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x"}, .y = {"y"}};
+  chart.series.push_back({.name = "a",
+                          .source = "s",
+                          .x = {1, 5, 9},
+                          .y = {1, 5, 9},
+                          .labels = {"seed 0", "seed 1", "other"},
+                          .names = {"same", "same", ""},
+                          .line = false});
+  const std::string page =
+      render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  EXPECT_EQ(count(page, ">same</text>"), 2u);  // wide and narrow
+  EXPECT_EQ(count(page, ">other</text>"), 0u);
+  EXPECT_EQ(count(page, "\"seed 1\""), 1u);  // said by hovering
+}
+
+TEST(RenderHtml, LaysLongTablesOfPairsInTwo) {
+  artifacts::Table table({"metric", "value"});
+  for (int i = 0; i < 7; ++i) table.add("explained_variance", i);
+  const auto page_of = [&](bool half) {
+    const DataTable block{.id = "d", .title = "t", .source = "s", .table = table, .half = half};
+    return render_html({.title = "", .sections = {{.id = "x", .title = "x", .blocks = {block}}}});
+  };
+  EXPECT_EQ(count(page_of(false), "<table>"), 2u);
+  EXPECT_EQ(count(page_of(false), "<td class=\"number\">"), 7u);
+  EXPECT_EQ(count(page_of(true), "<table>"), 1u);
+  EXPECT_EQ(count(page_of(true), "explained_<wbr/>variance"), 7u);
 }
 
 TEST(RenderHtml, TakesEmptyFigures) {

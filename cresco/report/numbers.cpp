@@ -27,6 +27,7 @@ std::string tick_label(double value) {
   if (size >= 1e9) return fmt::format("{:.6g}G", value / 1e9);
   if (size >= 1e6) return fmt::format("{:.6g}M", value / 1e6);
   if (size >= 1e4) return fmt::format("{:.6g}k", value / 1e3);
+  if (size >= 1e3 && value == std::floor(value)) return whole_number(value);
   if (size >= 1e-3 || size == 0) return fmt::format("{:.6g}", value);
   return without_padding(fmt::format("{:.3g}", value));
 }

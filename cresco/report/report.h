@@ -29,6 +29,7 @@ struct Series {
   std::string source;  // the file whose rows the marks are
   std::vector<double> x, y;
   std::vector<std::string> labels;  // what each mark is called, or empty
+  std::vector<std::string> names;   // what stands beside each mark; empty: its label
   bool line = true, marks = true;
   bool bins =
       false;  // a histogram: x are the middles of bins of one width on the axis; 0 stands apart
@@ -68,7 +69,7 @@ struct HeatMap {
 struct DataTable {
   std::string id, title, source, caption;
   artifacts::Table table;
-  bool half = true;  // half of the page's width is enough
+  bool half = true;  // half of the page's width is enough; a long table of pairs takes it twice
 };
 
 struct Passage {

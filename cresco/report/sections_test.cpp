@@ -51,7 +51,8 @@ TEST(Sections, HaveOneMarkPerRow) {
     for (const Series& series : chart.series) count += num_marks(chart, series);
     return count;
   };
-  EXPECT_EQ(marks("explained_variance"), 16u + 4u + 2 * 16u);
+  EXPECT_EQ(marks("explained_variance"), 16u + 4u);
+  EXPECT_EQ(marks("baselines_by_snapshot"), 16u + 2 * 16u);
   EXPECT_EQ(marks("dead_rate"), 16u);
   EXPECT_EQ(marks("firing_density"), 6 * 21u);
   EXPECT_EQ(marks("population"), 3u * 16u);
@@ -133,7 +134,7 @@ TEST(Matches, ShowTheExtremesFirst) {
   EXPECT_EQ(worst.text(0, "feature"), "20");
   EXPECT_EQ(worst.text(1, "feature"), "0");
   const auto& chart = find<Chart>(report, "match_histogram");
-  EXPECT_EQ(chart.caption, "one in other");
+  EXPECT_EQ(chart.caption, "Features of one, looked for in other.");
   ASSERT_EQ(chart.series.size(), 1u);
   EXPECT_NEAR(chart.series[0].x[0], 0.51, 1e-12);
   EXPECT_TRUE(chart.stops.empty());
@@ -214,6 +215,7 @@ TEST(Sweep, DrawsTheFrontAsStairs) {
   EXPECT_EQ(chart.series[0].name, "d 8");
   EXPECT_EQ(chart.series[0].labels, (std::vector<std::string>{"a", "b", "c"}));
   EXPECT_EQ(chart.series[1].labels, (std::vector<std::string>{"d", "e", "f"}));
+  EXPECT_EQ(chart.series[1].names, (std::vector<std::string>{"l1 1", "l1 2", "l1 3"}));
   const Series& front = chart.series[2];
   EXPECT_EQ(front.x, (std::vector<double>{5, 10, 10, 20, 20, 40, 40}));
   EXPECT_EQ(front.y, (std::vector<double>{0.4, 0.4, 0.5, 0.5, 0.6, 0.6, 0.9}));
@@ -233,6 +235,18 @@ TEST(Sweep, OfOneKeyIsOfOneColour) {
   EXPECT_EQ(find<Chart>(report, "sweep").series.size(), 2u);
 }
 
+TEST(Sweep, TakesSeedsAsRepetitions) {
+  artifacts::Table sweep({"member", "l1", "seed", "explained_variance_pooled", "l0"});
+  for (const int l1 : {1, 2})
+    for (const int seed : {0, 1})
+      sweep.add(std::to_string(10 * l1 + seed), l1, seed, 0.5 + 0.1 * l1, 10 * l1 + seed);
+  const Report report = make_report("", source_with("sweep.csv", sweep));
+  const auto& chart = find<Chart>(report, "sweep");
+  ASSERT_EQ(chart.series.size(), 2u);  // one colour, and the front
+  EXPECT_EQ(chart.series[0].labels, (std::vector<std::string>{"10", "11", "20", "21"}));
+  EXPECT_EQ(chart.series[0].names, (std::vector<std::string>{"l1 1", "l1 1", "l1 2", "l1 2"}));
+}
+
 TEST(Quality, LaysDictionariesOverEachOtherAndBesideBaselines) {
   artifacts::Table quality({"step", "explained_variance", "l0", "dead_rate_1e-4"});
   quality.add(0, 0.5, 10, 0.1);
@@ -242,23 +256,39 @@ TEST(Quality, LaysDictionariesOverEachOtherAndBesideBaselines) {
   pooled.add("l0", 9.5);
   for (const int rank : {32, 8})
     for (const int step : {0, 8}) baselines.add("PCA", rank, step, 0.01 * rank);
-  baselines.add("mean", 0, "pooled", 0.1);
+  baselines.add("line", 1, 0, 1);
+  baselines.add("line", 1, 8, 0.9);
+  baselines.add("PCA", 32, "pooled", 0.7);
+  baselines.add("PCA", 8, "pooled", 0.4);
+  baselines.add("mean", 0, "pooled", 0);
   Sources sources = source_with("quality_per_snapshot.csv", quality);
   sources[0].tables["quality_pooled.csv"] = pooled;
   sources.push_back(sources[0]);
   sources[1].name = "other";
   pooled.add("dead_rate_1e-6", 0.25);
+  pooled.add("explained_variance_pooled", 0.75);
   sources[1].tables["quality_pooled.csv"] = pooled;
   sources[1].tables["linear_baselines.csv"] = baselines;
   const Report report = make_report("", sources);
-  const auto& chart = find<Chart>(report, "explained_variance");
-  std::vector<std::string> names;
-  for (const Series& series : chart.series) names.push_back(series.name);
-  EXPECT_EQ(names, (std::vector<std::string>{"test", "other", "PCA of rank 8", "PCA of rank 32"}));
-  EXPECT_TRUE(chart.series[2].dashed);
-  EXPECT_EQ(chart.series[2].y, (std::vector<double>{0.08, 0.08}));
-  ASSERT_EQ(chart.levels.size(), 1u);
-  EXPECT_EQ(chart.levels[0].label, "mean of rank 0 0.1");
+  const auto names_of = [&](const char* id) {
+    std::vector<std::string> names;
+    for (const Series& series : find<Chart>(report, id).series) names.push_back(series.name);
+    return names;
+  };
+  EXPECT_EQ(names_of("explained_variance"), (std::vector<std::string>{"test", "other"}));
+  EXPECT_EQ(names_of("baselines_by_snapshot"),
+            (std::vector<std::string>{"test", "other", "PCA of rank 8", "PCA of rank 32", "line"}));
+  const auto& by_snapshot = find<Chart>(report, "baselines_by_snapshot");
+  EXPECT_TRUE(by_snapshot.series[2].dashed);
+  EXPECT_EQ(by_snapshot.series[2].y, (std::vector<double>{0.08, 0.08}));
+  EXPECT_EQ(by_snapshot.series[3].ramp, 1);
+  EXPECT_LT(by_snapshot.series[4].ramp, 0);  // no family of ranks
+  const auto& by_rank = find<Chart>(report, "baselines_by_rank");
+  EXPECT_EQ(names_of("baselines_by_rank"), (std::vector<std::string>{"PCA", "mean"}));
+  EXPECT_EQ(by_rank.series[0].x, (std::vector<double>{8, 32}));
+  EXPECT_EQ(by_rank.series[0].y, (std::vector<double>{0.4, 0.7}));
+  ASSERT_EQ(by_rank.levels.size(), 1u);  // only one says what it explains
+  EXPECT_EQ(by_rank.levels[0].label, "other 0.75");
   EXPECT_EQ(find<Chart>(report, "dead_rate").series.size(), 2u);
   const auto& table = find<DataTable>(report, "quality_pooled").table;
   EXPECT_EQ(table.columns(), (std::vector<std::string>{"metric", "test", "other"}));

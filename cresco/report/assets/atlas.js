@@ -225,11 +225,12 @@ function setUpAtlas(figure) {
 
   function facts(row) {
     const element = make('dl', {class: 'life-facts'});
-    for (const {name, label, is_step} of atlas.columns) {
+    for (const {name, label, is_step, unit, meaning} of atlas.columns) {
       if (name === 'alive') continue;
       const value = atlas.value(name, row);
-      const text = is_step ? (Number.isFinite(value) ? `step ${number(value)}` : 'never') : number(value, 3);
-      element.append(make('div', {}, make('dt', {}, label), make('dd', {}, text)));
+      const text = is_step ? (Number.isFinite(value) ? `step ${number(value)}` : 'never') :
+        number(value, 3) + (Number.isFinite(value) ? unit : '');
+      element.append(make('div', {}, make('dt', meaning ? {title: meaning} : {}, label), make('dd', {}, text)));
     }
     return element;
   }
@@ -270,7 +271,11 @@ function setUpAtlas(figure) {
     const go = (to, label, text) => {
       const button = make('button', {type: 'button', 'aria-label': label}, text);
       button.disabled = to < 0 || to >= matches.length;
-      button.addEventListener('click', () => chooseRow(matches[to]));
+      button.addEventListener('click', () => {  // the new card has a button of the same name
+        chooseRow(matches[to]);
+        const same = $(`.steps [aria-label="${label}"]`, card);
+        (same.disabled ? card : same).focus();
+      });
       return button;
     };
     title.append(make('span', {class: 'steps'}, go(place < 0 ? -1 : place - 1, 'previous feature', '←'), go(place < 0 ? -1 : place + 1, 'next feature', '→')));
@@ -359,7 +364,9 @@ function setUpAtlas(figure) {
       if (aliveOnly) aliveOnly.checked = false;
       update();
     }
+    const wasHere = card.contains(document.activeElement);
     openRow(row);
+    if (wasHere) card.focus({preventScroll: true});  // the link that was followed is gone
     const box = card.getBoundingClientRect();
     if (box.top < 0 || box.top > innerHeight / 2) card.scrollIntoView({block: 'start'});
   }
@@ -368,6 +375,17 @@ function setUpAtlas(figure) {
   let waiting = 0;
   search.addEventListener('input', () => { clearTimeout(waiting); waiting = setTimeout(refresh, 60); });
   search.addEventListener('focus', prepare);
+  search.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && search.value !== '') {
+      event.preventDefault();
+      search.value = '';
+      refresh();
+    }
+    if ((event.key === 'ArrowDown' || event.key === 'Enter') && atlas && matches.length > 0) {
+      event.preventDefault();
+      list.focus();
+    }
+  });
   for (const control of $$('select, input:not(.search)', figure)) control.addEventListener('input', refresh);
   list.addEventListener('scroll', () => requestAnimationFrame(() => atlas && drawRows()), {passive: true});
   list.addEventListener('click', (event) => {
@@ -380,10 +398,12 @@ function setUpAtlas(figure) {
     const page = Math.max(1, Math.floor(list.clientHeight / kRowHeight) - 1), at = placeOf(open);
     const to = {ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: matches.length - 1}[event.key];
     if (event.key === 'Enter') card.focus();
+    if (event.key === 'Escape') search.focus();
     if (to === undefined || matches.length === 0) return;
     event.preventDefault();
     chooseRow(matches[Math.min(Math.max(to, 0), matches.length - 1)]);
   });
+  card.addEventListener('keydown', (event) => { if (event.key === 'Escape') list.focus(); });
   addEventListener('hashchange', followLink);
   addEventListener('resize', () => { if (atlas) drawRows(); });
   addEventListener('beforeprint', prepare);

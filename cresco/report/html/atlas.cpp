@@ -22,22 +22,28 @@ struct Column {
   const char* name;
   const char* label;
   bool is_step;
+  const char* unit = "";     // behind the number
+  const char* meaning = "";  // said over the label, where the label does not say it
 };
 
 // The columns of features.csv that the cards show, and the list sorts and filters by.
-constexpr Column kColumns[] = {{"alive", "alive", false},
-                               {"born_step", "born", true},
-                               {"peak_step", "peak", true},
-                               {"died_step", "died", true},
-                               {"first_active_step", "first active", true},
-                               {"stabilized_step", "stabilized", true},
-                               {"peak_rate_step", "highest rate", true},
-                               {"peak_norm", "peak norm", false},
-                               {"final_norm", "final norm", false},
-                               {"peak_rate", "peak rate", false},
-                               {"final_rate", "final rate", false},
-                               {"lifetime", "lifetime", false},
-                               {"drift", "drift", false}};
+constexpr Column kColumns[] = {
+    {"alive", "alive", false},
+    {"born_step", "born", true, "", "the first snapshot whose decoder norm is half of the largest"},
+    {"peak_step", "peak", true, "", "where the decoder norm is largest"},
+    {"died_step", "died", true, "", "the last snapshot whose decoder norm is half of the largest"},
+    {"first_active_step", "first active", true, "",
+     "the first of two snapshots in a row at which it is active"},
+    {"stabilized_step", "stabilized", true, "",
+     "from here on rate and direction stay near to those of the end"},
+    {"peak_rate_step", "rate peaks", true, "", "where the firing rate is highest"},
+    {"peak_norm", "peak norm", false},
+    {"final_norm", "final norm", false},
+    {"peak_rate", "peak rate", false, " of rows"},
+    {"final_rate", "final rate", false, " of rows"},
+    {"lifetime", "lifetime", false, " of snapshots",
+     "the share of snapshots at which it is active"},
+    {"drift", "drift", false, "", "mean of 1 − cosine of neighbouring decoder rows"}};
 
 // Values by step as values by row, each in 65535ths of its row's largest.
 void add_curves(Markup& out, const char* name, const std::vector<float>& values,
@@ -191,8 +197,11 @@ Json columns_json(const FeatureAtlas& atlas) {
   Json columns = Json::array();
   for (const Column& column : kColumns)
     if (atlas.features.has(column.name))
-      columns.push_back(
-          {{"name", column.name}, {"label", column.label}, {"is_step", column.is_step}});
+      columns.push_back({{"name", column.name},
+                         {"label", column.label},
+                         {"is_step", column.is_step},
+                         {"unit", column.unit},
+                         {"meaning", column.meaning}});
   return columns;
 }
 
@@ -330,12 +339,14 @@ void write(Markup& out, const FeatureAtlas& atlas) {
               fmt::format("{} features", whole_number(double(num_rows))))
       .line_end();
   out.open("div", {{"class", "panes"}, {"hidden", ""}});
-  out.element("div",
-              {{"class", "list"},
-               {"role", "listbox"},
-               {"tabindex", "0"},
-               {"aria-label", "Features; the arrow keys open them"}},
-              "");
+  out.element(
+      "div",
+      {{"class", "list"},
+       {"role", "listbox"},
+       {"tabindex", "0"},
+       {"aria-label",
+        "Features; the arrow keys open them, Enter goes to the card, Escape to the search"}},
+      "");
   out.open("article", {{"class", "card"}, {"tabindex", "-1"}})
       .element("p", {{"class", "note"}}, "Open a feature of the list to see it here.")
       .close()

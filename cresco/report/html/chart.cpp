@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 namespace cresco::report::html {
 namespace {
@@ -164,8 +165,8 @@ class Drawing {
     }
   };
 
-  // Names beside their marks, where there is room: those that would touch a mark, a line without
-  // marks or another name are left to hovering.
+  // Names beside their marks, where there is room, each once: those that would touch a mark, a line
+  // without marks or another name are left to hovering.
   void write_labels(Markup& out) const {
     std::vector<Box> taken;
     for (const Series& series : chart_.series)
@@ -179,10 +180,14 @@ class Drawing {
                          std::max(y, y0) + room});
       }
     out.open("g", {{"class", "names"}});
-    for (const Series& series : chart_.series)
-      for (std::size_t i = 0; i < series.labels.size(); ++i)
-        if (shows(series, i))
-          write_label(out, series.labels[i], x_.place(series.x[i]), y_.place(series.y[i]), taken);
+    std::set<std::string> written;
+    for (const Series& series : chart_.series) {
+      const std::vector<std::string>& names = series.names.empty() ? series.labels : series.names;
+      for (std::size_t i = 0; i < names.size(); ++i)
+        if (shows(series, i) && !names[i].empty() && !written.contains(names[i]) &&
+            write_label(out, names[i], x_.place(series.x[i]), y_.place(series.y[i]), taken))
+          written.insert(names[i]);
+    }
     out.close().line_end();
   }
 
@@ -190,7 +195,8 @@ class Drawing {
     return x_.shows(series.x[i]) && y_.shows(series.y[i]);
   }
 
-  void write_label(Markup& out, const std::string& label, double x, double y,
+  // Whether there was room.
+  bool write_label(Markup& out, const std::string& label, double x, double y,
                    std::vector<Box>& taken) const {
     const std::string text = shortened(label, kLongestLabel);
     const double width = frame_.character * double(num_characters(text));
@@ -201,7 +207,12 @@ class Drawing {
     } places[] = {{{x + 7, y - 9, x + 7 + width, y + 7}, "start", x + 7},
                   {{x - 7 - width, y - 9, x - 7, y + 7}, "end", x - 7},
                   {{x - width / 2, y - 22, x + width / 2, y - 6}, "middle", x},
-                  {{x - width / 2, y + 6, x + width / 2, y + 22}, "middle", x}};
+                  {{x - width / 2, y + 6, x + width / 2, y + 22}, "middle", x},
+                  // At the edges: above and below, all of it to one side.
+                  {{x - 4, y - 22, x - 4 + width, y - 6}, "start", x - 4},
+                  {{x - 4, y + 6, x - 4 + width, y + 22}, "start", x - 4},
+                  {{x + 4 - width, y - 22, x + 4, y - 6}, "end", x + 4},
+                  {{x + 4 - width, y + 6, x + 4, y + 22}, "end", x + 4}};
     for (const auto& [box, anchor, at] : places) {
       if (box.left < left_ || box.right > frame_.width || box.top < 0 || box.bottom > bottom_)
         continue;
@@ -210,8 +221,9 @@ class Drawing {
         continue;
       taken.push_back(box);
       out.element("text", {{"x", at}, {"y", box.bottom - 4}, {"text-anchor", anchor}}, text);
-      return;
+      return true;
     }
+    return false;
   }
 
   // The outline of the bins from the axis up and down to it again, a zero's as one of its own.
@@ -260,23 +272,48 @@ class Drawing {
     return count;
   }
 
-  // Labels stand at the right end above their lines, and move under them where they would touch.
+  // Labels stand above their lines, and move under the one before where they would touch; at the
+  // right end, or at the left where fewer points lie under them.
   void write_levels(Markup& out) const {
     std::vector<Level> levels = chart_.levels;
     std::erase_if(levels, [&](const Level& level) { return !y_.shows(level.y); });
     std::sort(levels.begin(), levels.end(),
               [](const Level& a, const Level& b) { return a.y > b.y; });
-    double free_from = 0;
-    for (const Level& level : levels) {
-      const double at = y_.place(level.y);
-      const double text = std::max(at - 6, free_from + 2 * frame_.character);
-      free_from = text;
-      out.open("g", {{"class", "level"}, {"data-level", level.y}});
+    std::vector<double> texts;
+    for (const Level& level : levels)
+      texts.push_back(std::max(y_.place(level.y) - 6,
+                               (texts.empty() ? 0 : texts.back()) + 2 * frame_.character));
+    const bool at_left = num_under(levels, texts, true) < num_under(levels, texts, false);
+    for (std::size_t i = 0; i < levels.size(); ++i) {
+      const double at = y_.place(levels[i].y);
+      out.open("g", {{"class", "level"}, {"data-level", levels[i].y}});
       out.leaf("line", {{"x1", left_}, {"x2", right_}, {"y1", at}, {"y2", at}});
-      out.element("text", {{"x", right_}, {"y", text}, {"text-anchor", "end"}}, level.label);
+      out.element("text",
+                  {{"x", at_left ? left_ + 4 : right_},
+                   {"y", texts[i]},
+                   {"text-anchor", at_left ? "start" : "end"}},
+                  levels[i].label);
       out.close();
     }
     out.line_end();
+  }
+
+  // How many points the labels would cover, written from the left end or up to the right one.
+  std::size_t num_under(const std::vector<Level>& levels, const std::vector<double>& texts,
+                        bool at_left) const {
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < levels.size(); ++i) {
+      const double width = frame_.character * double(num_characters(levels[i].label)),
+                   from = at_left ? left_ + 4 : right_ - width;
+      const Box box{from, texts[i] - 14, from + width, texts[i] + 4};
+      for (const Series& series : chart_.series)
+        for (std::size_t k = 0; k < series.x.size(); ++k)
+          if (shows(series, k)) {
+            const double x = x_.place(series.x[k]), y = y_.place(series.y[k]);
+            count += box.touches({x - 4, y - 4, x + 4, y + 4});
+          }
+    }
+    return count;
   }
 
   const Chart& chart_;
@@ -297,8 +334,11 @@ void write_sample(Markup& out, const Series& series, std::size_t index) {
                    {"style", style_of(series)},
                    {"viewBox", "0 0 26 12"},
                    {"aria-hidden", "true"}});
-  if (series.line) out.leaf("polyline", {{"class", "line"}, {"points", "1,6 25,6"}});
-  if (series.marks)
+  if (series.bins)
+    out.leaf("polyline", {{"class", "line bins"}, {"points", "3,12 3,2 23,2 23,12"}});
+  else if (series.line)
+    out.leaf("polyline", {{"class", "line"}, {"points", "1,6 25,6"}});
+  if (series.marks && !series.bins)
     out.leaf("circle",
              {{"class", series.hollow ? "dot hollow" : "dot"}, {"cx", 13}, {"cy", 6}, {"r", 3.4}});
   out.close();

@@ -94,7 +94,9 @@ void write(Markup& out, const Facts& facts) {
   out.open("dl", {{"class", "facts"}});
   for (const Fact& fact : facts.facts) {
     out.open("div").element("dt", fact.label).element("dd", {{"class", "value"}}, fact.value);
-    out.element("dd", {{"class", "note"}}, fact.note).close();
+    out.open("dd", {{"class", "note"}});
+    write_name(out, fact.note);
+    out.close().close();
   }
   out.close().line_end();
 }
@@ -106,7 +108,11 @@ void write(Markup& out, const DataTable& table) {
                       {"data-source", table.source},
                       {"data-rows", table.table.num_rows()}});
   write_caption(out, table.title, table.caption);
-  write_table(out, table.table);
+  constexpr std::size_t kFewRows = 6;
+  if (!table.half && table.table.columns().size() == 2 && table.table.num_rows() > kFewRows)
+    write_table_in_two(out, table.table);
+  else
+    write_table(out, table.table);
   out.close().line_end();
 }
 

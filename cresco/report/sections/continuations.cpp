@@ -7,7 +7,7 @@ namespace cresco::report {
 std::optional<Section> build_continuations(const Sources& sources) {
   Section section{.id = "continuations-section",
                   .title = "What the model says",
-                  .text = "Each snapshot continues the same prompt."};
+                  .text = "Each snapshot continues the same prompts."};
   const auto found = sources_with(sources, "continuations.csv");
   for (std::size_t i = 0; i < found.size(); ++i) {
     const artifacts::Table& table = found[i]->tables.at("continuations.csv");

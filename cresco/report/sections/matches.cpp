@@ -18,7 +18,7 @@ const artifacts::Table* table_of(const Source& source, const std::string& file) 
   return found == source.tables.end() ? nullptr : &found->second;
 }
 
-// "seed0 in seed1", when the manifest says so.
+// "Features of seed0, looked for in seed1.", when the manifest says so.
 std::string which_dictionaries(const Source& source) {
   const auto name = [&](const char* key) -> std::string {
     if (!source.manifest.is_object() || !source.manifest.contains("facts")) return "";
@@ -27,7 +27,7 @@ std::string which_dictionaries(const Source& source) {
     return facts[key].get<std::string>();
   };
   const std::string a = name("a"), b = name("b");
-  return a.empty() || b.empty() ? "" : fmt::format("{} in {}", a, b);
+  return a.empty() || b.empty() ? "" : fmt::format("Features of {}, looked for in {}.", a, b);
 }
 
 // The distribution of the best cosine, and that of the null.
@@ -39,7 +39,7 @@ void add_histogram(Section& section, const Source& source, std::size_t index,
               .source = "match_histogram.csv",
               .caption = which_dictionaries(source),
               .x = {"cosine with the nearest feature"},
-              .y = {"share"},
+              .y = {"share of the features"},
               .data = *bins};
   std::vector<double> middles = bins->numbers("cosine_from");
   const std::vector<double> ends = bins->numbers("cosine_to");
@@ -56,7 +56,8 @@ void add_histogram(Section& section, const Source& source, std::size_t index,
     for (const char* metric : {"null_p95", "null_p99"})
       if (const double at = metric_of(*summary, metric); std::isfinite(at))
         chart.stops.push_back(at);
-    if (!chart.stops.empty()) chart.stops_label = "95% and 99% of what chance gives are below";
+    if (!chart.stops.empty())
+      chart.stops_label = "where 95% and 99% of what chance gives lie below";
   }
   chart.title =
       title_of(chart.series.size() > 1 ? "Nearest features, and by chance" : "Nearest features",
@@ -80,12 +81,14 @@ void add_summary(Section& section, const Source& source, std::size_t index,
                 .title = title_of("How well they match", source, num_sources),
                 .source = "match_summary.csv",
                 .caption = "Metric ids and their formulas stand in docs/metrics.md.",
-                .table = std::move(found)});
+                .table = std::move(found),
+                .half = false});
   section.blocks.emplace_back(DataTable{.id = figure_id("match_chance", index),
                                         .title = title_of("What chance gives", source, num_sources),
                                         .source = "match_summary.csv",
                                         .caption = "Rows of the other dictionary, shuffled.",
-                                        .table = std::move(chance)});
+                                        .table = std::move(chance),
+                                        .half = false});
 }
 
 DataTable matches(const artifacts::Table& table, const std::vector<std::size_t>& rows,
@@ -116,9 +119,10 @@ void add_extremes(Section& section, const Source& source, std::size_t index,
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return cosines[a] > cosines[b]; });
   const auto count = static_cast<std::ptrdiff_t>(std::min(order.size(), kMostRows));
-  section.blocks.emplace_back(
-      matches(table, {order.begin(), order.begin() + count}, figure_id("matches_best", index),
-              title_of("The best matched", source, num_sources), "p is p_value_pooled."));
+  section.blocks.emplace_back(matches(table, {order.begin(), order.begin() + count},
+                                      figure_id("matches_best", index),
+                                      title_of("The best matched", source, num_sources),
+                                      "p: how often chance comes as near (p_value_pooled)."));
   section.blocks.emplace_back(matches(table, {order.rbegin(), order.rbegin() + count},
                                       figure_id("matches_worst", index),
                                       title_of("The worst matched", source, num_sources),

@@ -38,39 +38,6 @@ void add_heldout(Chart& chart, const Source& source, const std::string& metric,
                               .hollow = true});
 }
 
-// What linear accounts explain: a dashed line for each baseline and rank, or a level for one of all
-// snapshots together.
-void add_baselines(Chart& chart, const Sources& sources) {
-  std::map<std::pair<std::string, double>, Series> lines;  // by baseline and rank
-  for (const Source* source : sources_with(sources, "linear_baselines.csv")) {
-    const artifacts::Table& table = source->tables.at("linear_baselines.csv");
-    const std::vector<double> ranks = numbers_or_nan(table, "rank"),
-                              explained = table.numbers("explained_variance");
-    for (std::size_t i = 0; i < explained.size(); ++i) {
-      if (!std::isfinite(explained[i])) continue;
-      const std::string& baseline = table.text(i, "baseline");
-      const std::string name =
-          std::isfinite(ranks[i]) ? fmt::format("{} of rank {}", baseline, ranks[i]) : baseline;
-      if (table.text(i, "step") == "pooled") {
-        chart.levels.push_back(
-            {explained[i], fmt::format("{} {}", name, short_number(explained[i]))});
-        continue;
-      }
-      Series& line = lines[{baseline, std::isfinite(ranks[i]) ? ranks[i] : 0}];
-      line.name = name;
-      line.x.push_back(table.number(i, "step"));
-      line.y.push_back(explained[i]);
-    }
-  }
-  std::size_t count = 0;
-  for (auto& [key, line] : lines) {
-    line.source = "linear_baselines.csv";
-    line.dashed = true;
-    line.ramp = lines.size() < 2 ? 1 : 0.35 + 0.65 * double(count++) / double(lines.size() - 1);
-    chart.series.push_back(std::move(line));
-  }
-}
-
 // One metric over the snapshots, all dictionaries over each other; snapshots that a dictionary has
 // not seen are hollow.
 void add_metric(Section& section, const Sources& sources, const std::string& metric,
@@ -97,12 +64,6 @@ void add_metric(Section& section, const Sources& sources, const std::string& met
       chart.data.add(source->name, quality.text(i, "step"), quality.text(i, metric));
   }
   for (const Source* source : found) add_heldout(chart, *source, metric, found.size());
-  if (metric == "explained_variance") {
-    const std::size_t before = chart.series.size() + chart.levels.size();
-    add_baselines(chart, sources);
-    if (chart.series.size() + chart.levels.size() > before)
-      chart.caption += " Dashed: what simpler codes explain, from linear_baselines.csv.";
-  }
   section.blocks.emplace_back(std::move(chart));
 }
 
@@ -117,6 +78,103 @@ std::string dead_rate_of(const Sources& sources) {
 double pooled_explained_variance(const Source& source) {
   const auto found = source.tables.find("quality_pooled.csv");
   return found == source.tables.end() ? NAN : metric_of(found->second, "explained_variance_pooled");
+}
+
+// What linear accounts of the stack explain, by baseline and rank: over the snapshots, and of all
+// of them together.
+using Baselines = std::map<std::pair<std::string, double>, Series>;
+
+std::string baseline_name(const std::string& baseline, double rank, std::size_t num_ranks) {
+  return num_ranks > 1 ? fmt::format("{} of rank {}", baseline, rank) : baseline;
+}
+
+// Beside the dictionaries: a dashed line for each baseline and rank, those of several ranks from
+// one end of the ramp to the other.
+void add_baselines_by_snapshot(Section& section, const Sources& sources, Baselines& baselines) {
+  const auto found = sources_with(sources, kPerSnapshot);
+  Chart chart{.id = "baselines_by_snapshot",
+              .title = "Simpler codes, by snapshot",
+              .source = "linear_baselines.csv",
+              .caption =
+                  "Dashed: what linear accounts of each snapshot explain, from "
+                  "linear_baselines.csv.",
+              .x = step_axis(),
+              .y = {"explained variance"},
+              .half = true,
+              .data = artifacts::Table({"baseline", "step", "explained_variance"})};
+  for (const Source* source : found)
+    if (const artifacts::Table& quality = source->tables.at(kPerSnapshot);
+        quality.has("explained_variance"))
+      chart.series.push_back({.name = found.size() == 1 ? "the dictionary" : source->name,
+                              .source = kPerSnapshot,
+                              .x = quality.numbers("step"),
+                              .y = quality.numbers("explained_variance")});
+  std::map<std::string, std::size_t> num_ranks;
+  std::size_t on_ramp = 0, count = 0;
+  for (const auto& [key, line] : baselines) ++num_ranks[key.first];
+  for (const auto& [key, line] : baselines) on_ramp += num_ranks[key.first] > 1;
+  for (auto& [key, line] : baselines) {
+    line.name = baseline_name(key.first, key.second, num_ranks[key.first]);
+    line.source = "linear_baselines.csv";
+    line.dashed = true;
+    if (num_ranks[key.first] > 1) line.ramp = 0.35 + 0.65 * double(count++) / double(on_ramp - 1);
+    for (std::size_t i = 0; i < line.x.size(); ++i) chart.data.add(line.name, line.x[i], line.y[i]);
+    chart.series.push_back(std::move(line));
+  }
+  section.blocks.emplace_back(std::move(chart));
+}
+
+// A line for each baseline over the numbers that it takes for a row; the dictionaries are levels.
+void add_baselines_by_rank(Section& section, const Sources& sources, const Baselines& baselines) {
+  Chart chart{.id = "baselines_by_rank",
+              .title = "Simpler codes, by rank",
+              .source = "linear_baselines.csv",
+              .caption =
+                  "What linear accounts of all snapshots together explain, from "
+                  "linear_baselines.csv. Dashed: the dictionary's explained_variance_pooled.",
+              .x = {"rank (numbers that describe a row)", Scale::Log},
+              .y = {"explained variance, pooled"},
+              .half = true,
+              .data = artifacts::Table({"baseline", "rank", "explained_variance"})};
+  std::map<std::string, Series> lines;
+  for (const auto& [key, points] : baselines)
+    for (const double explained : points.y) {
+      Series& line = lines[key.first];
+      line.name = key.first;
+      line.source = "linear_baselines.csv";
+      line.x.push_back(key.second);
+      line.y.push_back(explained);
+      chart.data.add(key.first, key.second, explained);
+    }
+  for (auto& [name, line] : lines) chart.series.push_back(std::move(line));
+  const auto found = sources_with(sources, "quality_pooled.csv");
+  for (const Source* source : found)
+    if (const double explained = pooled_explained_variance(*source); std::isfinite(explained))
+      chart.levels.push_back(
+          {explained, fmt::format("{} {}", found.size() == 1 ? "dictionary" : source->name,
+                                  short_number(explained))});
+  section.blocks.emplace_back(std::move(chart));
+}
+
+void add_baselines(Section& section, const Sources& sources) {
+  Baselines by_snapshot, pooled;
+  for (const Source* source : sources_with(sources, "linear_baselines.csv")) {
+    const artifacts::Table& table = source->tables.at("linear_baselines.csv");
+    const std::vector<double> ranks = numbers_or_nan(table, "rank"),
+                              explained = table.numbers("explained_variance");
+    for (std::size_t i = 0; i < explained.size(); ++i) {
+      if (!std::isfinite(explained[i])) continue;
+      const bool of_all = table.text(i, "step") == "pooled";
+      Series& points =
+          (of_all
+               ? pooled
+               : by_snapshot)[{table.text(i, "baseline"), std::isfinite(ranks[i]) ? ranks[i] : 0}];
+      points.x.push_back(of_all ? NAN : table.number(i, "step"));
+      points.y.push_back(explained[i]);
+    }
+  }
+  if (!by_snapshot.empty()) add_baselines_by_snapshot(section, sources, by_snapshot);
+  if (!pooled.empty()) add_baselines_by_rank(section, sources, pooled);
 }
 
 // The pooled numbers, as they are: a row a metric, a column a dictionary.
@@ -135,6 +193,8 @@ void add_pooled(Section& section, const Sources& sources) {
       cells[{metric, d}] = short_number(table.number(i, "value"));
     }
   }
+  constexpr std::size_t kMostBesideAChart = 10;
+  const bool is_short = metrics.size() <= kMostBesideAChart && found.size() < 3;
   artifacts::Table table(columns);
   for (const std::string& metric : metrics) {
     std::vector<std::string> row{metric};
@@ -148,7 +208,7 @@ void add_pooled(Section& section, const Sources& sources) {
                 .caption = fmt::format("From {}. The ids' formulas stand in docs/metrics.md.",
                                        from_files("quality_pooled.csv", found)),
                 .table = std::move(table),
-                .half = found.size() < 3});
+                .half = is_short});
 }
 
 // What a linear code of each rank explains, beside the dictionary.
@@ -186,8 +246,9 @@ std::optional<Section> build_quality(const Sources& sources) {
   add_metric(section, sources, "l0", "l0", "Active features", "features per row");
   if (const std::string dead = dead_rate_of(sources); !dead.empty())
     add_metric(section, sources, dead, "dead_rate", "Dead features", "share of the features");
-  add_pooled(section, sources);
+  add_baselines(section, sources);
   for (std::size_t i = 0; i < found.size(); ++i) add_pca(section, *found[i], i, found.size());
+  add_pooled(section, sources);
   return section;
 }
 

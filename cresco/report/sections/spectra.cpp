@@ -1,5 +1,7 @@
 #include "cresco/report/sections/build.h"
 
+#include "cresco/report/numbers.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -51,7 +53,7 @@ Chart singular_values(const artifacts::Table& rows, const std::string& matrix,
     series.y.push_back(values[i]);
   }
   for (auto& [step, series] : by_step) {
-    series.name = fmt::format("step {}", step);
+    series.name = fmt::format("step {}", whole_number(step));
     series.source = "singular_values.csv";
     series.ramp = by_step.size() < 2 ? 1 : double(chart.series.size()) / double(by_step.size() - 1);
     chart.series.push_back(std::move(series));

@@ -10,13 +10,23 @@
 namespace cresco::report {
 namespace {
 
+// The first table of this kind, or null; of several, `whose` says which: " · set/quality".
 const artifacts::Table* find_table(const Sources& sources, const std::string& file,
-                                   std::string_view column) {
+                                   std::string_view column, std::string& whose) {
+  const artifacts::Table* first = nullptr;
+  std::string name;
   for (const Source& source : sources) {
     const auto found = source.tables.find(file);
-    if (found != source.tables.end() && found->second.has(column)) return &found->second;
+    if (found == source.tables.end() || !found->second.has(column)) continue;
+    if (first != nullptr) {
+      whose = " · " + name;
+      return first;
+    }
+    first = &found->second;
+    name = source.name;
   }
-  return nullptr;
+  whose.clear();
+  return first;
 }
 
 // The last row that holds a number, or NaN.
@@ -32,12 +42,13 @@ void add_number(Facts& facts, const char* label, double value, const std::string
 }
 
 void add_run(Facts& facts, const Sources& sources) {
-  const artifacts::Table* const metrics = find_table(sources, "metrics.jsonl", "train/loss");
+  std::string whose;
+  const artifacts::Table* const metrics = find_table(sources, "metrics.jsonl", "train/loss", whose);
   if (metrics == nullptr) return;
   const double tokens = last_number(*metrics, "tokens"), step = last_number(*metrics, "step");
   if (std::isfinite(tokens))
-    facts.facts.push_back(
-        {"tokens trained on", human_count(tokens), fmt::format("{} steps", whole_number(step))});
+    facts.facts.push_back({"tokens trained on", human_count(tokens),
+                           fmt::format("{} steps{}", whole_number(step), whose)});
   add_number(facts, "validation loss", last_number(*metrics, "val/loss"),
              fmt::format("nats per token; training {}",
                          short_number(last_number(*metrics, "train/loss"))));
@@ -51,16 +62,19 @@ void add_run(Facts& facts, const Sources& sources) {
 }
 
 void add_dictionary(Facts& facts, const Sources& sources) {
-  if (const auto* quality = find_table(sources, "quality_pooled.csv", "metric")) {
+  std::string whose;
+  if (const auto* quality = find_table(sources, "quality_pooled.csv", "metric", whose)) {
     add_number(facts, "explained variance", metric_of(*quality, "explained_variance_pooled"),
-               "explained_variance_pooled");
-    add_number(facts, "active features", metric_of(*quality, "l0"), "l0, per row and snapshot");
+               "explained_variance_pooled" + whose);
+    add_number(facts, "active features", metric_of(*quality, "l0"),
+               "l0, per row and snapshot" + whose);
   }
-  if (const auto* features = find_table(sources, "features.csv", "alive")) {
+  if (const auto* features = find_table(sources, "features.csv", "alive", whose)) {
     double alive = 0;
     for (const double value : features->numbers("alive")) alive += value == 1;
-    facts.facts.push_back({"features alive", whole_number(alive),
-                           fmt::format("of {}", whole_number(double(features->num_rows())))});
+    facts.facts.push_back(
+        {"features alive", whole_number(alive),
+         fmt::format("of {}{}", whole_number(double(features->num_rows())), whose)});
   }
 }
 

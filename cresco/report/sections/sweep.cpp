@@ -47,6 +47,12 @@ std::vector<std::size_t> front_of(const artifacts::Table& sweep) {
   return front;
 }
 
+// The keys that are more than repetitions: all but the seed, unless there is no other.
+std::vector<std::string> telling_keys(std::vector<std::string> keys) {
+  if (keys.size() > 1) std::erase(keys, "seed");
+  return keys;
+}
+
 // The key whose values become colours: of several keys the one with the fewest values, up to six.
 std::string color_key(const artifacts::Table& sweep, const std::vector<std::string>& keys) {
   std::string best;
@@ -62,6 +68,16 @@ std::string color_key(const artifacts::Table& sweep, const std::vector<std::stri
     }
   }
   return best;
+}
+
+// What tells a member from the others of its colour: "l1_coefficient 0.3".
+std::string name_beside(const artifacts::Table& sweep, std::size_t row,
+                        const std::vector<std::string>& keys, const std::string& color) {
+  std::string name;
+  for (const std::string& key : keys)
+    if (key != color)
+      name += fmt::format("{}{} {}", name.empty() ? "" : ", ", key, sweep.text(row, key));
+  return name;
 }
 
 Series front_line(const artifacts::Table& sweep, const std::vector<std::size_t>& front) {
@@ -84,7 +100,7 @@ Series front_line(const artifacts::Table& sweep, const std::vector<std::size_t>&
 Chart trade_off(const Source& source, const std::vector<std::size_t>& front, const std::string& id,
                 const std::string& title) {
   const artifacts::Table& sweep = source.tables.at("sweep.csv");
-  const std::vector<std::string> keys = swept_keys(sweep);
+  const std::vector<std::string> keys = telling_keys(swept_keys(sweep));
   const std::string key = color_key(sweep, keys);
   Chart chart{.id = id,
               .title = title,
@@ -113,6 +129,7 @@ Chart trade_off(const Source& source, const std::vector<std::size_t>& front, con
     series.x.push_back(l0);
     series.y.push_back(explained);
     series.labels.push_back(sweep.text(i, "member"));
+    series.names.push_back(name_beside(sweep, i, keys, key));
   }
   chart.series.push_back(front_line(sweep, front));
   chart.caption = fmt::format(

@@ -51,7 +51,7 @@ std::optional<Section> build_dictionary_training(const Sources& sources) {
   if (runs.size() == 1) {
     section.blocks.emplace_back(loss_terms(*runs[0]));
   } else {
-    section.text += fmt::format(" {} trainings, each a line of its own colour.", runs.size());
+    section.text += fmt::format(" {} trainings, each a line of its own.", runs.size());
     add_panel(section, runs,
               {"loss", "dictionary_loss", "Loss", {"loss per row and snapshot", Scale::Log}});
     add_panel(section, runs,

@@ -26,7 +26,7 @@ constexpr std::size_t kRanks = 64;
 double log_step(std::int64_t step) { return std::log10(1.0 + static_cast<double>(step)); }
 
 void write_made_by(const Path& folder, const std::vector<std::string>& command, int minute,
-                   const Json& settings) {
+                   const Json& settings, const Json& facts = Json::object()) {
   Json manifest;
   manifest["verb"] = command[1];
   manifest["command"] = command;
@@ -41,7 +41,7 @@ void write_made_by(const Path& folder, const std::vector<std::string>& command, 
   manifest["inputs"] = {{{"path", "demo/corpus.bin"},
                          {"bytes", 81920000},
                          {"sha256", std::string(64, "fedcba9876543210"[minute % 16])}}};
-  manifest["facts"] = Json::object();
+  manifest["facts"] = facts;
   write_json_file(folder / "manifest.json", manifest);
 }
 
@@ -144,7 +144,10 @@ void write_quality(const Path& folder) {
   for (const int rank : {16, 64})
     for (const std::int64_t step : kSteps)
       baselines.add("PCA", rank, step, 0.3 + 0.05 * log_step(step) + 0.003 * rank);
-  baselines.add("PCA of all snapshots", 16, "pooled", 0.53);
+  for (const char* baseline : {"concatenated_pca", "concatenated_pca_scaled"})
+    for (const int rank : {16, 32, 64, 128, 256})
+      baselines.add(baseline, rank, "pooled", 1 - 2.2 / (3 + 0.05 * rank));
+  baselines.add("mean", 0, "pooled", 0);
   write_csv(folder / "linear_baselines.csv", baselines);
 
   Table pca({"rank", "explained_variance"});
@@ -336,8 +339,11 @@ void write_spectra(const Path& folder) {
 // Two thirds of the features found again, the others at what chance gives.
 void write_match(const Path& folder) {
   std::filesystem::create_directories(folder);
+  // Longer than a phone is wide, with no space to break at.
+  const std::string path = "dictionaries/pythia-160m/W_U/cross-snapshot-32/d8192/";
   write_made_by(folder, {"cresco", "match", "demo/dictionary", "demo/seed1", "demo/seed2"}, 45,
-                {{"shuffles", 100}});
+                {{"shuffles", 100}},
+                {{"a", path + "seed0.safetensors"}, {"b", path + "seed1.safetensors"}});
   Table matches({"feature", "best", "cosine", "second_best", "second_cosine", "mutual", "assigned",
                  "assigned_cosine", "p_value", "p_value_pooled"});
   RandomStream random(0, "matches");
