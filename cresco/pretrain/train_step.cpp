@@ -21,14 +21,13 @@ GradientStep::GradientStep(const models::LanguageModel& model, at::ScalarType pr
     : model_(model), precision_(precision) {}
 
 double GradientStep::add(const at::Tensor& ids_NT, double scale,
-                         const std::function<void()>& readout_done) {
+                         const std::function<void()>&) {
   at::Tensor loss;
   {
     const tensor::Autocast autocast(model_.device(), precision_);
     loss = summed_loss(model_, ids_NT);
   }
   torch::autograd::backward({loss * scale}, {});
-  if (readout_done) readout_done();
   return loss.item<double>();
 }
 

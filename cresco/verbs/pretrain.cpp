@@ -127,8 +127,8 @@ std::vector<Difference> check_resume(const RunFolder& run, const Recipe& recipe,
     changes.push_back(std::move(change));
   for (const Difference& change : changes)
     require(is_allowed(change.path, config.allow_change),
-            "{}: cannot go on with another {}: {}; --allow-change {} if it is meant",
-            run.path.string(), change.path.starts_with("data_order") ? "data" : "recipe",
+            "{}: cannot go on with {}: {}; --allow-change {} if it is meant", run.path.string(),
+            change.path.starts_with("data_order") ? "other data" : "another recipe",
             to_text(change), change.path);
   return changes;
 }

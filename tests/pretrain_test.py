@@ -1,0 +1,145 @@
+"""Pretraining over processes that mpirun started; arms of a recipe; what a recipe can do wrong."""
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+from program import ProgramTest, run, run_json
+from ranks_test import finish, start
+from resume_test import contents
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+class Ranks(ProgramTest):
+    def assert_same_losses(self, a, b):
+        first, second = metrics(a), metrics(b)
+        self.assertEqual([line["step"] for line in first], [line["step"] for line in second])
+        for one, other in zip(first, second):
+            for key in ("train/loss", "val/loss", "optim/grad_norm"):
+                if key in one:
+                    self.assertAlmostEqual(one[key], other[key], delta=1e-4, msg=f"{key} of {one['step']}")
+
+    def test_ranks_train_what_one_does(self):
+        for name, options in {"adamw": (), "muon": ("--optimizer.name", "muon")}.items():
+            command = ("pretrain", self.recipe, *options)
+            one = self.folder / name / "1"
+            run(*command, "--out", one)
+            for ranks in (2, 4):
+                with self.subTest(name, ranks=ranks):
+                    out = self.folder / name / str(ranks)
+                    code, printed, said = finish(start(ranks, *command, "--out", out, "--json", "--quiet"))
+                    self.assertEqual(code, 0, said)
+                    self.assertEqual(json.loads(printed)["step"], 40)  # one rank speaks
+                    self.assert_same_losses(one, out)
+
+    def test_a_run_goes_on_with_another_number_of_ranks(self):
+        whole, moved = self.folder / "whole", self.folder / "moved"
+        command = ("pretrain", self.recipe, "--budget.steps", 400, "--snapshots.at", "0,400", "--state.every", 50)
+        run(*command, "--out", whole)
+        for ranks in (2, 4):
+            process = start(ranks, *command, "--out", moved, "--quiet")
+            newest = max((int(p.name[4:]) for p in (moved / "state").glob("step*")), default=0)
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                if max((int(p.name[4:]) for p in (moved / "state").glob("step*")), default=0) > newest:
+                    break
+                time.sleep(0.005)
+            pids = subprocess.run(["pgrep", "-P", str(process.pid), "cresco"], capture_output=True, text=True).stdout.split()
+            if pids:
+                os.kill(int(pids[-1]), signal.SIGKILL)  # one rank; mpirun ends the others
+            code, _, said = finish(process)
+            if code != 0:
+                self.assertIn("killed", said.lower())
+        run(*command, "--out", moved)
+        self.assert_same_losses(whole, moved)
+
+    def test_what_ranks_cannot_share_is_refused(self):
+        code, _, said = finish(start(3, "pretrain", self.recipe, "--out", self.folder / "run"))
+        self.assertEqual(code, 2)
+        self.assertIn("batch.sequences 4 cannot be shared by 3 ranks", said)
+        self.assertFalse((self.folder / "run").exists())
+
+
+class Arms(ProgramTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.arms = cls.shared / "arms.yaml"
+        cls.arms.write_text(cls.recipe.read_text() + """
+arms:
+  baseline: {}
+  slow: {optimizer.rules: [{match: "embed_out.*", lr_multiplier: 0.25}]}
+  fast: {optimizer.rules: [{match: "embed_out.*", lr_multiplier: 4.0}]}
+""")
+        cls.runs = cls.shared / "runs"
+        cls.printed = run_json("pretrain", cls.arms, "--arm", "all", "--out", cls.runs)
+
+    def test_all_arms_are_run_each_in_its_folder(self):
+        self.assertEqual(list(self.printed["arms"]), ["baseline", "slow", "fast"])
+        for arm in ("baseline", "slow", "fast"):
+            self.assertTrue((self.runs / arm / "COMPLETE").exists())
+        alone = self.folder / "slow"
+        run("pretrain", self.arms, "--arm", "slow", "--out", alone)
+        self.assertEqual(contents(alone), contents(self.runs / "slow"))
+        before = contents(self.runs)
+        run("pretrain", self.arms, "--arm", "all", "--out", self.runs)  # complete: stays as it is
+        self.assertEqual(contents(self.runs), before)
+        self.assert_fails(2, "pretrain", self.arms, "--arm", "fats", "--out", self.folder / "x", says="did you mean 'fast'")
+        self.assert_fails(2, "pretrain", self.recipe, "--arm", "all", "--out", self.folder / "x", says="has no arms")
+
+    def test_show_against_says_what_differs_and_nothing_else(self):
+        for a, b in ((f"{self.arms}:baseline", f"{self.arms}:slow"), (self.runs / "baseline", self.runs / "slow")):
+            found = run_json("show", a, "--against", b)["differences"]
+            fields = {d["field"]: d["b"] for d in found}
+            self.assertLessEqual(set(fields), {"arm", "optimizer.rules"})
+            self.assertIn("0.25", fields["optimizer.rules"])
+        self.assertEqual(run_json("show", self.arms, "--against", self.arms)["differences"], [])
+        self.assertEqual(run_json("show", self.arms)["arms"], ["baseline", "slow", "fast"])
+
+    def test_readouts_beside_each_other(self):
+        out, other = self.folder / "geometry", self.folder / "seed1"
+        run("pretrain", self.arms, "--arm", "baseline", "--seed", 1, "--out", other)
+        printed = run_json("spectra", *(self.runs / arm for arm in ("baseline", "slow", "fast")), other, "--weights",
+                           "--out", out)
+        rows = list(csv.DictReader((out / "readout_geometry.csv").open()))
+        self.assertEqual(list(rows[0])[:8], ["cond", "wu_mult", "warmup", "step", "tokens", "rn_mean", "rn_std", "rn_med"])
+        last = {(r["cond"], r["seed"]): r for r in rows if r["step"] == "40"}
+        self.assertEqual(last["slow", "0"]["wu_mult"], "0.25")
+        self.assertEqual(float(last["fast", "0"]["tokens"]), 40 * 4 * 32)
+        norm = {key: float(r["rn_mean"]) for key, r in last.items()}
+        self.assertLess(norm["slow", "0"], norm["baseline", "0"])
+        self.assertLess(norm["baseline", "0"], norm["fast", "0"])
+        base = [norm["baseline", "0"], norm["baseline", "1"]]
+        row = next(d for d in printed["differences"] if d["cond"] == "fast" and d["metric"] == "rn_mean")
+        self.assertAlmostEqual(row["difference"], norm["fast", "0"] - sum(base) / 2, places=9)
+        self.assertAlmostEqual(row["spreads"], row["difference"] / (max(base) - min(base)), places=4)
+
+
+class BadInput(ProgramTest):
+    def refused(self, code, says, *options):
+        self.assert_fails(code, "pretrain", self.recipe, "--out", self.folder / "run", *options, says=says)
+
+    def test_one_line_says_what_is_wrong(self):
+        self.refused(2, ["optimizer", "did you mean 'lr'"], "--set", "optimizer.lrr=1")
+        self.refused(2, ["'embed_uot.*' matches no tensor"], "--set", "optimizer.rules=[{match: 'embed_uot.*'}]")
+        self.refused(2, ["hidden_size 16", "3"], "--model.num-attention-heads", 3)
+        self.refused(2, ["precision 'fp8'"], "--precision", "fp8")
+        self.refused(1, "vocab_size 100", "--model.vocab-size", 100)
+
+    def test_a_loss_scale_that_collapses_ends_the_run(self):
+        self.refused(1, ["loss scale", "last good state"], "--precision", "fp16", "--loss-scale.initial", "1e30",
+                     "--loss-scale.min", "1e30", "--state.every", 5)
+
+    def test_a_rate_that_is_too_high_names_the_last_good_state(self):
+        self.refused(1, ["is not finite", "last good state"], "--optimizer.lr", "1e30", "--optimizer.grad-clip", 0,
+                     "--schedule.warmup-steps", 0, "--state.every", 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
