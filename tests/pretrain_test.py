@@ -107,7 +107,8 @@ arms:
         run("pretrain", self.arms, "--arm", "baseline", "--seed", 1, "--out", other)
         printed = run_json("spectra", *(self.runs / arm for arm in ("baseline", "slow", "fast")), other, "--weights",
                            "--out", out)
-        rows = list(csv.DictReader((out / "readout_geometry.csv").open()))
+        with (out / "readout_geometry.csv").open() as file:
+            rows = list(csv.DictReader(file))
         self.assertEqual(list(rows[0])[:8], ["cond", "wu_mult", "warmup", "step", "tokens", "rn_mean", "rn_std", "rn_med"])
         last = {(r["cond"], r["seed"]): r for r in rows if r["step"] == "40"}
         self.assertEqual(last["slow", "0"]["wu_mult"], "0.25")

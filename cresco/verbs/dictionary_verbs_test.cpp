@@ -94,7 +94,7 @@ TEST_F(DictionaryVerbs, DryRunsWriteNothing) {
   out.options.dry_run = true;
   run_eval({.dict = dict, .stack = stack}, out);
   run_lifecycle({.dict = dict, .stack = stack}, out);
-  run_spectra({.input = stack, .weights = true}, out);
+  run_spectra({.inputs = {stack}, .weights = true}, out);
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
 }
 
@@ -269,7 +269,7 @@ TEST_F(DictionaryVerbs, LifecycleTakesTheStepsItIsGiven) {
 TEST_F(DictionaryVerbs, SpectraWritesSingularValues) {
   auto c = context("spectra");
   const Outcome outcome =
-      run_spectra({.input = (folder / "stack.safetensors").string(), .weights = true}, c);
+      run_spectra({.inputs = {(folder / "stack.safetensors").string()}, .weights = true}, c);
   EXPECT_EQ(outcome.summary["weights"].size(), 3u);
   EXPECT_EQ(table("spectra/singular_values.csv").num_rows(), static_cast<std::size_t>(3 * kWidth));
   const auto summary = table("spectra/weight_spectra.csv");
@@ -284,7 +284,7 @@ TEST_F(DictionaryVerbs, RefuseWhatTheyCannotDo) {
   other.kind = "transcoder";
   EXPECT_THROW(run_train(other, with_out), UsageError);
   EXPECT_THROW(run_eval({.dict = "nowhere"}, c), UsageError);  // no --stack
-  EXPECT_THROW(run_spectra({.input = other.stack}, c), UsageError);
+  EXPECT_THROW(run_spectra({.inputs = {other.stack}}, c), UsageError);
 }
 
 }  // namespace

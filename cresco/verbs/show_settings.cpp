@@ -58,7 +58,7 @@ std::optional<Json> show_recipe(const std::string& path) {
   const SettingsFile file(name->file);
   Json summary{{"kind", "recipe"}, {"layout", "yaml"}, {"steps", Json::array()}};
   if (name->arm.empty()) summary["arms"] = file.arms();
-  for (const auto& [key, value] : recipe_json(file, name->arm).items()) summary[key] = value;
+  summary.update(recipe_json(file, name->arm));
   return summary;
 }
 
