@@ -5,7 +5,7 @@
 #   make recipe-control-small  five arms of one recipe at small size, beside each other on recipe-control-small/report.html
 #   make test     everything that can be checked; ends with CTest's summary
 #   make test-peers  models as transformers writes them, dictionaries as their libraries do, against what these
-#                    compute (fetches PyTorch and the libraries)
+#                    compute; pretraining against PyTorch's steps (fetches PyTorch and the libraries)
 #   make bench    the benchmarks
 #   make asan     the folders without LibTorch under AddressSanitizer and UBSan
 #   make fuzz     the fuzz targets, FUZZ_SECONDS each
@@ -53,6 +53,7 @@ test-peers: all
 	.deps/peers/bin/python tools/make_goldens.py --folders build/peer_models
 	cd tests && CRESCO=../build/cresco CRESCO_PEER_MODELS=../build/peer_models \
 	  ../.deps/peers/bin/python -m unittest -v peer_models_test
+	cd tests && CRESCO=../build/cresco ../.deps/peers/bin/python -W ignore -m unittest -v peer_pretrain_test
 	cd tests && CRESCO=../build/cresco ../.deps/peers_dictionaries/bin/python -W ignore -m unittest -v peer_dictionaries_test
 
 bench:

@@ -45,6 +45,8 @@ Json to_json(Gpt2Config c) {
 Json gpt2_to_json(const Gpt2Config& config, const std::string& dtype,
                   std::optional<std::int64_t> end_of_text) {
   Json out = to_json(config);
+  // Those of transformers are 0.1, and nothing is dropped here.
+  for (const char* name : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) out[name] = 0.0;
   out["torch_dtype"] = dtype;
   if (end_of_text) out["bos_token_id"] = out["eos_token_id"] = *end_of_text;
   return out;

@@ -20,8 +20,7 @@ at::Tensor summed_loss(const models::LanguageModel& model, const at::Tensor& ids
 GradientStep::GradientStep(const models::LanguageModel& model, at::ScalarType precision)
     : model_(model), precision_(precision) {}
 
-double GradientStep::add(const at::Tensor& ids_NT, double scale,
-                         const std::function<void()>&) {
+double GradientStep::add(const at::Tensor& ids_NT, double scale, const std::function<void()>&) {
   at::Tensor loss;
   {
     const tensor::Autocast autocast(model_.device(), precision_);

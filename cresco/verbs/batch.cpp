@@ -153,8 +153,7 @@ Batch read_run(const BatchVerbConfig& config) {
   batch.tokenizer = run.path / "tokenizer.json";
 
   const std::int64_t first = config.step * batch.batch_size + batch.first;
-  const at::Tensor ids =
-      pretrain::read_batch(data, first, batch.count, recipe.model.vocab_size());
+  const at::Tensor ids = pretrain::read_batch(data, first, batch.count, recipe.model.vocab_size());
   const auto* begin = ids.const_data_ptr<std::int64_t>();
   batch.ids.assign(begin, begin + ids.numel());
   if (!config.documents) return batch;
