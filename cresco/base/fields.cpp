@@ -103,6 +103,10 @@ class YamlReader final : public FieldVisitor {
     for (std::size_t i = 0; i < node.size(); ++i)
       fields_from_yaml(items.item(i), node[i], fmt::format("{}[{}]", path(name), i));
   }
+  void alias(const char* other, const char* name, const char* value) override {
+    known_.emplace_back(other);
+    aliases_.push_back({other, name, value});
+  }
   void refuse_unknown() const {
     if (!in_.IsMap()) return;
     std::set<std::string> seen;
@@ -119,8 +123,22 @@ class YamlReader final : public FieldVisitor {
     const YAML::Node node = find(name);
     return node && node.IsSequence() && node.size() > 0 && node[0].IsMap();
   }
+  // What is given for a field, by whichever of its names.
   YAML::Node find(const char* name) const {
-    return in_.IsMap() ? in_[name] : YAML::Node(YAML::NodeType::Undefined);
+    std::vector<std::pair<std::string, YAML::Node>> found;
+    if (!in_.IsMap()) return YAML::Node(YAML::NodeType::Undefined);
+    if (const YAML::Node node = in_[name]) found.emplace_back(name, node);
+    for (const FieldAlias& alias : aliases_) {
+      const YAML::Node node = in_[alias.other];
+      if (alias.path != name || !node) continue;
+      bool on = true;
+      if (!alias.value.empty()) read_value(node, on, path(alias.other.c_str()));
+      if (on) found.emplace_back(alias.other, alias.value.empty() ? node : YAML::Node(alias.value));
+    }
+    if (found.empty()) return YAML::Node(YAML::NodeType::Undefined);
+    require_usage(found.size() == 1, "{}: '{}' and '{}' are one setting, given twice", where_,
+                  found[0].first, found.back().first);
+    return found[0].second;
   }
   std::string path(const char* name) const { return where_ + ": " + name; }
   template <class Value>
@@ -132,6 +150,7 @@ class YamlReader final : public FieldVisitor {
   const YAML::Node in_;  // const: operator[] of a mutable node would insert
   std::string where_;
   std::vector<std::string> known_;
+  std::vector<FieldAlias> aliases_;
 };
 
 // ---- YAML and JSON out ----
@@ -206,6 +225,20 @@ YAML::Node to_yaml(const Json& value) {
   }
   return node;
 }
+
+// ---- Other names ----
+
+struct DoNothing {
+  void operator()(const std::string&, auto&, const char*, const char*) const {}
+};
+class AliasReader final : public EachField<DoNothing> {
+ public:
+  AliasReader() : EachField(DoNothing{}) {}
+  void alias(const char* other, const char* name, const char* value) override {
+    found.push_back({path(other), path(name), value});
+  }
+  std::vector<FieldAlias> found;
+};
 
 YAML::Node load_yaml(const std::string& path) {
   const std::string text = read_file(path, /*limit_bytes=*/std::int64_t{16} << 20);
@@ -293,6 +326,12 @@ std::string fields_to_yaml(const Fields& fields) {
   return std::string(out.c_str()) + "\n";
 }
 
+std::vector<FieldAlias> aliases_of(const Fields& fields) {
+  AliasReader reader;
+  fields(reader);
+  return reader.found;
+}
+
 void fields_from_json(const Fields& fields, const Json& in, const std::string& where) {
   fields_from_yaml(fields, to_yaml(in), where);
 }
@@ -304,18 +343,18 @@ Json fields_to_json(const Fields& fields) {
   return out;
 }
 
-void set_field(const Fields& fields, const std::string& assignment) {
+void set_field(const Fields& fields, const std::string& assignment, const std::string& option) {
   const std::size_t equals = assignment.find('=');
-  require_usage(equals != std::string::npos && equals > 0, "--set '{}': expected FIELD=VALUE",
+  require_usage(equals != std::string::npos && equals > 0, "{} '{}': expected FIELD=VALUE", option,
                 assignment);
   YAML::Node value;
   try {
     value = YAML::Load(assignment.substr(equals + 1));
   } catch (const YAML::Exception& e) {
-    fail_usage("--set {}: {}", assignment, e.msg);
+    fail_usage("{} {}: {}", option, assignment, e.msg);
   }
   const std::string path = assignment.substr(0, equals);
-  fields_from_yaml(fields, nested(path, value), "--set " + path);
+  fields_from_yaml(fields, nested(path, value), option + " " + path);
 }
 
 void assign_fields(const Fields& fields,

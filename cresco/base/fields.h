@@ -66,6 +66,9 @@ class FieldVisitor {
                      const char* unit = "") = 0;
   virtual void group(const char* name, const Fields& fields, const char* help) = 0;
   virtual void list(const char* name, const FieldList& items, const char* help) = 0;
+  // Another name that the field goes by wherever settings are read; or, with a value, a word for
+  // that: use_sparse_adam for `optimizer: sparse_adam`. Stands before the field.
+  virtual void alias(const char* /*other*/, const char* /*name*/, const char* /*value*/ = "") {}
 
   // A nested config: the same as `group` of its fields.
   template <class Config>
@@ -107,8 +110,10 @@ class EachField : public FieldVisitor {
   }
   void list(const char*, const FieldList&, const char*) override {}
 
- private:
+ protected:
   std::string path(const char* name) const { return prefix_ + name; }
+
+ private:
   Action action_;
   std::string prefix_;
 };
@@ -136,11 +141,19 @@ class SettingsFile {
   std::unique_ptr<Nodes> nodes_;
 };
 
+// The other names of fields, in their order; `value` is empty for a plain name.
+struct FieldAlias {
+  std::string other, path, value;
+};
+std::vector<FieldAlias> aliases_of(const Fields& fields);
+
 void fields_from_json(const Fields& fields, const Json& in, const std::string& where);
 Json fields_to_json(const Fields& fields);
 
-// "optimizer.lr=1e-3": the value is read as YAML. Unknown paths are UsageErrors.
-void set_field(const Fields& fields, const std::string& assignment);
+// "optimizer.lr=1e-3": the value is read as YAML. Unknown paths are UsageErrors, which begin with
+// `option`.
+void set_field(const Fields& fields, const std::string& assignment,
+               const std::string& option = "--set");
 
 // Words of a command line, by the path of the field they are for: text is taken as it stands,
 // numbers of a list are separated by commas.

@@ -108,6 +108,39 @@ TEST(Fields, RefuseValuesOfTheWrongKind) {
   EXPECT_NE(message_of([&] { set_field(fields_of(recipe), "no equals sign"); }), "no error");
 }
 
+struct Renamed {
+  double lr = 1;
+  std::string optimizer = "adam";
+  void fields(FieldVisitor& v) {
+    v.alias("learning_rate", "lr");
+    v.alias("use_sparse_adam", "optimizer", "sparse_adam");
+    v.field("lr", lr, "learning rate");
+    v.field("optimizer", optimizer, "which");
+  }
+};
+
+TEST(Fields, GoByOtherNamesWhereverTheyAreRead) {
+  Renamed config;
+  const Fields fields = [&](FieldVisitor& v) { config.fields(v); };
+  fields_from_yaml(fields, YAML::Load("{learning_rate: 0.5, use_sparse_adam: true}"), "x");
+  EXPECT_EQ(config.lr, 0.5);
+  EXPECT_EQ(config.optimizer, "sparse_adam");
+  set_field(fields, "learning_rate=0.25");
+  EXPECT_EQ(config.lr, 0.25);
+  set_field(fields, "optimizer=adam");
+  set_field(fields, "use_sparse_adam=false");
+  EXPECT_EQ(config.optimizer, "adam");
+  EXPECT_EQ(fields_to_json(fields).dump(), R"({"lr":0.25,"optimizer":"adam"})");
+  EXPECT_EQ(
+      message_of([&] { fields_from_yaml(fields, YAML::Load("{lr: 1, learning_rate: 2}"), "x"); }),
+      "x: 'lr' and 'learning_rate' are one setting, given twice");
+  EXPECT_NE(message_of([&] { set_field(fields, "lr=fast", "--sweep"); }).find("--sweep lr"),
+            std::string::npos);
+  const auto aliases = aliases_of(fields);
+  ASSERT_EQ(aliases.size(), 2u);
+  EXPECT_EQ(aliases[1].path + aliases[1].value, "optimizersparse_adam");
+}
+
 TEST(SettingsFile, ArmsStateTheirDifference) {
   const TemporaryFolder folder;
   write_file(folder / "r.yaml", R"(

@@ -353,7 +353,7 @@ void make_output_folder(const Path& path, bool overwrite, const std::vector<Path
       const bool is_ours = std::any_of(entries.begin(), entries.end(), [](const Path& entry) {
         const Path name = entry.filename();
         return name == "manifest.json" || name == "recipe.yaml" || name == "settings.json" ||
-               entry.string().ends_with(".manifest.json");
+               name == "sweep.json" || entry.string().ends_with(".manifest.json");
       });
       require(is_ours,
               "{}: holds no manifest: it is not an output of this program and is left as it is",

@@ -40,14 +40,14 @@ Stack::Stack(const Path& path) : file_(path) {
   };
   require(get("format") == kStackFormat, "{}: is not a stack: its format is '{}'", where,
           escape_for_terminal(get("format")));
-  require(parse_int(get("version"), where) == kStackVersion,
+  require(parse_int(get("version"), where + ": metadata 'version'") == kStackVersion,
           "{}: stack version {}, this program reads {}", where, escape_for_terminal(get("version")),
           kStackVersion);
   info_.model = get("model");
   info_.matrix = get("matrix");
   if (const auto note = metadata.find("note"); note != metadata.end()) info_.note = note->second;
   for (const std::string& step : split(get("steps"), ','))
-    info_.steps.push_back(parse_int(step, where));
+    info_.steps.push_back(parse_int(step, where + ": metadata 'steps'"));
   require(!info_.steps.empty(), "{}: names no steps", where);
   require(std::is_sorted(info_.steps.begin(), info_.steps.end(), std::less_equal<>()),
           "{}: its steps are not in ascending order", where);

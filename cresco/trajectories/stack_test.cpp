@@ -90,6 +90,19 @@ TEST(Stack, RefusesOtherSafetensors) {
   const TemporaryFolder folder;
   formats::write_safetensors(folder / "t", {});
   EXPECT_THROW(Stack(folder / "t"), Error);
+  formats::write_safetensors(folder / "u", {},
+                             {{"format", kStackFormat},
+                              {"version", "1"},
+                              {"model", "m"},
+                              {"matrix", "W_U"},
+                              {"steps", "[0, 1]"}});
+  try {
+    Stack(folder / "u");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("metadata 'steps': '[0' is not"), std::string::npos)
+        << e.what();
+  }
 }
 
 }  // namespace
