@@ -300,6 +300,9 @@ verbs::Outcome run_command(const CommandLine& line, const Command& command,
     line.apply(command, arm);
     if (&arm == &arms.front()) {
       tensor::configure_threads_and_allocator(common.threads);
+      // Ranks of one machine have a GPU each.
+      if (common.device == "cuda" && command.verb->over_ranks && dist::started_ranks() > 1)
+        common.device += fmt::format(":{}", dist::rank_on_host());
       tensor::parse_device(common.device);
     }
     if (arms.size() > 1 && !common.out.empty()) common.out = (Path(common.out) / arm).string();

@@ -57,6 +57,12 @@ int started_ranks() {
   return 1;
 }
 
+int rank_on_host() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"})
+    if (const char* rank = std::getenv(name)) return std::max(0, std::atoi(rank));
+  return 0;
+}
+
 Ranks& world() {
   if (started_ranks() == 1) return one_rank();
   return mpi_ranks();

@@ -68,5 +68,7 @@ Ranks& world();
 void give_up(int exit_code);
 // How many processes started this one as one of several; 1 without mpirun. Joins nothing.
 int started_ranks();
+// Which of those on its machine this one is, from 0: the GPU it takes. Joins nothing.
+int rank_on_host();
 
 }  // namespace cresco::dist

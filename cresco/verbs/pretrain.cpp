@@ -28,23 +28,29 @@ Fields fields_of(Recipe& recipe) {
   return [&recipe](FieldVisitor& v) { recipe.fields(v); };
 }
 
-std::string plan_text(const Recipe& recipe, const pretrain::RunData& data) {
+// A guess: a step reaches half of what the machine's products of that precision do.
+constexpr double kLikelyUtilisation = 0.5;
+
+std::string plan_text(const Recipe& recipe, const pretrain::RunData& data, at::Device device) {
   const auto parameters = static_cast<double>(families::num_parameters(recipe.model.tensors()));
   const double steps = static_cast<double>(recipe.total_steps());
   const auto snapshots = trajectories::snapshot_schedule(recipe.snapshots.at, recipe.total_steps(),
                                                          recipe.tokens_per_step());
+  const double gflops = tensor::product_gflops(device, pretrain::precision_named(recipe.precision));
+  const double work = pretrain::flops_per_step(recipe) * steps;
   return fmt::format(
       "{} parameters, {} steps of {} tokens, {:.2f} epochs of {} windows\n"
       "work: {}FLOP; memory: about {} for weights, gradients and moments\n"
-      "disk: {} for {} snapshots\n",
+      "disk: {} for {} snapshots\n"
+      "time: about {} at half of the {:.0f} GFLOP/s that matrix products of {} reach here\n",
       human_count(parameters), recipe.total_steps(), recipe.tokens_per_step(),
       steps * static_cast<double>(recipe.batch.sequences) /
           static_cast<double>(data.num_training_windows()),
-      data.num_training_windows(), human_count(pretrain::flops_per_step(recipe) * steps),
-      human_bytes(parameters * 16),
+      data.num_training_windows(), human_count(work), human_bytes(parameters * 16),
       human_bytes(parameters * (recipe.snapshots.dtype == "fp32" ? 4 : 2) *
                   static_cast<double>(snapshots.size())),
-      snapshots.size());
+      snapshots.size(), human_duration(work / (kLikelyUtilisation * gflops * 1e9)), gflops,
+      recipe.precision);
 }
 
 std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe) {
@@ -185,7 +191,8 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
                 tokenizer_path.string());
   pretrain::check(recipe);
   const pretrain::RunData data = pretrain::RunData::open(recipe);
-  if (context.options.dry_run) return {.text = plan_text(recipe, data)};
+  if (context.options.dry_run)
+    return {.text = plan_text(recipe, data, tensor::parse_device(context.options.device))};
 
   require_usage(!context.options.out.empty(), "--out is needed: the run's folder");
   dist::Ranks& ranks = dist::world();
