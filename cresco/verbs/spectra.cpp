@@ -1,6 +1,7 @@
 #include "cresco/verbs/spectra.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/artifacts/table_text.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/spectra/weight_spectra.h"
@@ -96,7 +97,8 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
   }
   context.progress.end();
 
-  Outcome outcome{.summary = {{"weights", list}}, .text = to_csv(tables.summary)};
+  Outcome outcome{.summary = {{"weights", list}},
+                  .text = artifacts::to_aligned_text(tables.summary)};
   if (!writes) return outcome;
   const Path folder = context.options.out;
   write_csv(folder / "singular_values.csv", tables.values);
