@@ -84,8 +84,9 @@ struct CrosscoderConfig {
     v.field("optimizer", optimizer, "adam | sparse_adam");
     v.field("n_epochs", n_epochs, "passes over the rows");
     v.field("batch_size", batch_size, "rows in a step");
-    v.field("expansion_factor", expansion_factor, "d_sae by the model's width; 0: from d_sae");
-    v.field("d_sae", d_sae, "features");
+    v.field("expansion_factor", expansion_factor,
+            "number of features as a multiple of the width, in place of d_sae; 0: d_sae says it");
+    v.field("d_sae", d_sae, "number of features; this or expansion_factor is needed");
     v.field("input_preprocess", input_preprocess, "none | center | center_scale, per snapshot");
     v.field("l1_warmup_fraction", l1_warmup_fraction,
             "share of the steps over which sparsity sets in");
@@ -97,8 +98,9 @@ struct CrosscoderConfig {
     v.field("dead_window_steps", dead_window_steps, "a feature silent for longer is dead", "steps");
     v.field("noise_std", noise_std, "deviation of normal noise on each batch; 0 is none");
     v.field("target_l0", target_l0,
-            "l1_coefficient is only where it starts: it is steered to this l0; 0: it stays");
-    v.field("k", k, "of topk and batchtopk: codes per row");
+            "steer l1_coefficient, from its value on, until this many features are active; 0: it "
+            "stays");
+    v.field("k", k, "of topk and batchtopk: active features per row");
     v.field("gated_l1_coefficient", gated_l1_coefficient, "of gated: weight of its sparsity term");
     v.field("bandwidth", bandwidth, "of jumprelu: width of the sigmoid that stands for the step");
   }

@@ -75,10 +75,11 @@ struct MatrixSaeConfig {
     v.field("class", sae_class,
             "gated | jumprelu | topk | tied_topk | batchtopk | tied_batchtopk | matryoshka | "
             "tied_matryoshka | vanilla_l1");
-    v.field("d_sae", d_sae, "features");
-    v.field("expansion_factor", expansion_factor, "d_sae by the matrix's width; 0: from d_sae");
+    v.field("d_sae", d_sae, "number of features; this or expansion_factor is needed");
+    v.field("expansion_factor", expansion_factor,
+            "number of features as a multiple of the width, in place of d_sae; 0: d_sae says it");
     v.field("input_preprocess", input_preprocess, "none | center | center_scale");
-    v.field("k", k, "codes per row of the topk, batchtopk and matryoshka classes");
+    v.field("k", k, "active features per row of the topk, batchtopk and matryoshka classes");
     v.field("k_aux", k_aux, "dead features per row in AuxK; 0: 2 k");
     v.field("auxk_coefficient", auxk_coefficient, "weight of AuxK, in the topk classes");
     v.field("dead_refresh", dead_refresh, "AuxK's dead features are found again every so many",
@@ -86,7 +87,7 @@ struct MatrixSaeConfig {
     v.field("matryoshka_levels", matryoshka_levels,
             "of the matryoshka classes: each has half the features of the next");
     v.field("target_l0", target_l0,
-            "codes per row that lambda is steered to, in gated, jumprelu and vanilla_l1");
+            "active features per row that lambda is steered to, in gated, jumprelu and vanilla_l1");
     v.field("init_lambda", init_lambda, "the penalty's weight at the start");
     v.field("lambda_rate", lambda_rate,
             "log lambda moves by this times (l0 - target_l0) / max(target_l0, 1) an epoch");
@@ -100,7 +101,8 @@ struct MatrixSaeConfig {
     v.field("n_epochs", n_epochs, "steps, each on all rows");
     v.field("weight_decay", weight_decay, "decoupled, of every tensor: Adam becomes AdamW");
     v.field("noise_std", noise_std, "of Gaussian noise on the input; the target stays clean");
-    v.field("lr_warmup", lr_warmup, "epochs over which lr rises from lr_start lr", "epochs");
+    v.field("lr_warmup", lr_warmup, "epochs over which lr rises from lr_start times lr; 0: none",
+            "epochs");
     v.field("lr_start", lr_start, "share of lr that its warm-up begins at");
     v.field("grad_clip", grad_clip, "largest L2 norm of the gradient; 0 is no clipping");
     v.field("patience", patience,

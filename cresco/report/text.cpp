@@ -55,7 +55,7 @@ void add(std::string& out, const Chart& chart) {
     out += fmt::format("    ({} curves in all)\n", chart.series.size());
   for (const Level& level : chart.levels) out += "    line: " + shown(level.label) + "\n";
   if (!chart.stops.empty())
-    out += fmt::format("    {} {} marks\n", chart.stops.size(), chart.stops_label);
+    out += fmt::format("    {} thin lines: {}\n", chart.stops.size(), chart.stops_label);
 }
 
 void add(std::string& out, const HeatMap& map) {

@@ -1,6 +1,7 @@
 #include "cresco/verbs/eval.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/artifacts/table_text.h"
 #include "cresco/base/interrupt.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
@@ -267,6 +268,17 @@ Outcome plan_outcome(const EvalConfig& config, const Stack& stack, const Diction
   return outcome;
 }
 
+// The table's columns for a terminal; how rows and alphas are spread stands in the file.
+Table what_they_explain(const Table& baselines) {
+  Table table({"baseline", "rank", "step", "explained_variance"});
+  for (std::size_t i = 0; i < baselines.num_rows(); ++i) {
+    std::vector<std::string> row;
+    for (const std::string& column : table.columns()) row.push_back(baselines.text(i, column));
+    table.add_row(std::move(row));
+  }
+  return table;
+}
+
 }  // namespace
 
 Outcome run_eval(const EvalConfig& config, VerbContext& context) {
@@ -311,13 +323,15 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   if (holds_out) {
     heldout = run_heldout(config, dictionary, rows, pca, context);
     outcome.summary["heldout"] = heldout_json(heldout);
-    outcome.text += "\nheld out\n" + to_csv(heldout_table(heldout));
+    outcome.text +=
+        "\nheld out\n" + artifacts::to_aligned_text(artifacts::turned(heldout_table(heldout)));
   }
   Table baselines;
   if (config.baselines) {
     baselines = baselines_table(rows, pca, scaled, context.seed(), context.progress);
     outcome.summary["baselines"] = baselines_json(baselines);
-    outcome.text += "\nlinear baselines\n" + to_csv(baselines);
+    outcome.text +=
+        "\nlinear baselines\n" + artifacts::to_aligned_text(what_they_explain(baselines));
   }
   FidelityTables fidelity;
   if (reads_text(config)) {

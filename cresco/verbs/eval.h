@@ -18,7 +18,8 @@ struct EvalConfig {
 
   void fields(FieldVisitor& v) {
     v.field("dict", dict, "a dictionary: its .safetensors file, or the folder that holds it");
-    v.field("stack", stack, "the stack that holds the dictionary's steps");
+    v.field("stack", stack,
+            "needed: the stack that the dictionary was trained on, or one that has its steps");
     v.field("definitions", definitions,
             "ours | all: also explained variance, L0 and dead features as other programs define "
             "them");

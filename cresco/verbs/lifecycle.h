@@ -19,7 +19,8 @@ struct LifecycleConfig {
 
   void fields(FieldVisitor& v) {
     v.field("dict", dict, "a dictionary: its .safetensors file, or the folder that holds it");
-    v.field("stack", stack, "the stack that holds the dictionary's steps");
+    v.field("stack", stack,
+            "needed: the stack that the dictionary was trained on, or one that has its steps");
     v.field("tokenizer", tokenizer,
             "tokenizer.json: also write the tokens that features promote and suppress");
     v.field("token_steps", token_steps,

@@ -14,9 +14,11 @@ struct ReportConfig {
   bool text = false;
 
   void fields(FieldVisitor& v) {
-    v.field("dirs", dirs, "folders of tables, or folders that hold such folders");
-    v.field("title", title, "of the page; empty is the name of the first folder");
-    v.field("text", text, "print what the page says, as plain text");
+    v.field("dirs", dirs,
+            "what verbs wrote: run, dictionary, quality, lifecycle, ... folders, or folders that "
+            "hold such folders");
+    v.field("title", title, "heading of the page; empty is the name of the first folder");
+    v.field("text", text, "also print what the page says, as plain text");
   }
 };
 

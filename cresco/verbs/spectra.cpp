@@ -1,6 +1,7 @@
 #include "cresco/verbs/spectra.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/artifacts/table_text.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/spectra/weight_spectra.h"
@@ -103,7 +104,7 @@ void decompose(const SpectraConfig& config, const std::string& input, at::Device
   }
   context.progress.end();
   outcome.summary["weights"] = list;
-  outcome.text = to_csv(tables.summary);
+  outcome.text = artifacts::to_aligned_text(tables.summary);
   made.emplace_back("singular_values.csv", tables.values);
   made.emplace_back("weight_spectra.csv", tables.summary);
 }

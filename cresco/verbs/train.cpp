@@ -1,6 +1,7 @@
 #include "cresco/verbs/train.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/artifacts/table_text.h"
 #include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
@@ -145,11 +146,10 @@ Outcome train_many(const TrainConfig& config, const std::vector<Member>& members
     Json object;
     for (std::size_t c = 0; c < table.columns().size(); ++c) object[table.columns()[c]] = row[c];
     rows.push_back(std::move(object));
-    outcome.text += fmt::format("{}\n", fmt::join(row, "  "));
   }
   outcome.summary = {
       {"members", rows}, {"table", (folder / "sweep.csv").string()}, {"folder", folder.string()}};
-  outcome.text = fmt::format("{}\n", fmt::join(table.columns(), "  ")) + outcome.text;
+  outcome.text = artifacts::to_aligned_text(table);
   return outcome;
 }
 

@@ -25,7 +25,7 @@ struct TrainConfig {
             "crosscoder | sae (of each snapshot by itself) | topk | batchtopk | gated | "
             "jumprelu (these four with one code for all heads)");
     v.field("recipe", recipe,
-            "settings of record, by the name of the released dictionary: "
+            "settings by name: demo, or those of record of a released dictionary, as "
             "pythia-160m/W_U/cross-snapshot-32/d8192");
     v.field("steps", steps, "snapshots of the stack: all, a list, a range or a preset");
     v.field("stack_dtype", stack_dtype,
@@ -44,7 +44,8 @@ struct TrainConfig {
             "stop after this many; every schedule stays that of the whole training; 0: all");
     v.field("append_manifest", append_manifest,
             "add a line for each finished training to the CSV at manifest_path");
-    v.field("manifest_path", manifest_path, "a CSV that many trainings share; its folder exists");
+    v.field("manifest_path", manifest_path,
+            "a CSV that many trainings share; its folder has to exist");
     v.field("manifest_notes", manifest_notes, "for the column notes");
     v.field("smoke", smoke, "a short try: first and last snapshot, one epoch");
     v.field("log_every", log_every, "between lines of metrics.jsonl", "steps");

@@ -271,7 +271,7 @@ void write_lifecycle(const Path& folder) {
     features.add(f, norm[peak] > 0 ? 1 : 0, born_step, died_step,
                  norm[peak] > 0 ? double(kSteps[peak]) : NAN, norm[peak], norm.back(),
                  double(rates[peak * kFeatures + f]), double(rates[(K - 1) * kFeatures + f]),
-                 born_step, lifetime, NAN, 0.1 * double(f % 8), profile);
+                 born_step, double(lifetime) / double(K), NAN, 0.1 * double(f % 8), profile);
   }
   write_csv(folder / "features.csv", features);
 
