@@ -23,6 +23,26 @@ TEST(ColumnMoments, AreThoseOfAllRowsHoweverTheyAreCut) {
   }
 }
 
+// Columns and rows beyond those that are worked on together, and a matrix that is part of another;
+// transposed and in bfloat16, too.
+TEST(ColumnMoments, AreThoseOfMatricesOfAnyKind) {
+  const at::Tensor all_VKD = toy::normal({500, 2, 601}, 0, "x") * 3 + 50;
+  const auto expect_moments = [](const at::Tensor& x_VD) {
+    const at::Tensor x64_VD = x_VD.to(at::kDouble).contiguous();
+    ColumnMoments moments;
+    moments.add(x_VD);
+    EXPECT_TRUE(at::allclose(moments.mean_D(), x64_VD.mean(0), 1e-14, 0));
+    EXPECT_TRUE(at::allclose(moments.deviation_D(),
+                             x64_VD.var(0, /*unbiased=*/false) * x_VD.size(0), 1e-12, 0));
+  };
+  for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const at::Tensor x_VD = all_VKD.to(type).select(1, 1);
+    expect_moments(x_VD);
+    expect_moments(x_VD.t());
+    expect_moments(x_VD.narrow(0, 3, 1));
+  }
+}
+
 TEST(ColumnMoments, OfRowsThatAreAlikeHaveNoDeviation) {
   ColumnMoments moments;
   for (int i = 0; i < 4; ++i) moments.add(at::full({7, 3}, 0.1f));

@@ -1,13 +1,16 @@
 #include "cresco/dictionaries/quality.h"
 
 #include "cresco/base/require.h"
+#include "cresco/base/threads.h"
 
 #include <ATen/ATen.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 
 namespace cresco::dictionaries {
@@ -78,6 +81,53 @@ struct RowSums {
   at::Tensor error_V, shift_V, square_V, num_open_V;  // shift and square: of x - one mean
 };
 
+// Of rows of one head: sums over the columns, double (B). Shift and square as above.
+struct OfRows {
+  at::Tensor error_B, deviation_B, shift_B, square_B;  // deviation: of x - mean, squared
+};
+
+// All of them in one reading: as many tensors of doubles would take several times as long to make.
+template <class T>
+OfRows sums_of_rows(const at::Tensor& x_BD, const at::Tensor& error_BD, const at::Tensor& mean_D,
+                    double one_mean) {
+  constexpr std::int64_t kLanes = 8;   // sums that do not wait for each other
+  constexpr std::int64_t kPiece = 32;  // rows that a thread takes at a time
+  using Lanes = std::array<double, kLanes>;
+  TORCH_INTERNAL_ASSERT(x_BD.is_cpu() && x_BD.stride(1) == 1 && error_BD.is_contiguous() &&
+                        mean_D.is_contiguous());
+  const std::int64_t rows = x_BD.size(0), width = x_BD.size(1);
+  const at::Tensor sums_4B = at::empty({4, rows}, at::kDouble);
+  double* const sums = sums_4B.mutable_data_ptr<double>();
+  const double* const mean = mean_D.const_data_ptr<double>();
+  const auto sum_row = [&, all_x = x_BD.const_data_ptr<T>(),
+                        all_errors = error_BD.const_data_ptr<T>()](std::int64_t b) {
+    const T* const x = all_x + b * x_BD.stride(0);
+    const T* const errors = all_errors + b * width;
+    Lanes error{}, deviation{}, shift{}, square{};
+    const auto take = [&](std::int64_t d, std::size_t lane) {
+      const auto e = static_cast<double>(errors[d]), number = static_cast<double>(x[d]);
+      error[lane] += e * e;
+      deviation[lane] += (number - mean[d]) * (number - mean[d]);
+      shift[lane] += number - one_mean;
+      square[lane] += (number - one_mean) * (number - one_mean);
+    };
+    std::int64_t d = 0;
+    for (; d + kLanes <= width; d += kLanes)
+      for (std::size_t lane = 0; lane < kLanes; ++lane)
+        take(d + static_cast<std::int64_t>(lane), lane);
+    for (; d < width; ++d) take(d, 0);
+    double* to = sums + b;
+    for (const Lanes* lanes : {&error, &deviation, &shift, &square}) {
+      *to = std::accumulate(lanes->begin(), lanes->end(), 0.0);
+      to += rows;
+    }
+  };
+  parallel_for((rows + kPiece - 1) / kPiece, [&](std::int64_t piece) {
+    for (std::int64_t b = piece * kPiece; b < std::min(rows, (piece + 1) * kPiece); ++b) sum_row(b);
+  });
+  return {sums_4B[0], sums_4B[1], sums_4B[2], sums_4B[3]};
+}
+
 class Measurement {
  public:
   Measurement(const Crosscoder& crosscoder, const Rows& rows, const QualityOptions& options)
@@ -133,32 +183,31 @@ class Measurement {
         a_BF = crosscoder_.codes(p_BF, k);
         open_BF = a_BF.gt(0);
       }
-      const at::Tensor error_BD = (crosscoder_.decode(a_BF, k) - x_BD).to(at::kDouble);
+      const at::Tensor error_BD = crosscoder_.decode(a_BF, k).sub_(x_BD);
       head.num_open_F.add_(open_BF.sum(0));
       head.x.add(x_BD);
       head.error.add(error_BD);
       if (!options_.all_definitions) continue;
-      add_rows(head, first, k, x_BD.to(at::kDouble), error_BD, open_BF);
+      add_rows(head, first, k, x_BD, error_BD, open_BF);
       if (!shared_BF.defined()) continue;
       head.num_shared_F.add_(shared_BF.gt(0).sum(0));
-      head.shared_error.add((crosscoder_.decode(shared_BF, k) - x_BD).to(at::kDouble));
+      head.shared_error.add(crosscoder_.decode(shared_BF, k).sub_(x_BD));
     }
   }
 
   void add_rows(HeadSums& head, std::int64_t first, std::int64_t k, const at::Tensor& x_BD,
                 const at::Tensor& error_BD, const at::Tensor& open_BF) {
     const std::int64_t count = x_BD.size(0);
-    const at::Tensor error_B = error_BD.square().sum(1);
-    const at::Tensor deviation_B = (x_BD - mean_KD_[k]).square_().sum(1);
-    const at::Tensor counts_B = deviation_B.gt(kNothingToExplain);
-    head.row_shares += (error_B.masked_select(counts_B) / deviation_B.masked_select(counts_B))
+    const auto sums = x_BD.scalar_type() == at::kFloat ? sums_of_rows<float> : sums_of_rows<double>;
+    const OfRows of = sums(x_BD, error_BD, mean_KD_[k], one_mean_);
+    const at::Tensor counts_B = of.deviation_B.gt(kNothingToExplain);
+    head.row_shares += (of.error_B.masked_select(counts_B) / of.deviation_B.masked_select(counts_B))
                            .sum()
                            .item<double>();
     head.num_row_shares += counts_B.sum().item<std::int64_t>();
-    const at::Tensor shifted_BD = x_BD - one_mean_;
-    row_.error_V.narrow(0, first, count).add_(error_B);
-    row_.shift_V.narrow(0, first, count).add_(shifted_BD.sum(1));
-    row_.square_V.narrow(0, first, count).add_(shifted_BD.square().sum(1));
+    row_.error_V.narrow(0, first, count).add_(of.error_B);
+    row_.shift_V.narrow(0, first, count).add_(of.shift_B);
+    row_.square_V.narrow(0, first, count).add_(of.square_B);
     row_.num_open_V.narrow(0, first, count).add_(open_BF.sum(1));
   }
 
@@ -367,9 +416,9 @@ constexpr Definition kDefinitions[] = {
 std::int64_t quality_row_bytes(const Crosscoder& crosscoder, bool all_definitions) {
   const CrosscoderParameters& p = crosscoder.parameters();
   // p, its product with the norms, mask and code (and the shared gate's), with a copy for the
-  // counts; the row itself; of one head what is stored, x, r, and doubles that are made of them.
-  return 4 * ((all_definitions ? 6 : 5) * p.num_features() + p.num_heads() * p.width() +
-              (all_definitions ? 24 : 16) * p.width());
+  // counts; the row itself; of one head what is stored, x and how it came to be, or the errors.
+  return 4 *
+         ((all_definitions ? 6 : 5) * p.num_features() + p.num_heads() * p.width() + 8 * p.width());
 }
 
 Quality measure_quality(const Crosscoder& crosscoder, const Rows& rows,

@@ -24,13 +24,15 @@ Rows rows_in_memory(const at::Tensor& x_VKD) {
 }
 
 StackRows::StackRows(const trajectories::Stack& stack, std::vector<std::int64_t> indices,
-                     const std::string& mode, std::int64_t block_bytes)
+                     const std::string& mode, std::int64_t block_bytes,
+                     const std::function<void(std::int64_t rows)>& done)
     : stack_(&stack), indices_(std::move(indices)), block_bytes_(block_bytes) {
   require_usage(block_bytes > 0, "block_bytes is {}, expected more than 0", block_bytes);
   moments_.resize(indices_.size());
   for (std::int64_t k = 0; k < num_heads(); ++k)
-    for_raw_blocks(k, [&](const at::Tensor& rows_BD, std::int64_t) {
+    for_raw_blocks(k, [&](const at::Tensor& rows_BD, std::int64_t first) {
       moments_[static_cast<std::size_t>(k)].add(rows_BD);
+      if (done) done(k * num_rows() + first + rows_BD.size(0));
     });
   set_mode(mode);
 }

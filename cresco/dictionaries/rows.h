@@ -36,11 +36,13 @@ std::int64_t rows_of_block(std::int64_t block_bytes, std::int64_t row_bytes);
 
 // Some snapshots of a stack, in the order of a dictionary's heads, each preprocessed. The file is
 // read once for the statistics, which do not depend on `block_bytes` but for the last bits of a
-// double.
+// double. `done` is called after each block with the rows read so far, of all snapshots; it may
+// throw.
 class StackRows {
  public:
   StackRows(const trajectories::Stack& stack, std::vector<std::int64_t> indices,
-            const std::string& mode, std::int64_t block_bytes = kBlockBytes);
+            const std::string& mode, std::int64_t block_bytes = kBlockBytes,
+            const std::function<void(std::int64_t rows)>& done = nullptr);
   // The same, preprocessed in another way; nothing is read.
   StackRows with_mode(const std::string& mode) const;
 

@@ -40,6 +40,16 @@ TEST(StackRows, AreThoseOfThePreprocessedStackHoweverManyAreRead) {
   }
 }
 
+TEST(StackRows, SayHowManyTheyHaveReadAndMayBeStopped) {
+  const Stored stored(at::kFloat);
+  const trajectories::Stack stack = stored.stack();
+  std::vector<std::int64_t> said;
+  const StackRows rows(stack, {0, 1}, "center", 1 << 20,
+                       [&](std::int64_t done) { said.push_back(done); });
+  EXPECT_EQ(said, (std::vector<std::int64_t>{50, 100}));
+  EXPECT_THROW(StackRows(stack, {0, 1}, "center", 1, [](std::int64_t) { fail("stopped"); }), Error);
+}
+
 TEST(StackRows, ChangeTheirModeWithoutReading) {
   const Stored stored(at::kFloat);
   const trajectories::Stack stack = stored.stack();

@@ -301,12 +301,16 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
                         config.corpus, config.tokenizer});
 
   watch_for_interrupts();
-  const StackRows rows(stack, indices, dictionary.training.input_preprocess, config.block_bytes);
-  context.progress.begin("eval", stack.num_rows(), "row");
   options.done = [&](std::int64_t done) {
     stop_when_interrupted(context.progress);
     context.progress.update(done, "");
   };
+  const auto num_heads = static_cast<std::int64_t>(indices.size());
+  context.progress.begin("statistics", num_heads * stack.num_rows(), "row");
+  const StackRows rows(stack, indices, dictionary.training.input_preprocess, config.block_bytes,
+                       options.done);
+  context.progress.end();
+  context.progress.begin("eval", stack.num_rows(), "row");
   const Quality quality = measure_quality(dictionary.crosscoder(), rows.rows(), options);
   context.progress.end();
   Outcome outcome{.summary = quality_json(quality, dictionary.steps)};
