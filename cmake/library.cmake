@@ -33,6 +33,16 @@ function(cresco_library name)
   endif()
 endfunction()
 
+# cresco_mpi_tests(NAME RANKS): the folder's tests called World.* once more, as RANKS processes of mpirun.
+function(cresco_mpi_tests name ranks)
+  if(CRESCO_TESTS)
+    add_test(NAME ${name}_mpi_${ranks} COMMAND mpirun --oversubscribe -n ${ranks}
+      $<TARGET_FILE:${name}_test> --gtest_filter=World.*)
+    set_tests_properties(${name}_mpi_${ranks} PROPERTIES TIMEOUT 300 PROCESSORS 2 ENVIRONMENT
+      "OMP_NUM_THREADS=1;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+  endif()
+endfunction()
+
 # cresco_embed(OUTPUT NAMESPACE HEADER NAME FILE [NAME FILE]...)
 #
 # A source in the build folder whose functions NAME() return the texts of FILEs; HEADER declares them.

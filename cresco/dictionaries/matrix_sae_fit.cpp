@@ -111,7 +111,7 @@ MatrixSaeFit::MatrixSaeFit(const MatrixSaeConfig& config, std::uint64_t seed,
     parameters_.push_back(p);
     kept_.push_back(p.detach().clone());
   }
-  optimizer_ = std::make_unique<optim::AdamW>(optimizer_config(config_), sae_.parameters().named());
+  optimizer_ = optim::make_optimizer(optimizer_config(config_), sae_.parameters().named());
 }
 
 std::optional<EpochTerms> MatrixSaeFit::take_epoch() {
@@ -146,7 +146,7 @@ std::optional<EpochTerms> MatrixSaeFit::take_epoch() {
   torch::autograd::backward({loss.loss}, {});
   const double factor = warmup_factor(epoch_, config_);
   terms.lr = config_.lr * factor;
-  terms.grad_norm = optimizer_->step(factor);
+  terms.grad_norm = optimizer_->step(factor).grad_norm;
   if (!std::isfinite(terms.grad_norm)) {  // nothing was changed
     stopped_ = StopReason::NotFinite;
     return std::nullopt;
@@ -277,7 +277,7 @@ void MatrixSaeFit::load(const formats::SafetensorsFile& file, const Json& number
   const std::string where = file.path().string();
   copy_stored(file, state());
   epoch_ = get_int(numbers, "step", where);
-  optimizer_->load(file, epoch_);
+  optimizer_->load(file, {{"num_steps", epoch_}}, where);
   kept_epoch_ = get_int(numbers, "kept_epoch", where);
   log_lambda_ = get_double(numbers, "log_lambda", where);
   if (numbers.contains("best_val_mse")) {

@@ -12,7 +12,7 @@
 
 #include "cresco/base/progress.h"
 #include "cresco/dictionaries/matrix_sae.h"
-#include "cresco/optim/adamw.h"
+#include "cresco/optim/optimizer.h"
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -85,7 +85,7 @@ class MatrixSaeFit {
   std::uint64_t seed_;
   at::Tensor train_VD_, held_out_VD_;
   MatrixSae sae_;
-  std::unique_ptr<optim::AdamW> optimizer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   std::vector<at::Tensor> parameters_, kept_;
   at::Tensor dead_F_;  // bool
   std::int64_t epoch_ = 0, kept_epoch_ = -1, best_epoch_ = 0;

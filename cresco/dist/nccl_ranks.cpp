@@ -2,7 +2,8 @@
 
 #include "cresco/base/require.h"
 
-#include <c10/cuda/CUDAStream.h>
+#include <ATen/cuda/CUDAEvent.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 
 namespace cresco::dist {
 namespace {
@@ -25,6 +26,15 @@ ncclDataType_t type_of(const at::Tensor& t) {
   }
 }
 
+class SideStreamSum final : public Transfer {
+ public:
+  explicit SideStreamSum(const c10::cuda::CUDAStream& stream) { done_.record(stream); }
+  void wait() override { done_.block(c10::cuda::getCurrentCUDAStream(done_.device_index())); }
+
+ private:
+  at::cuda::CUDAEvent done_;
+};
+
 }  // namespace
 
 NcclRanks::NcclRanks(int rank, int size, const Broadcast& broadcast) {
@@ -41,6 +51,35 @@ void NcclRanks::reduce(const at::Tensor& t, bool sum) {
   check(ncclAllReduce(t.const_data_ptr(), t.mutable_data_ptr(), static_cast<std::size_t>(t.numel()),
                       type_of(t), sum ? ncclSum : ncclMax, communicator_, stream.stream()),
         "a sum over the ranks");
+}
+
+c10::cuda::CUDAStream NcclRanks::side_stream(c10::DeviceIndex device) {
+  if (!side_stream_) side_stream_ = c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device);
+  return *side_stream_;
+}
+
+std::shared_ptr<Transfer> NcclRanks::start_sum(const at::Tensor& t) {
+  const c10::cuda::CUDAStream stream = side_stream(t.get_device());
+  at::cuda::CUDAEvent written;
+  written.record(c10::cuda::getCurrentCUDAStream(t.get_device()));
+  written.block(stream);
+  check(ncclAllReduce(t.const_data_ptr(), t.mutable_data_ptr(), static_cast<std::size_t>(t.numel()),
+                      type_of(t), ncclSum, communicator_, stream.stream()),
+        "a sum over the ranks");
+  c10::cuda::CUDACachingAllocator::recordStream(t.storage().data_ptr(), stream);
+  return std::make_shared<SideStreamSum>(stream);
+}
+
+void NcclRanks::broadcast(const std::vector<OwnedTensor>& tensors) {
+  check(ncclGroupStart(), "a broadcast");
+  for (const auto& [tensor, owner] : tensors) {
+    TORCH_INTERNAL_ASSERT(tensor.is_contiguous() && tensor.is_cuda());
+    check(ncclBroadcast(tensor.const_data_ptr(), tensor.mutable_data_ptr(), tensor.nbytes(),
+                        ncclUint8, owner, communicator_,
+                        c10::cuda::getCurrentCUDAStream(tensor.get_device()).stream()),
+          "a broadcast");
+  }
+  check(ncclGroupEnd(), "a broadcast");
 }
 
 }  // namespace cresco::dist

@@ -10,6 +10,11 @@
 namespace cresco::dist {
 namespace {
 
+class Finished final : public Transfer {
+ public:
+  void wait() override {}
+};
+
 class OneRank final : public Ranks {
  public:
   int rank() const override { return 0; }
@@ -18,6 +23,10 @@ class OneRank final : public Ranks {
   void largest(const at::Tensor&) override {}
   at::Tensor gather(const at::Tensor& own) override { return own; }
   void wait_for_all() override {}
+  std::shared_ptr<Transfer> start_sum(const at::Tensor&) override {
+    return std::make_shared<Finished>();
+  }
+  void broadcast(const std::vector<OwnedTensor>&) override {}
 };
 
 }  // namespace

@@ -5,8 +5,27 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 namespace cresco::dist {
+
+// Something under way between ranks. Until wait() has returned its tensor is neither read nor
+// written by anyone else.
+class Transfer {
+ public:
+  virtual ~Transfer() = default;
+  virtual void wait() = 0;
+  // Does what can be done without waiting. Ranks that share no progress thread (MPI's) move data in
+  // calls only: call this now and then while computing.
+  virtual void advance() {}
+};
+
+// A tensor whose numbers one rank has; it has the same size on every rank.
+struct OwnedTensor {
+  at::Tensor tensor;
+  int owner = 0;
+};
 
 class Ranks {
  public:
@@ -21,6 +40,17 @@ class Ranks {
   // All ranks' tensors one below the other, in order of rank: on rank 0; elsewhere undefined.
   virtual at::Tensor gather(const at::Tensor& own) = 0;
   virtual void wait_for_all() = 0;
+
+  // As sum(), but only begun: every rank begins the same sums in the same order, and may compute
+  // meanwhile. The numbers are added in order of rank.
+  //
+  // What overlaps: on GPUs all of it, on a stream of its own. With MPI on CPUs messages start at
+  // once, but large ones move (and sums are taken) inside calls of this class only: of start_sum,
+  // wait and advance of any transfer. Between processes of one machine the copying itself is work
+  // of the CPU, so that there is little to win; over a network the wires work meanwhile.
+  virtual std::shared_ptr<Transfer> start_sum(const at::Tensor& t) = 0;
+  // Every rank gets the owner's numbers. Contiguous tensors of any type, the same list everywhere.
+  virtual void broadcast(const std::vector<OwnedTensor>& tensors) = 0;
 
   bool first() const { return rank() == 0; }
   double sum_of(double number);

@@ -6,7 +6,10 @@
 #include <ATen/ATen.h>
 
 #include <barrier>
+#include <condition_variable>
 #include <functional>
+#include <map>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -36,10 +39,42 @@ class ThreadRanks {
 
  private:
   struct Shared {
-    explicit Shared(int size) : barrier(size), given(static_cast<std::size_t>(size)) {}
+    explicit Shared(int size)
+        : barrier(size), given(static_cast<std::size_t>(size)), owned(given.size()) {}
     std::barrier<> barrier;
     std::vector<at::Tensor> given;
+    std::vector<const std::vector<OwnedTensor>*> owned;
     at::Tensor result;
+    // Sums under way, by their number.
+    struct Sum {
+      std::vector<at::Tensor> given;  // by rank
+      std::size_t num_given = 0, num_taken = 0;
+    };
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::map<std::int64_t, Sum> sums;
+  };
+
+  // The tensor changes in wait(), no sooner: a reader that does not wait is found out.
+  class SumTransfer final : public Transfer {
+   public:
+    SumTransfer(Shared& shared, std::int64_t number, at::Tensor t)
+        : shared_(shared), number_(number), t_(std::move(t)) {}
+    void wait() override {
+      if (!t_.defined()) return;
+      std::unique_lock lock(shared_.mutex);
+      auto& sum = shared_.sums[number_];
+      shared_.changed.wait(lock, [&] { return sum.num_given == sum.given.size(); });
+      t_.copy_(sum.given[0]);
+      for (std::size_t r = 1; r < sum.given.size(); ++r) t_.add_(sum.given[r]);
+      t_ = at::Tensor();
+      if (++sum.num_taken == sum.given.size()) shared_.sums.erase(number_);
+    }
+
+   private:
+    Shared& shared_;
+    std::int64_t number_;
+    at::Tensor t_;
   };
 
   class Rank final : public Ranks {
@@ -64,6 +99,26 @@ class ThreadRanks {
       return first() ? all : at::Tensor();
     }
     void wait_for_all() override { shared_.barrier.arrive_and_wait(); }
+    std::shared_ptr<Transfer> start_sum(const at::Tensor& t) override {
+      const std::int64_t number = num_sums_++;
+      const std::lock_guard lock(shared_.mutex);
+      auto& sum = shared_.sums[number];
+      sum.given.resize(shared_.given.size());
+      sum.given[static_cast<std::size_t>(rank_)] = t.clone();
+      ++sum.num_given;
+      shared_.changed.notify_all();
+      return std::make_shared<SumTransfer>(shared_, number, t);
+    }
+    void broadcast(const std::vector<OwnedTensor>& tensors) override {
+      shared_.owned[static_cast<std::size_t>(rank_)] = &tensors;
+      wait_for_all();
+      for (std::size_t i = 0; i < tensors.size(); ++i) {
+        const int owner = tensors[i].owner;
+        if (owner != rank_)
+          tensors[i].tensor.copy_((*shared_.owned[static_cast<std::size_t>(owner)])[i].tensor);
+      }
+      wait_for_all();
+    }
 
    private:
     template <class Combine>
@@ -76,6 +131,7 @@ class ThreadRanks {
     }
     Shared& shared_;
     int rank_;
+    std::int64_t num_sums_ = 0;
   };
 };
 

@@ -14,9 +14,17 @@ void check(const ScheduleConfig& c) {
   require_usage(std::find(known.begin(), known.end(), c.name) != known.end(),
                 "schedule.name '{}' is not one of {}{}", c.name, join(known, ", "),
                 did_you_mean(c.name, known));
-  require_usage(c.warmup_steps >= 0 && c.decay_steps >= 0, "schedule: steps cannot be negative");
+  require_usage(c.warmup_steps >= 0, "schedule.warmup_steps is {}, expected 0 or more",
+                c.warmup_steps);
+  require_usage(c.decay_steps >= 0, "schedule.decay_steps is {}, expected 0 or more",
+                c.decay_steps);
+  require_usage(c.name == "constant" || c.decay_steps == 0 || c.decay_steps > c.warmup_steps,
+                "schedule.decay_steps is {}, not after the warm-up's {} steps", c.decay_steps,
+                c.warmup_steps);
   require_usage(c.min_lr_ratio >= 0 && c.min_lr_ratio <= 1,
                 "schedule.min_lr_ratio is {}, expected 0 to 1", c.min_lr_ratio);
+  require_usage(c.decay_share > 0 && c.decay_share <= 1,
+                "schedule.decay_share is {}, expected more than 0 and at most 1", c.decay_share);
 }
 
 double lr_factor(const ScheduleConfig& c, std::int64_t step, std::int64_t total_steps) {
@@ -31,7 +39,7 @@ double lr_factor(const ScheduleConfig& c, std::int64_t step, std::int64_t total_
   }
   if (s >= S) return m;
   if (c.name == "wsd") {
-    const double begin = 0.9 * S;
+    const double begin = (1 - c.decay_share) * S;
     return s < begin ? 1 : 1 - (1 - m) * (s - begin) / (S - begin);
   }
   const double done = (s - W) / (S - W);

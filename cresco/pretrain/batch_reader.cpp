@@ -44,7 +44,7 @@ at::Tensor BatchReader::next() {
   thread_.wait();
   TORCH_INTERNAL_ASSERT(read_.defined());
   at::Tensor ids = std::move(read_);
-  read_ = {};
+  read_ = at::Tensor();
   begin_reading();
   return ids;
 }
