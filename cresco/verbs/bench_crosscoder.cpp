@@ -4,7 +4,7 @@
 #include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/dictionaries/random_source.h"
 #include "cresco/dictionaries/step_cost.h"
-#include "cresco/kernels/crosscoder.h"
+#include "cresco/kernels/isa.h"
 #include "cresco/tensor/bridge.h"
 
 #include <ATen/ATen.h>
