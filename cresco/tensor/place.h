@@ -1,4 +1,4 @@
-// Where a kernel runs that is given the tensors of a device.
+// Where a kernel runs that is given the tensors of a device, and waiting for it.
 #pragma once
 
 #include "cresco/kernels/place.h"
@@ -12,6 +12,12 @@ namespace cresco::tensor {
 inline kernels::Place place_of(at::Device device) {
   if (!device.is_cuda()) return {};
   return {true, c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle()};
+}
+
+// Until a GPU has done what it was given; at once on a CPU.
+inline void wait_for(at::Device device) {
+  if (device.is_cuda())
+    c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
 }
 
 }  // namespace cresco::tensor
