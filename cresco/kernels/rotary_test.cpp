@@ -61,6 +61,29 @@ TEST(Rotary, TurnsPairsByTheAngleOfTheirPosition) {
   }
 }
 
+template <class Number>
+class RotaryOfSmallFloats : public testing::Test {};
+using SmallFloats = testing::Types<Bf16, Fp16>;
+TYPED_TEST_SUITE(RotaryOfSmallFloats, SmallFloats);
+
+TYPED_TEST(RotaryOfSmallFloats, RoundsItsResultsOnly) {
+  const std::vector<double> x = numbers("x", kNumbers);
+  const Table table;
+  const std::vector<float> cos(table.cos.begin(), table.cos.end()),
+      sin(table.sin.begin(), table.sin.end());
+  std::vector<TypeParam> small(x.size());
+  std::vector<double> read;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    write(&small[i], static_cast<float>(x[i]));
+    read.push_back(wide(small[i]));
+  }
+  const std::vector<double> exact = rotated(read);
+  rotate(Place{}, Rotary<TypeParam>{kSizes, cos.data(), sin.data(), small.data()}, 0, kTokens);
+  const double unit = std::is_same_v<TypeParam, Bf16> ? 0x1p-9 : 0x1p-12;
+  for (std::size_t i = 0; i < x.size(); ++i)
+    EXPECT_NEAR(wide(small[i]), exact[i], 2 * unit * std::abs(exact[i]) + 1e-6);
+}
+
 TEST(Rotary, ItsGradientTurnsBack) {
   // <g, rotate(x)> = <rotate_gradient(g), x> for all x and g; g in a layout of its own.
   const std::vector<double> x = numbers("x", kNumbers), y = rotated(x);

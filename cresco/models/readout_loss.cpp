@@ -3,6 +3,7 @@
 #include "cresco/base/require.h"
 #include "cresco/kernels/softmax_loss.h"
 #include "cresco/tensor/large_pages.h"
+#include "cresco/tensor/one_thread.h"
 #include "cresco/tensor/place.h"
 
 #include <ATen/ATen.h>
@@ -42,6 +43,7 @@ void share_tasks(std::int64_t count, const Task& task) {
   at::parallel_for(0, std::min<std::int64_t>(at::get_num_threads(), count), 1,
                    [&](std::int64_t, std::int64_t) {
                      const torch::autograd::AutoGradMode no_grad(false);
+                     const tensor::OneThreadProducts one_thread;
                      for (std::int64_t i; (i = next++) < count;) task(i);
                    });
 }

@@ -63,7 +63,7 @@ TEST(ReadoutLoss, AgreesWithTheDefinition) {
   ReadoutLoss readout;  // one for all sizes: its buffers fit themselves
   struct {
     std::int64_t N, D, V;
-  } const sizes[] = {{5, 8, 11}, {257, 24, 1501}, {256, 16, 1024}, {600, 40, 3001}, {1, 3, 5000}};
+  } const sizes[] = {{5, 8, 11}, {257, 24, 1501}, {256, 16, 1024}, {600, 40, 3001}, {2, 5, 5000}};
   for (const auto& [N, D, V] : sizes) {
     SCOPED_TRACE(testing::Message() << N << " tokens, " << D << " wide, " << V << " ids");
     const Problem p = problem_of(N, D, V);

@@ -30,9 +30,8 @@ std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe, at::Devic
   std::vector<tensor::NamedTensor> weights;
   for (auto& [name, t] : pretrain::initialise(recipe.model, recipe.init.name,
                                               static_cast<std::uint64_t>(recipe.seed)))
-    weights.emplace_back(
-        name, t.to(device).set_requires_grad(
-                  !optim::settings_of(recipe.optimizer, name, t).frozen));
+    weights.emplace_back(name, t.to(device).set_requires_grad(
+                                   !optim::settings_of(recipe.optimizer, name, t).frozen));
   return weights;
 }
 

@@ -26,11 +26,12 @@ struct BenchPretrainConfig {
   }
 };
 
-// Whole steps (gradients zeroed, forward, loss, backward, norm, clipping, update) on random ids, from the
-// recipe's initial weights. Summary: `ms_per_step`, `processor_ms_per_step` (of all threads),
-// `tokens_per_second`, `effective_gflops` (6 per weight and token, without the input embedding, and the
-// attention's scores), `peak_bytes` (of the process), `loss` (of the first step, per target), `phases` {part:
-// ms}, `tokens`, `kernels`, `device`. A GPU is waited for at the end of every part.
+// Whole steps (gradients zeroed, forward, loss, backward, norm, clipping, update) on random ids,
+// from the recipe's initial weights. Summary: `ms_per_step`, `processor_ms_per_step` (of all
+// threads), `tokens_per_second`, `effective_gflops` (6 per weight and token, without the input
+// embedding, and the attention's scores), `peak_bytes` (of the process), `loss` (of the first step,
+// per target), `phases` {part: ms}, `tokens`, `kernels`, `device`. A GPU is waited for at the end
+// of every part.
 Outcome run_bench_pretrain(const BenchPretrainConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs
