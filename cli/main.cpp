@@ -2,6 +2,7 @@
 #include "cresco/verbs/batch.h"
 #include "cresco/verbs/bench.h"
 #include "cresco/verbs/bench_crosscoder.h"
+#include "cresco/verbs/bench_pretrain.h"
 #include "cresco/verbs/codes.h"
 #include "cresco/verbs/convert.h"
 #include "cresco/verbs/demo.h"
@@ -33,6 +34,11 @@ std::vector<Verb> verbs() {
   pretrain.settings = "recipe";
   pretrain.has_arms = true;
   pretrain.over_ranks = true;
+  Verb bench_pretrain =
+      verb("bench pretrain", "how long one step of a recipe's training takes, by part", {"recipe"},
+           verbs::run_bench_pretrain);
+  bench_pretrain.settings = "recipe";
+  bench_pretrain.has_arms = true;
   Verb train = verb("train", "a stack to a dictionary, or to several", {"stack"}, verbs::run_train);
   train.recipe = verbs::crosscoder_recipe;
   train.aliases = {{"--precision", "--amp-dtype"},
@@ -83,6 +89,7 @@ std::vector<Verb> verbs() {
            {"file"}, verbs::run_bench_extract),
       verb("bench crosscoder", "how long one training step of a crosscoder takes, by part", {},
            verbs::run_bench_crosscoder),
+      bench_pretrain,
       verb("report", "folders of tables to one page", {"dirs"}, verbs::run_report),
   };
 }

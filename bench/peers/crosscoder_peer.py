@@ -21,13 +21,8 @@ last bit of fp32). So the program fails where the second figure is above 1e-4, o
 """
 import argparse
 import datetime
-import json
-import os
 import pathlib
-import platform
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -35,24 +30,14 @@ import textwrap
 import numpy
 from safetensors import safe_open
 
-HERE = pathlib.Path(__file__).resolve().parent
-DEPS = HERE.parent.parent / ".deps"
+from side_by_side import DEPS, HERE, SLEEPING, machine, run, short_processor
+
 PEERS = ("llamascopium", "eager", "compiled")
 SHAPES = ("8,64,2048,1024", "16,128,4096,1024", "32,256,4096,512")
 FEATURE_AXIS = {"W_E": 2, "b_E": 1, "W_D": 1, "b_D": None, "activation_function.log_jumprelu_threshold": 0}
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000", "MALLOC_TOP_PAD_": "268435456",
          "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-SLEEPING = {"OMP_WAIT_POLICY": "passive"}
 TOLERANCE = 1e-4
-
-
-def run(command, env=None):
-    inherited = {name: value for name, value in os.environ.items()
-                 if not name.startswith(("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES"))}
-    ran = subprocess.run([str(part) for part in command], env=inherited | (env or {}), capture_output=True, text=True)
-    if ran.returncode:
-        sys.exit(f"{' '.join(str(part) for part in command)} failed:\n{ran.stderr[-4000:]}")
-    return json.loads(ran.stdout.strip().splitlines()[-1])
 
 
 class Side:
@@ -239,26 +224,11 @@ def section(shape, phase, state, sides, exact, peer_only):
     yield ""
 
 
-def processor():
-    names = re.findall(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return names[0] if names else platform.machine()
-
-
-def short_processor():
-    words = re.findall(r"[a-z]+", re.sub(r"\((r|tm)\)", "", processor().lower()))
-    return next((word for word in words if word not in ("intel", "amd", "cpu", "processor")), "cpu")
-
-
 def heading(arguments, versions):
-    memory = int(re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
     today = datetime.date.today()
     yield f"# The crosscoder's training step beside PyTorch, {today:%B %Y}"
     yield ""
-    system = platform.freedesktop_os_release()["PRETTY_NAME"]
-    machine = (f"{processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB; {system}, glibc {platform.libc_ver()[1]}; "
-               f"{today:%d %B %Y}. "
-               + ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".")
-    yield textwrap.fill(machine, 130)
+    yield textwrap.fill(machine(versions), 130)
     yield ""
     yield "    bench/peers/crosscoder_peer.py " + " ".join(sys.argv[1:])
     yield ""

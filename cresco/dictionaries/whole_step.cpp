@@ -4,12 +4,12 @@
 #include "cresco/base/require.h"
 #include "cresco/dictionaries/slotted_step.h"
 #include "cresco/kernels/crosscoder_whole.h"
+#include "cresco/tensor/place.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/DeviceGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <cmath>
@@ -64,7 +64,7 @@ class WholeStep final : public SlottedStep {
   bool rounds_to_bf16() const { return config_.amp_dtype == "bf16" && dtype_ == at::kFloat; }
 
   void refresh_derived() override;
-  kernels::Place place() const;
+  kernels::Place place() const { return tensor::place_of(device_); }
   at::Tensor batch(const at::Tensor& of_all_rows) const { return of_all_rows.narrow(0, 0, rows_); }
   at::Tensor x_BKD() const;
   void encode();
@@ -135,12 +135,6 @@ WholeStep<Number>::WholeStep(const CrosscoderConfig& config, const Activation& a
   gradient_FD_ = zeros({F, D});
   encoder_gradient_T_KD_ = zeros({tile_features_, K * D});
   refresh_derived();
-}
-
-template <class Number>
-kernels::Place WholeStep<Number>::place() const {
-  if (!device_.is_cuda()) return {};
-  return {true, c10::impl::VirtualGuardImpl(device_.type()).getStream(device_).native_handle()};
 }
 
 template <class Number>

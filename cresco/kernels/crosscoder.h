@@ -289,8 +289,4 @@ template <class Number>
 void decoder_norms(const CrosscoderSizes& sizes, const Number* decoder_KFD, Number* norm_FK,
                    std::int64_t feature_begin, std::int64_t feature_end);
 
-// The instruction set that these run with here: "avx512", "avx2" or "x86-64". CRESCO_CPU_KERNELS in
-// the environment asks for one of them, as far as the machine has it.
-const char* cpu_kernels();
-
 }  // namespace cresco::kernels

@@ -15,15 +15,9 @@
 #pragma once
 
 #include "cresco/kernels/crosscoder.h"
+#include "cresco/kernels/place.h"
 
 namespace cresco::kernels {
-
-// Where a kernel runs: here, or on the current GPU, in a stream (a cudaStream_t; null is the
-// default one). A launch that fails throws Error.
-struct Place {
-  bool gpu = false;
-  void* stream = nullptr;
-};
 
 // Rows of a piece. Partial sums, C of them, come out per piece and column.
 inline constexpr std::int64_t kPieceRows = 64, kErrorPieceRows = 16;

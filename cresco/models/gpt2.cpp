@@ -50,7 +50,7 @@ at::Tensor Gpt2::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
   const std::int64_t T = ids_NT.size(1);
   require(T <= config_.n_positions, "model: {} positions, its n_positions is {}", T,
           config_.n_positions);
-  at::Tensor x_NTD = at::embedding(embed_VD_, ids_NT) + positions_TD_.narrow(0, 0, T);
+  at::Tensor x_NTD = embed(embed_VD_, ids_NT) + positions_TD_.narrow(0, 0, T);
   show("embed", -1, x_NTD);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];

@@ -26,6 +26,10 @@ struct RmsNorm {
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
+// Rows of the embedding. On a CPU, where the weights have a .grad already, their gradient touches
+// only the rows of `ids_NT`; otherwise it is a matrix of their size.
+at::Tensor embed(const at::Tensor& weight_VD, const at::Tensor& ids_NT);
+
 // x/2 (1 + erf(x / sqrt 2)) for "gelu", the tanh form for the other names of config.json.
 at::Tensor gelu(const at::Tensor& x, const std::string& name);
 
@@ -39,6 +43,16 @@ RotaryTable rotary_table(std::int64_t positions, std::int64_t rotary_size, doubl
 // Rotates the first R of C dimensions; dimension j is paired with j + R/2. The result has the wider
 // type of the two.
 at::Tensor rotate(const at::Tensor& x_NHTC, const RotaryTable& table);
+
+// Queries, keys and values of GPT-NeoX's fused map, whose numbers for a token are [q | k | v] of
+// head 0, then of head 1, ..., with queries and keys rotated as by rotate(). All three are views of
+// the memory of qkv_NTJ (J = 3 H C), which is changed: it must be the caller's own, contiguous, and
+// not be used again.
+struct QueryKeyValue {
+  at::Tensor q_NHTC, k_NHTC, v_NHTC;
+};
+QueryKeyValue rotate_in_place(const at::Tensor& qkv_NTJ, std::int64_t heads,
+                              const RotaryTable& table);
 
 // Causal attention: every position reads itself and what stands before it. `scale` multiplies the
 // scores. Where k and v have fewer heads than q, each is read by a group of consecutive queries.

@@ -25,15 +25,10 @@ Neox::Neox(const families::NeoxConfig& config, std::vector<tensor::NamedTensor> 
 
 at::Tensor Neox::attention(const Layer& layer, const at::Tensor& x_NTD,
                            const RotaryTable& table) const {
-  const std::int64_t N = x_NTD.size(0), T = x_NTD.size(1), H = config_.num_attention_heads;
-  const std::int64_t C = config_.head_size();
-  // Rows of the one matrix belong to heads: [q | k | v] of head 0, then of head 1, ...
-  const at::Tensor qkv_NHT3C = layer.query_key_value(x_NTD).view({N, T, H, 3 * C}).transpose(1, 2);
-  const at::Tensor q_NHTC = rotate(qkv_NHT3C.narrow(-1, 0, C), table);
-  const at::Tensor k_NHTC = rotate(qkv_NHT3C.narrow(-1, C, C), table);
-  const at::Tensor v_NHTC = qkv_NHT3C.narrow(-1, 2 * C, C);
-  return layer.dense(
-      causal_attention(q_NHTC, k_NHTC, v_NHTC, 1 / std::sqrt(static_cast<double>(C))));
+  const auto [q_NHTC, k_NHTC, v_NHTC] =
+      rotate_in_place(layer.query_key_value(x_NTD), config_.num_attention_heads, table);
+  return layer.dense(causal_attention(q_NHTC, k_NHTC, v_NHTC,
+                                      1 / std::sqrt(static_cast<double>(config_.head_size()))));
 }
 
 at::Tensor Neox::mlp(const Layer& layer, const at::Tensor& x_NTD) const {
@@ -44,10 +39,9 @@ at::Tensor Neox::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
   const auto show = [&](const char* name, std::int64_t layer, const at::Tensor& x_NTD) {
     if (tap) tap(name, layer, x_NTD);
   };
-  at::Tensor x_NTD = at::embedding(embed_in_VD_, ids_NT);
-  RotaryTable table =
+  at::Tensor x_NTD = embed(embed_in_VD_, ids_NT);
+  const RotaryTable table =
       rotary_table(ids_NT.size(1), config_.rotary_size(), config_.rotary_emb_base, x_NTD);
-  table = {table.cos_TR.to(x_NTD.scalar_type()), table.sin_TR.to(x_NTD.scalar_type())};
   show("embed", -1, x_NTD);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cresco/models/language_model.h"
+#include "cresco/models/readout_loss.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -9,9 +10,15 @@
 
 namespace cresco::pretrain {
 
+// Seconds of the parts of a step, added up.
+struct StepTimes {
+  double forward = 0, readout = 0, backward = 0;
+};
+
 class GradientStep {
  public:
-  // Products are of type `precision`: float32, bfloat16 or float16.
+  // Products of the body are of type `precision`: float32, bfloat16 or float16; those of the
+  // readout as ReadoutLoss says.
   GradientStep(const models::LanguageModel& model, at::ScalarType precision);
 
   // Adds `scale` times the gradients of the summed loss to the weights' .grad, which exist; the sum
@@ -23,9 +30,20 @@ class GradientStep {
   // The same sum without gradients.
   double loss(const at::Tensor& ids_NT);
 
+  // From now on the parts of add() are timed, into `times`, which has to live as long; a GPU is
+  // waited for at the end of each.
+  void time_into(StepTimes& times) { times_ = &times; }
+
  private:
+  at::Tensor hidden(const at::Tensor& ids_NT) const;
+  at::Tensor readout_input(const at::Tensor& hidden_MD) const;
+  void lap(double StepTimes::*part);
+
   const models::LanguageModel& model_;
   at::ScalarType precision_;
+  models::ReadoutLoss readout_;
+  StepTimes* times_ = nullptr;
+  double lap_started_ = 0;
 };
 
 }  // namespace cresco::pretrain

@@ -3,11 +3,10 @@
 #include "cresco/base/input_file.h"
 #include "cresco/base/require.h"
 #include "cresco/trajectories/open_snapshot.h"
+#include "cresco/verbs/measuring.h"
 
 #include <ATen/ATen.h>
 #include <sys/mman.h>
-
-#include <algorithm>
 
 namespace cresco::verbs {
 namespace {
@@ -26,11 +25,6 @@ class FreshMemory {
   std::size_t size_;
   void* address_;
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 }  // namespace
 

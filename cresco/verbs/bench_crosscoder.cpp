@@ -4,14 +4,14 @@
 #include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/dictionaries/random_source.h"
 #include "cresco/dictionaries/step_cost.h"
-#include "cresco/kernels/crosscoder.h"
+#include "cresco/kernels/isa.h"
 #include "cresco/tensor/bridge.h"
+#include "cresco/tensor/place.h"
+#include "cresco/verbs/measuring.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -161,22 +161,6 @@ Start read_start(const Path& path, CrosscoderConfig training, at::Device device)
   return start;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-std::int64_t peak_bytes() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
-}
-
-void wait_for(at::Device device) {
-  if (device.is_cuda())
-    c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
-}
-
 // The machine's own matrix product of the encoder with the batch, in ms.
 double product_ms(const Shape& s, std::int64_t repeats, const std::string& precision,
                   at::Device device) {
@@ -187,11 +171,11 @@ double product_ms(const Shape& s, std::int64_t repeats, const std::string& preci
                    b = at::rand({s.rows, s.heads * s.width}, options);
   at::Tensor out = at::empty({s.features, s.rows}, options);
   std::vector<double> times;
-  wait_for(device);
+  tensor::wait_for(device);
   for (std::int64_t i = 0; i <= repeats; ++i) {
     const double started = now_seconds();
     at::mm_out(out, a, b.t());
-    wait_for(device);
+    tensor::wait_for(device);
     times.push_back((now_seconds() - started) * 1e3);
   }
   return median(times);
@@ -239,7 +223,7 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
                                 .l1_coefficient = start.config.l1_coefficient,
                                 .lr = kSmallRate,
                                 .threshold_lr = kSmallRate * start.config.jumprelu_lr_factor});
-    wait_for(device);
+    tensor::wait_for(device);
     if (i > 0) times.push_back((now_seconds() - started) * 1e3);
     if (i == 0 && !config.updated.empty())
       tensor::write_tensors(config.updated, start.step->parameters().named());

@@ -1,70 +1,37 @@
-// Chooses the kernels that this processor can run, once.
+// The kernels of the chosen instruction set. Moments of features that have stopped firing shrink to
+// denormals: they count as 0 here.
 #include "cresco/kernels/crosscoder.h"
 
-#include "cresco/kernels/bf16_product.h"
 #include "cresco/kernels/cpu/crosscoder_table.h"
-
-#include <cstdlib>
-#include <string_view>
+#include "cresco/kernels/cpu/denormals.h"
+#include "cresco/kernels/isa.h"
 
 namespace cresco::kernels {
 namespace {
 
-struct Choice {
-  const char* name;
-  const Tables* tables;
-};
-
-Choice choose() {
-  const char* const asked = std::getenv("CRESCO_CPU_KERNELS");
-  const std::string_view most = asked ? asked : "avx512";
-  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (has_avx512 && most == "avx512") return {"avx512", &avx512::tables};
-  if (has_avx2 && (most == "avx512" || most == "avx2")) return {"avx2", &avx2::tables};
-  return {"x86-64", &x86_64::tables};
-}
-
-const Choice& chosen() {
-  static const Choice choice = choose();
-  return choice;
+const Tables& tables() {
+  switch (chosen_isa()) {
+    case Isa::Avx512:
+      return avx512::tables;
+    case Isa::Avx2:
+      return avx2::tables;
+    default:
+      return x86_64::tables;
+  }
 }
 
 template <class Number>
 const Table<Number>& table();
 template <>
 const Table<float>& table() {
-  return chosen().tables->floats;
+  return tables().floats;
 }
 template <>
 const Table<double>& table() {
-  return chosen().tables->doubles;
+  return tables().doubles;
 }
-
-// Moments of features that have stopped firing shrink to denormals, with which a processor is some
-// ten times slower; they count as 0 here. A setting of the thread, put back at the end.
-class DenormalsAreZero {
- public:
-  DenormalsAreZero() : before_(__builtin_ia32_stmxcsr()) {
-    __builtin_ia32_ldmxcsr(before_ | kFlushResults | kReadAsZero);
-  }
-  ~DenormalsAreZero() { __builtin_ia32_ldmxcsr(before_); }
-  DenormalsAreZero(const DenormalsAreZero&) = delete;
-  DenormalsAreZero& operator=(const DenormalsAreZero&) = delete;
-
- private:
-  static constexpr unsigned kFlushResults = 0x8000, kReadAsZero = 0x0040;
-  unsigned before_;
-};
 
 }  // namespace
-
-const char* cpu_kernels() { return chosen().name; }
-
-bool has_bf16_product() {
-  return chosen().tables == &avx512::tables && __builtin_cpu_supports("avx512bf16");
-}
 
 template <class Number>
 void gates(const GatesArguments<Number>& arguments, std::int64_t begin, std::int64_t end) {

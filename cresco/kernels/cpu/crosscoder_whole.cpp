@@ -1,7 +1,7 @@
 // The kernels of crosscoder_whole.h here, one thread after the other, and the way to the GPU's.
 #include "cresco/kernels/crosscoder_whole.h"
 
-#include "cresco/base/require.h"
+#include "cresco/kernels/cpu/on_gpu.h"
 #include "cresco/kernels/cuda/launch.h"
 #include "cresco/kernels/whole_body.h"
 
@@ -15,19 +15,6 @@ struct OneThread {
     return x;
   }
 };
-
-#ifdef CRESCO_CUDA
-template <class Launch>
-void on_gpu(const Launch& launch) {
-  const char* const error = launch();
-  require(error == nullptr, "the GPU refuses a kernel: {}", error ? error : "");
-}
-#else
-template <class Launch>
-void on_gpu(const Launch&) {
-  fail("this build has no kernels for a GPU");
-}
-#endif
 
 template <class Arguments>
 void over_columns(const Place& place, const Arguments& a, std::int64_t columns,
