@@ -64,6 +64,49 @@ TEST(RenderHtml, KeepsHostileTextAsText) {
   EXPECT_EQ(count(page, "{{script}}"), 3u);  // a token: prompt, continuation, table
 }
 
+// What arms are called comes from files.
+TEST(RenderHtml, KeepsHostileArmsAsText) {
+  Sources sources;
+  artifacts::Table geometry({"cond", "step", "rn_mean"}), differences({"cond", "metric", "mean"});
+  for (const std::string& name : testing::hostile_tokens()) {
+    Source run{.name = name, .path = "x", .manifest = {{"settings", {{"arm", name}}}}};
+    artifacts::Table metrics({"step", "train/loss", "optim/grad_norm/" + name});
+    metrics.add(1, 5.0, 1.0);
+    run.tables["metrics.jsonl"] = metrics;
+    sources.push_back(run);
+    geometry.add(name, 1, 0.5);
+    differences.add(name, "rn_mean", 0.5);
+  }
+  sources[0].tables["readout_geometry.csv"] = geometry;
+  sources[0].tables["arm_differences.csv"] = differences;
+  const std::string page = render_html(make_report("", sources));
+  EXPECT_EQ(count(page, "<script>"), 1u);
+  EXPECT_EQ(count(page, "<script"), 1u + count(page, "<script type=\"application/json\">"));
+  EXPECT_EQ(count(page, "<script"), count(page, "</script>"));
+  EXPECT_EQ(count(page, "<img"), 0u);
+  EXPECT_EQ(count(page, "\u202e"), 0u);
+  EXPECT_GE(count(page, "&lt;script&gt;alert(1)&lt;/script&gt;"), 4u);
+}
+
+// Another seed of an arm is a line of the drawing, and no entry of the legend.
+TEST(RenderHtml, DrawsSeedsThinInTheirArmsColour) {
+  Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x"}, .y = {"y"}};
+  chart.series.push_back(
+      {.name = "arm seed 0", .source = "s", .x = {1, 2}, .y = {1, 2}, .color = 7});
+  chart.series.push_back({.name = "arm seed 1",
+                          .source = "s",
+                          .x = {1, 2},
+                          .y = {2, 3},
+                          .repeated = true,
+                          .color = 7});
+  const std::string page =
+      render_html({.title = "t", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  EXPECT_EQ(count(page, "class=\"series c1 d1 repeated\""), 2u);  // wide and narrow
+  EXPECT_EQ(count(page, "class=\"series c1 d1\""), 2u);
+  EXPECT_EQ(count(page, "<bdi>arm seed 0</bdi>"), 1u);
+  EXPECT_EQ(count(page, "<bdi>arm seed 1</bdi>"), 0u);
+}
+
 TEST(RenderHtml, DrawsOneMarkPerPoint) {
   Chart chart{.id = "c", .title = "t", .source = "s", .x = {"x"}, .y = {"y", Scale::Log}};
   chart.series.push_back({.name = "a", .source = "s", .x = {1, 2, 3, 4}, .y = {1, NAN, 2, -1}});

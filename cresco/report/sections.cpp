@@ -18,6 +18,7 @@ std::vector<SectionKind> section_kinds() {
       {"Population of features", "population.csv", build_population},
       {"Firing rates", "firing_density.csv", build_firing_density},
       {"Decoder norms", "decoder_norms.npy", build_decoder_norms},
+      {"Geometry of the readout", "readout_geometry.csv", build_readout_geometry},
       {"Weight spectra", "singular_values.csv", build_spectra},
       {"Planted features", "planted.csv", build_planted},
       {"Features in another dictionary", "matches.csv", build_matches},

@@ -101,16 +101,147 @@ TEST(Loss, PlacesSnapshotsByTheirTokens) {
             (std::vector<double>{0, 1000, 1500, 3000}));
 }
 
-TEST(Loss, ComparesSeveralRuns) {
-  artifacts::Table metrics({"step", "tokens", "train/loss"});
-  metrics.add(10, 1000, 5.0);
-  Sources sources = source_with("metrics.jsonl", metrics);
+using Lines = std::vector<std::tuple<std::string, int, bool>>;  // name, colour, thin
+
+Lines lines_of(const Chart& chart) {
+  Lines lines;
+  for (const Series& series : chart.series)
+    lines.emplace_back(series.name, series.color, series.repeated);
+  return lines;
+}
+
+Source run_of(const std::string& name, const Json& settings) {
+  artifacts::Table metrics({"step", "tokens", "train/loss", "val/loss"});
+  metrics.add(10, 1000, 5.0, "");
+  metrics.add(20, 2000, 4.0, 4.5);
+  Source source{.name = name, .path = name, .manifest = {{"settings", settings}}};
+  source.tables["metrics.jsonl"] = metrics;
+  return source;
+}
+
+TEST(Loss, GivesEachArmAColourAndItsSeedsThinLines) {
+  const Sources sources = {run_of("a", {{"arm", "baseline"}, {"seed", 0}}),
+                           run_of("b", {{"arm", "wu_lr_4x"}, {"seed", 0}}),
+                           run_of("c", {{"arm", "baseline"}, {"seed", 7}}),
+                           run_of("old", {{"seed", 0}})};
+  const Report report = make_report("", sources);
+  const Lines expected = {{"baseline · seed 0", 0, false},
+                          {"wu_lr_4x", 1, false},
+                          {"baseline · seed 7", 0, true},
+                          {"old", 2, false}};
+  for (const char* id : {"loss", "val_loss"}) {
+    EXPECT_EQ(lines_of(find<Chart>(report, id)), expected);
+    EXPECT_EQ(find<Chart>(report, id).x.label, "tokens trained on");
+  }
+  EXPECT_EQ(find<Chart>(report, "loss").series[0].x, (std::vector<double>{1000, 2000}));
+  EXPECT_EQ(find<Chart>(report, "val_loss").series[0].x, (std::vector<double>{2000}));
+}
+
+// Neither the arm nor the seed tells them apart: their folders do.
+TEST(Loss, TakesRunsOfOneArmAndSeedAsTwo) {
+  const Json settings = {{"arm", "baseline"}, {"seed", 0}};
+  const Report report =
+      make_report("", {run_of("fp32", settings), run_of("bf16", settings), run_of("x", Json())});
+  EXPECT_EQ(lines_of(find<Chart>(report, "loss")),
+            (Lines{{"fp32", 0, false}, {"bf16", 1, false}, {"x", 2, false}}));
+}
+
+TEST(Loss, ShowsWhatARunHas) {
+  artifacts::Table metrics({"step", "train/loss", "optim/grad_norm", "optim/grad_norm/embed_in",
+                            "optim/grad_norm/<b>rule</b>", "optim/loss_scale", "mfu"});
+  metrics.add(1, 5.0, 2.0, 1.0, 1.5, 65536, 0.3);
+  metrics.add(2, 4.0, "", "", "", 32768, "");  // overflowed
+  metrics.add(3, NAN, 1.0, 0.5, NAN, 32768, "nan");
+  const Report report = make_report("", source_with("metrics.jsonl", metrics));
+  EXPECT_EQ(find<Chart>(report, "loss").x.label, "training step");
+  EXPECT_EQ(find<Chart>(report, "grad_norm").series[0].x, (std::vector<double>{1, 3}));
+  EXPECT_EQ(find<Chart>(report, "grad_norm").y.scale, Scale::Log);
+  const auto& groups = find<Chart>(report, "grad_norm_groups").series;
+  ASSERT_EQ(groups.size(), 2u);
+  EXPECT_EQ(groups[0].name, "embed_in");
+  EXPECT_EQ(groups[1].name, "<b>rule</b>");
+  EXPECT_EQ(groups[1].y, (std::vector<double>{1.5}));
+  EXPECT_EQ(find<Chart>(report, "loss_scale").series[0].y.size(), 3u);
+  EXPECT_EQ(find<Chart>(report, "mfu").series[0].y, (std::vector<double>{0.3}));
+  for (const char* id : {"learning_rate", "tokens_per_second", "skipped_steps", "val_loss"})
+    EXPECT_THROW(find<Chart>(report, id), Error) << id;
+}
+
+TEST(Loss, HasAPanelForEachGroupOfSeveralRuns) {
+  Sources sources = {run_of("a", Json()), run_of("b", Json())};
+  artifacts::Table metrics({"step", "train/loss", "optim/grad_norm/embed_out"});
+  metrics.add(1, 5.0, 2.0);
+  sources[1].tables["metrics.jsonl"] = metrics;
+  const Report report = make_report("", sources);
+  const auto& group = find<Chart>(report, "grad_norm_group");
+  EXPECT_EQ(group.title, "Gradient norm of embed_out");
+  EXPECT_EQ(lines_of(group), (Lines{{"b", 1, false}}));             // in its arm's colour
+  EXPECT_EQ(find<Chart>(report, "loss").x.label, "training step");  // one run has no tokens
+}
+
+artifacts::Table geometry_of(const std::vector<std::pair<std::string, std::string>>& runs) {
+  artifacts::Table table({"cond", "step", "rn_mean", "stable_rank", "lnf_norm", "seed"});
+  for (const auto& [cond, seed] : runs) {
+    table.add(cond, 0, 0.2, 40, "", seed);
+    table.add(cond, 1, "nan", 30, "", seed);
+    table.add(cond, 2, 0.4, 20, "", seed);
+  }
+  return table;
+}
+
+TEST(ReadoutGeometry, HasTheColoursOfTheLosses) {
+  Sources sources = {run_of("a", {{"arm", "baseline"}, {"seed", 0}}),
+                     run_of("b", {{"arm", "wu_lr_4x"}, {"seed", 0}})};
+  sources.push_back({.name = "geometry", .path = "geometry"});
+  sources[2].tables["readout_geometry.csv"] =
+      geometry_of({{"wu_lr_4x", "0"}, {"other", ""}, {"baseline", "0"}, {"baseline", "1"}});
+  const Report report = make_report("", sources);
+  const auto& chart = find<Chart>(report, "readout_rn_mean");
+  EXPECT_EQ(lines_of(chart), (Lines{{"wu_lr_4x", 1, false},
+                                    {"other", 2, false},
+                                    {"baseline · seed 0", 0, false},
+                                    {"baseline · seed 1", 0, true}}));
+  EXPECT_EQ(chart.series[0].x, (std::vector<double>{0, 2}));  // not a number between them
+  EXPECT_EQ(chart.series[0].y, (std::vector<double>{0.2, 0.4}));
+  EXPECT_EQ(find<Chart>(report, "readout_stable_rank").data.num_rows(), 12u);
+  EXPECT_THROW(find<Chart>(report, "readout_lnf_norm"), Error);  // no numbers
+  EXPECT_THROW(find<Chart>(report, "readout_eff_rank"), Error);  // no column
+}
+
+TEST(ReadoutGeometry, OfTwoFoldersIsToldApart) {
+  Sources sources = source_with("readout_geometry.csv", geometry_of({{"run", "0"}}));
   sources.push_back(sources[0]);
   sources[1].name = "other";
-  const Report report = make_report("", sources);
-  const auto& series = find<Chart>(report, "loss").series;
-  ASSERT_EQ(series.size(), 2u);
-  EXPECT_EQ(series[1].name, "train/loss · other");
+  EXPECT_EQ(lines_of(find<Chart>(make_report("", sources), "readout_rn_mean")),
+            (Lines{{"run · test", 0, false}, {"run · other", 1, false}}));
+}
+
+TEST(ReadoutGeometry, WithoutLinesIsNoSection) {
+  const Report report = make_report("", source_with("readout_geometry.csv", geometry_of({})));
+  EXPECT_TRUE(report.sections.empty());
+  EXPECT_NE(std::find(report.absent.begin(), report.absent.end(),
+                      "Geometry of the readout (readout_geometry.csv)"),
+            report.absent.end());
+  EXPECT_TRUE(make_report("", source_with("readout_geometry.csv", artifacts::Table({"step"})))
+                  .sections.empty());
+}
+
+TEST(ReadoutGeometry, SaysHowFarArmsEndApart) {
+  artifacts::Table rows(
+      {"cond", "metric", "num_seeds", "mean", "seed_spread", "difference", "spreads"});
+  rows.add("baseline", "rn_mean", 3, 0.5, 0.02, 0, 0);
+  rows.add("<script>", "rn_mean", 1, 0.9, "", 0.4, 20);
+  rows.add("short", "rn_mean", 1, 0.4, "", -0.1, "");
+  rows.add("baseline", "lnf_norm", 1, 9.5, NAN, 0, NAN);
+  const Report report = make_report("", source_with("arm_differences.csv", rows));
+  const auto& table = find<DataTable>(report, "differences_rn_mean");
+  ASSERT_EQ(table.table.num_rows(), 3u);
+  EXPECT_EQ(table.table.row(0), (std::vector<std::string>{"baseline", "3", "0.5", "0.02", "", ""}));
+  EXPECT_EQ(table.table.row(1),
+            (std::vector<std::string>{"<script>", "1", "0.9", "–", "+0.4", "20.0"}));
+  EXPECT_EQ(table.table.row(2), (std::vector<std::string>{"short", "1", "0.4", "–", "-0.1", "–"}));
+  EXPECT_EQ(find<DataTable>(report, "differences_lnf_norm").table.num_rows(), 1u);
+  EXPECT_THROW(find<DataTable>(report, "differences_s1"), Error);
 }
 
 TEST(Matches, ShowTheExtremesFirst) {

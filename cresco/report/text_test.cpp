@@ -11,14 +11,25 @@
 namespace cresco::report {
 namespace {
 
-// What the page says, as a file whose changes can be read. CRESCO_UPDATE_GOLDENS=1 writes it anew.
+// What a page says, as a file whose changes can be read. CRESCO_UPDATE_GOLDENS=1 writes it anew.
+void expect_golden(const std::string& name, const std::string& title,
+                   const std::vector<Path>& tables) {
+  const std::string text = render_text(make_report(title, open_sources(tables)));
+  const Path golden = Path(CRESCO_SOURCE_DIR) / "cresco/report/testdata" / name;
+  if (std::getenv("CRESCO_UPDATE_GOLDENS") != nullptr) write_file(golden, text);
+  EXPECT_EQ(text, read_file(golden));
+}
+
 TEST(RenderText, SaysWhatItSaidBefore) {
   const TemporaryFolder folder;
   testing::write_demo_folder(folder / "demo");
-  const std::string text = render_text(make_report("Demo", open_sources({folder / "demo"})));
-  const Path golden = Path(CRESCO_SOURCE_DIR) / "cresco/report/testdata/demo.txt";
-  if (std::getenv("CRESCO_UPDATE_GOLDENS") != nullptr) write_file(golden, text);
-  EXPECT_EQ(text, read_file(golden));
+  expect_golden("demo.txt", "Demo", {folder / "demo"});
+}
+
+TEST(RenderText, SaysWhatItSaidOfArmsBefore) {
+  const TemporaryFolder folder;
+  testing::write_arms_folder(folder.path());
+  expect_golden("arms.txt", "Arms", {folder / "arms", folder / "seeds", folder / "geometry"});
 }
 
 TEST(RenderText, ShowsControlCharactersInsteadOfObeyingThem) {

@@ -47,10 +47,12 @@ std::vector<double> all_y(const Chart& chart) {
 
 // Colour, and past the palette's end a dash.
 std::string style_class(const Series& series, std::size_t index) {
-  std::string text = series.ramp < 0 ? fmt::format("c{} d{}", index % kPaletteSize,
-                                                   index / kPaletteSize % kNumDashes)
+  const std::size_t color = series.color < 0 ? index : static_cast<std::size_t>(series.color);
+  std::string text = series.ramp < 0 ? fmt::format("c{} d{}", color % kPaletteSize,
+                                                   color / kPaletteSize % kNumDashes)
                                      : "ramp";
   if (series.dashed) text += " compared";
+  if (series.repeated) text += " repeated";
   return text;
 }
 
@@ -258,7 +260,10 @@ class Drawing {
     // Dots that stand closer than their own size are kept, but small.
     const bool dense = series.line && !series.bins && double(marks.size()) > frame_.width / 12;
     if (dense && (frame_.narrow || num_all_marks() > kMostMarks)) return;
-    const double radius = dense ? 1.1 : series.bins ? 1.6 : series.hollow ? 4.2 : 3.2;
+    const double radius = dense                            ? 1.1
+                          : series.bins || series.repeated ? 1.6
+                          : series.hollow                  ? 4.2
+                                                           : 3.2;
     // The narrow drawing repeats the marks of the wide one, and is not counted with them.
     const std::string name =
         fmt::format("{}{}", frame_.narrow ? "dot" : "mark", series.hollow ? " hollow" : "");
@@ -360,6 +365,7 @@ void write_legend(Markup& out, const Chart& chart) {
         .close();
   } else {
     for (std::size_t i = 0; i < chart.series.size(); ++i) {
+      if (chart.series[i].repeated) continue;
       out.open("li");
       write_sample(out, chart.series[i], i);
       out.element("bdi", chart.series[i].name).close();

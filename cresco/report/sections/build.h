@@ -20,6 +20,7 @@ std::optional<Section> build_quality(const Sources& sources);
 std::optional<Section> build_firing_density(const Sources& sources);
 std::optional<Section> build_population(const Sources& sources);
 std::optional<Section> build_decoder_norms(const Sources& sources);
+std::optional<Section> build_readout_geometry(const Sources& sources);
 std::optional<Section> build_spectra(const Sources& sources);
 std::optional<Section> build_planted(const Sources& sources);
 std::optional<Section> build_matches(const Sources& sources);

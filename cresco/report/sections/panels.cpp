@@ -1,5 +1,6 @@
 #include "cresco/report/sections/panels.h"
 
+#include "cresco/base/json.h"
 #include "cresco/report/numbers.h"
 
 #include <fmt/format.h>
@@ -54,13 +55,30 @@ std::string leave_out_low(Chart& chart, double least) {
                      count == 1 ? "is" : "are");
 }
 
+// A setting of the manifest as text, or "".
+std::string setting_of(const Source& source, const char* key) {
+  const auto settings = source.manifest.find("settings");
+  if (settings == source.manifest.end() || !settings->is_object()) return "";
+  const auto value = settings->find(key);
+  if (value == settings->end()) return "";
+  return value->is_string() ? value->get<std::string>() : to_line(*value);
+}
+
 }  // namespace
 
-std::vector<const Source*> runs_with(const Sources& sources, const std::string& column) {
-  std::vector<const Source*> found = sources_with(sources, "metrics.jsonl");
-  std::erase_if(
-      found, [&](const Source* source) { return !source->tables.at("metrics.jsonl").has(column); });
-  return found;
+std::vector<Run> runs_with(const Sources& sources, const std::string& column) {
+  std::vector<Run> runs;
+  std::vector<Trained> trained;
+  for (const Source* source : sources_with(sources, "metrics.jsonl")) {
+    if (!source->tables.at("metrics.jsonl").has(column)) continue;
+    const std::string arm = setting_of(*source, "arm");
+    runs.push_back({.source = source});
+    trained.push_back(
+        {arm.empty() ? source->name : arm, setting_of(*source, "seed"), source->name});
+  }
+  const std::vector<Look> looks = looks_of(trained);
+  for (std::size_t i = 0; i < runs.size(); ++i) runs[i].look = looks[i];
+  return runs;
 }
 
 Series series_of(const artifacts::Table& metrics, const std::string& column,
@@ -84,30 +102,42 @@ std::string thin_out(Chart& chart) {
                      whole_number(double(all)), whole_number(double(kept)));
 }
 
-void add_panel(Section& section, const std::vector<const Source*>& runs, const Panel& panel) {
+artifacts::Table points_of(const Chart& chart, const std::vector<std::string>& columns) {
+  artifacts::Table table(columns);
+  for (const Series& series : chart.series)
+    for (std::size_t i = 0; i < series.x.size(); ++i)
+      table.add(series.name, series.x[i], series.y[i]);
+  return table;
+}
+
+std::optional<Chart> panel_of(const std::vector<Run>& runs, const Panel& panel,
+                              const std::string& x_column) {
   Chart chart{.id = panel.id,
               .title = panel.title,
               .source = "metrics.jsonl",
-              .x = {"training step", panel.steps},
+              .x = {x_column == "tokens" ? "tokens trained on" : "training step", panel.steps},
               .y = panel.y,
-              .half = true,
-              .data = artifacts::Table({"run", "step", panel.column})};
+              .half = true};
   std::vector<const Source*> shown;
-  for (const Source* run : runs) {
-    const artifacts::Table& metrics = run->tables.at("metrics.jsonl");
+  for (const Run& run : runs) {
+    const artifacts::Table& metrics = run.source->tables.at("metrics.jsonl");
     if (!metrics.has(panel.column)) continue;
-    chart.series.push_back(
-        series_of(metrics, panel.column, "step", runs.size() == 1 ? panel.column : run->name));
-    shown.push_back(run);
+    chart.series.push_back(series_of(metrics, panel.column, x_column,
+                                     runs.size() == 1 ? panel.column : run.look.name));
+    run.look.apply(chart.series.back());
+    shown.push_back(run.source);
   }
-  if (shown.empty()) return;
+  if (shown.empty()) return std::nullopt;
   chart.caption = fmt::format("{}, from {}.", panel.column, from_files("metrics.jsonl", shown));
   chart.caption += leave_out_low(chart, panel.least);
   chart.caption += thin_out(chart);
-  for (std::size_t r = 0; r < shown.size(); ++r)
-    for (std::size_t i = 0; i < chart.series[r].x.size(); ++i)
-      chart.data.add(shown[r]->name, chart.series[r].x[i], chart.series[r].y[i]);
-  section.blocks.emplace_back(std::move(chart));
+  chart.data = points_of(chart, {"run", x_column, panel.column});
+  return chart;
+}
+
+void add_panel(Section& section, const std::vector<Run>& runs, const Panel& panel) {
+  if (std::optional<Chart> chart = panel_of(runs, panel))
+    section.blocks.emplace_back(std::move(*chart));
 }
 
 }  // namespace cresco::report

@@ -18,8 +18,7 @@ Chart loss_terms(const Source& run) {
                                      from_files("metrics.jsonl", {&run})),
               .x = step_axis(),
               .y = {"loss per row and snapshot", Scale::Log},
-              .linear_toggle = true,
-              .data = artifacts::Table({"term", "step", "value"})};
+              .linear_toggle = true};
   for (const char* term : {"loss", "l_rec", "recon"})
     if (metrics.has(term)) chart.series.push_back(series_of(metrics, term, "step", term));
   if (metrics.has("l_s") && metrics.has("l1_coefficient")) {
@@ -33,9 +32,7 @@ Chart loss_terms(const Source& run) {
   for (const char* term : {"l_aux", "aux"})
     if (metrics.has(term)) chart.series.push_back(series_of(metrics, term, "step", term));
   chart.caption += thin_out(chart);
-  for (const Series& series : chart.series)
-    for (std::size_t i = 0; i < series.x.size(); ++i)
-      chart.data.add(series.name, series.x[i], series.y[i]);
+  chart.data = points_of(chart, {"term", "step", "value"});
   return chart;
 }
 
@@ -43,13 +40,13 @@ Chart loss_terms(const Source& run) {
 
 std::optional<Section> build_dictionary_training(const Sources& sources) {
   // The models' trainings have train/loss instead.
-  const std::vector<const Source*> runs = runs_with(sources, "loss");
+  const std::vector<Run> runs = runs_with(sources, "loss");
   if (runs.empty()) return std::nullopt;
   Section section{.id = "dictionary-training",
                   .title = "Training of the dictionary",
                   .text = "Measured on the batch of each logged step, before its update."};
   if (runs.size() == 1) {
-    section.blocks.emplace_back(loss_terms(*runs[0]));
+    section.blocks.emplace_back(loss_terms(*runs[0].source));
   } else {
     section.text += fmt::format(" {} trainings, each a line of its own.", runs.size());
     add_panel(section, runs,

@@ -47,6 +47,13 @@ void write_made_by(const Path& folder, const std::vector<std::string>& command, 
 
 double loss_at(double step) { return 3.05 + 6.2 * std::pow(1 + step / 14, -0.62); }
 
+void write_groups(Json& line, double norm) {
+  const std::pair<const char*, double> squares[] = {
+      {"embed_in", 0.1}, {"embed_out", 0.3}, {"matrices", 0.59}, {"vectors", 0.01}};
+  for (const auto& [group, square] : squares)
+    line[fmt::format("optim/grad_norm/{}", group)] = norm * std::sqrt(square);
+}
+
 void write_run(const Path& folder) {
   std::filesystem::create_directories(folder);
   for (const std::int64_t step : kSteps)
@@ -66,8 +73,11 @@ void write_run(const Path& folder) {
       line["optim/lr"] = step < 100
                              ? 1e-5 * now
                              : 1e-4 + 9e-4 * 0.5 * (1 + std::cos(3.14159265 * (now - 100) / 4900));
-      line["optim/grad_norm"] = 0.4 + 2.5 / (1 + now / 60) * std::exp(0.2 * random.normal());
+      const double norm = 0.4 + 2.5 / (1 + now / 60) * std::exp(0.2 * random.normal());
+      line["optim/grad_norm"] = norm;
+      write_groups(line, norm);
       line["tokens_per_second"] = 81920.0;
+      line["mfu"] = 0.62;
     }
     if (step % 250 == 0 || step == 16) line["val/loss"] = loss_at(now) + 0.05;
     lines += to_line(line) + "\n";
@@ -309,6 +319,23 @@ void write_continuations(const Path& folder) {
   write_csv(folder / "continuations.csv", table);
 }
 
+Table geometry_table() {
+  return Table({"cond", "wu_mult", "warmup", "step", "tokens", "rn_mean", "rn_std", "rn_med",
+                "rn_max", "rn_tail_frac", "stable_rank", "eff_rank", "top1_frac", "s1", "s2v",
+                "we_rn_mean", "lnf_norm", "lnf_max", "seed"});
+}
+
+// Rows that grow with the readout's rate and shrink with its warm-up.
+void add_geometry(Table& table, const std::string& arm, double rate, double warmup,
+                  std::int64_t step, int seed) {
+  const double now = static_cast<double>(step),
+               grown = rate * now / (now + warmup) * std::pow(now, 0.25) * (1 + 0.03 * seed);
+  const double mean = 0.16 + 0.18 * grown, s1 = 3 + 4 * grown, rank = 60 / (1 + grown);
+  table.add(arm, rate, warmup, step, 2048 * now, mean, 0.02 + 0.05 * grown, 0.97 * mean, 2.5 * mean,
+            0.06 * grown / (1 + grown), rank, 40 + rank / 2, 1 / rank, s1, 0.6 * s1,
+            0.16 + 0.01 * grown, 9.8 + 0.6 * grown, 1 + 0.2 * grown, seed);
+}
+
 void write_spectra(const Path& folder) {
   std::filesystem::create_directories(folder);
   write_made_by(folder, {"cresco", "spectra", "demo/run", "--weights"}, 40, {{"weights", true}});
@@ -334,6 +361,9 @@ void write_spectra(const Path& folder) {
   }
   write_csv(folder / "singular_values.csv", values);
   write_csv(folder / "weight_spectra.csv", weights);
+  Table geometry = geometry_table();
+  for (const std::int64_t step : kSteps) add_geometry(geometry, "run", 1, 1430, step, 0);
+  write_csv(folder / "readout_geometry.csv", geometry);
 }
 
 // Two thirds of the features found again, the others at what chance gives.
@@ -418,6 +448,72 @@ const std::vector<std::string>& hostile_tokens() {
       std::string(200, 'w'),
   };
   return tokens;
+}
+
+void write_arms_folder(const Path& folder) {
+  struct Arm {
+    const char *place, *name;
+    double rate, warmup;
+    int seed;
+  };
+  constexpr Arm kArms[] = {{"arms/baseline", "baseline", 1, 120, 0},
+                           {"arms/long_warmup", "long_warmup", 1, 480, 0},
+                           {"arms/warmup_short", "warmup_short", 1, 60, 0},
+                           {"arms/wu_lr_0p25", "wu_lr_0p25", 0.25, 120, 0},
+                           {"arms/wu_lr_4x", "wu_lr_4x", 4, 120, 0},
+                           {"seeds/baseline_seed1", "baseline", 1, 120, 1},
+                           {"seeds/baseline_seed2", "baseline", 1, 120, 2}};
+  constexpr int kLast = 400;
+  Table geometry = geometry_table();
+  int minute = 0;
+  for (const Arm& arm : kArms) {
+    const Path run = folder / arm.place;
+    std::filesystem::create_directories(run / "snapshots/step400");
+    write_made_by(run, {"cresco", "pretrain", "recipes/recipe-control-small.yaml"}, ++minute,
+                  {{"arm", arm.name}, {"seed", arm.seed}});
+    RandomStream random(static_cast<std::uint64_t>(arm.seed), arm.name);
+    std::string lines;
+    for (int step = 1; step <= kLast; step += step < 5 ? 4 : 5) {
+      const double warm = std::min(1.0, step / arm.warmup);
+      const double loss = 4.4 + 4.6 / (1 + step * warm * std::sqrt(arm.rate) / 90);
+      const double norm = (0.5 + 2 / (1 + step / 40.0)) * std::exp(0.15 * random.normal());
+      Json line = {{"step", step},
+                   {"tokens", 2048 * step},
+                   {"train/loss", loss + 0.05 * random.normal()},
+                   {"optim/lr", 3e-3 * warm},
+                   {"tokens_per_second", 5200 + 150 * random.normal()},
+                   {"mfu", 0.31 + 0.01 * random.normal()}};
+      const bool overflows = arm.warmup == 480 && step == 205;  // the one arm in fp16
+      line["optim/grad_norm"] = overflows ? Json() : Json(norm);
+      if (!overflows) write_groups(line, norm);
+      if (arm.warmup == 480) {
+        line["optim/loss_scale"] = step < 205 ? 65536 : 32768;
+        line["optim/skipped_steps"] = step < 205 ? 0 : 1;
+      }
+      if (step % 50 == 0) line["val/loss"] = loss + 0.08 + 0.02 * arm.seed;
+      lines += to_line(line) + "\n";
+    }
+    write_file(run / "metrics.jsonl", lines);
+    for (int step = 0; step <= kLast; step = step == 256 ? kLast : step == 0 ? 1 : 2 * step)
+      add_geometry(geometry, arm.name, arm.rate, arm.warmup, step, arm.seed);
+  }
+  std::filesystem::create_directories(folder / "geometry");
+  write_made_by(folder / "geometry", {"cresco", "spectra", "arms", "--weights"}, ++minute,
+                {{"weights", true}});
+  write_csv(folder / "geometry/readout_geometry.csv", geometry);
+
+  Table differences(
+      {"cond", "metric", "num_seeds", "mean", "seed_spread", "difference", "spreads"});
+  constexpr std::size_t kSteps = 11, kNumArms = 5;  // 0, 1, 2, 4 ... 256, 400; the rest are seeds
+  for (const char* metric : {"rn_mean", "rn_std", "stable_rank"}) {
+    const double base = geometry.number(kSteps - 1, metric), spread = 0.04 * base;
+    for (std::size_t i = 0; i < kNumArms; ++i) {
+      const double mean = geometry.number(kSteps * (i + 1) - 1, metric);
+      differences.add(kArms[i].name, metric, i == 0 ? 3 : 1, mean, i == 0 ? spread : NAN,
+                      mean - base, std::abs(mean - base) / spread);
+    }
+  }
+  write_csv(folder / "geometry/arm_differences.csv", differences);
 }
 
 void write_demo_folder(const Path& folder) {

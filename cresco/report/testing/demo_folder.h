@@ -16,4 +16,8 @@ const std::vector<std::string>& hostile_tokens();
 // planted.csv in `folder`, the same bytes each time.
 void write_demo_folder(const Path& folder);
 
+// Runs of five arms and two more seeds of the first, arms/ and seeds/, and their readouts'
+// geometry/. One arm overflowed once.
+void write_arms_folder(const Path& folder);
+
 }  // namespace cresco::report::testing

@@ -1,5 +1,6 @@
-// report_page_fixture FOLDER: writes FOLDER/demo (tables) and FOLDER/report.html, and the same of a
-// dictionary of 24,576 features, FOLDER/large and FOLDER/large.html, for the test in a browser.
+// report_page_fixture FOLDER: writes FOLDER/demo (tables) and FOLDER/report.html, and the same of
+// the arms of an experiment, arms and arms.html, and of a dictionary of 24,576 features, large and
+// large.html, for the test in a browser.
 #include "cresco/report/render.h"
 #include "cresco/report/sections.h"
 #include "cresco/report/testing/demo_folder.h"
@@ -10,8 +11,9 @@
 
 namespace {
 
-void write_page(const cresco::Path& tables, const std::string& title, const cresco::Path& page) {
-  const auto report = cresco::report::make_report(title, cresco::report::open_sources({tables}));
+void write_page(const std::vector<cresco::Path>& tables, const std::string& title,
+                const cresco::Path& page) {
+  const auto report = cresco::report::make_report(title, cresco::report::open_sources(tables));
   cresco::write_file(page, cresco::report::render_html(report));
 }
 
@@ -27,9 +29,12 @@ int main(int argc, char** argv) {
     std::filesystem::remove_all(folder);
     std::filesystem::create_directories(folder);
     cresco::report::testing::write_demo_folder(folder / "demo");
-    write_page(folder / "demo", "Demo <b>& friends</b>", folder / "report.html");
+    write_page({folder / "demo"}, "Demo <b>& friends</b>", folder / "report.html");
+    const cresco::Path arms = folder / "arms";
+    cresco::report::testing::write_arms_folder(arms);
+    write_page({arms / "arms", arms / "seeds", arms / "geometry"}, "Arms", folder / "arms.html");
     cresco::report::testing::write_large_lifecycle(folder / "large", 24576);
-    write_page(folder / "large", "A dictionary of 24,576 features", folder / "large.html");
+    write_page({folder / "large"}, "A dictionary of 24,576 features", folder / "large.html");
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "report_page_fixture: %s\n", error.what());
