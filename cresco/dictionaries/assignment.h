@@ -14,17 +14,18 @@ struct Candidate {
   std::int32_t column = 0;
 };
 
-// The order of candidates: the largest value first, of equal ones the lowest column.
-inline bool is_better(const Candidate& a, const Candidate& b) {
+// The order of candidates: the largest value first, of equal ones the lowest column. No function,
+// so that the algorithms it is given to take it in: they spend their time in it.
+inline constexpr auto is_better = [](const Candidate& a, const Candidate& b) {
   return a.value > b.value || (a.value == b.value && a.column < b.column);
-}
+};
 
 // The `capacity` best candidates of each row, of those that were offered.
 class CandidateLists {
  public:
   CandidateLists(std::int64_t num_rows, std::int64_t num_columns, std::int64_t capacity);
 
-  void offer(std::int64_t row, const Candidate& candidate);
+  void offer(std::int64_t row, const Candidate& candidate);  // rows may have a thread each
   void sort();  // best first; nothing is offered afterwards
 
   std::int64_t num_rows() const { return static_cast<std::int64_t>(sizes_.size()); }

@@ -7,6 +7,7 @@
 #include "cresco/dictionaries/detail/unit_rows.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
@@ -24,27 +25,41 @@ struct Nearest {
   double mean = 0, root_mean_square = 0;
 };
 
-// s_TT holds the similarities of the tiles that begin at features `a` and `b`.
+// s_TT holds the similarities of the tiles that begin at features `a` and `b`. Threads share the
+// rows for what is known of rows, then the columns for what is known of columns.
 void fold(const at::Tensor& s_TT, const UnitRows& rows_a, std::int64_t a, const UnitRows& rows_b,
           std::int64_t b, Nearest& nearest, std::vector<double>& sum,
           std::vector<double>& squares) {
-  const float* values = s_TT.const_data_ptr<float>();
-  for (std::int64_t i = a; i < a + rows_a.in_tile(a); ++i, values += kTile) {
-    if (!rows_a.is_counted(i)) continue;
-    const bool zero = rows_a.is_zero(i);
-    double& row_sum = sum[static_cast<std::size_t>(i)];
-    double& row_squares = squares[static_cast<std::size_t>(i)];
-    for (std::int64_t j = b; j < b + rows_b.in_tile(b); ++j) {
-      if (!rows_b.is_counted(j)) continue;
-      const float value = bounded(values[j - b]);
-      row_sum += value;
-      row_squares += static_cast<double>(value) * value;
-      if (!zero) nearest.of_a.offer(i, {value, static_cast<std::int32_t>(j)});
-      Candidate& best = nearest.of_b[static_cast<std::size_t>(j)];
-      if (!rows_b.is_zero(j) && (best.column < 0 || value > best.value))
-        best = {value, static_cast<std::int32_t>(i)};
+  constexpr std::int64_t kWorthAThread = 16;
+  const float* const values = s_TT.const_data_ptr<float>();
+  const std::int64_t end_a = a + rows_a.in_tile(a), end_b = b + rows_b.in_tile(b);
+  at::parallel_for(a, end_a, kWorthAThread, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (!rows_a.is_counted(i)) continue;
+      const bool zero = rows_a.is_zero(i);
+      double row_sum = 0, row_squares = 0;
+      for (std::int64_t j = b; j < end_b; ++j) {
+        if (!rows_b.is_counted(j)) continue;
+        const float value = bounded(values[(i - a) * kTile + j - b]);
+        row_sum += value;
+        row_squares += static_cast<double>(value) * value;
+        if (!zero) nearest.of_a.offer(i, {value, static_cast<std::int32_t>(j)});
+      }
+      sum[static_cast<std::size_t>(i)] += row_sum;
+      squares[static_cast<std::size_t>(i)] += row_squares;
     }
-  }
+  });
+  at::parallel_for(b, end_b, kWorthAThread, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = a; i < end_a; ++i) {
+      if (!rows_a.is_counted(i)) continue;
+      for (std::int64_t j = begin; j < end; ++j) {
+        const float value = bounded(values[(i - a) * kTile + j - b]);
+        Candidate& best = nearest.of_b[static_cast<std::size_t>(j)];
+        if (rows_b.is_counted(j) && !rows_b.is_zero(j) && (best.column < 0 || value > best.value))
+          best = {value, static_cast<std::int32_t>(i)};
+      }
+    }
+  });
 }
 
 Nearest find_nearest(const UnitRows& rows_a, const UnitRows& rows_b, std::int64_t candidates,
