@@ -2,8 +2,8 @@
 
     report_page_test.py FOLDER [--screenshots FOLDER]
 
-FOLDER holds what cresco/report/testing/page_fixture.cpp wrote: report.html, made from demo/, and large.html, a
-dictionary of 24,576 features, made from large/. Only Python's standard library is used: the browser is driven over its DevTools pipe. Exit code 77: there is no Chromium here.
+FOLDER holds what cresco/report/testing/page_fixture.cpp wrote: report.html, made from demo/, arms.html, the arms of an
+experiment, made from arms/, and large.html, a dictionary of 24,576 features, made from large/. Only Python's standard library is used: the browser is driven over its DevTools pipe. Exit code 77: there is no Chromium here.
 """
 
 import argparse
@@ -172,6 +172,10 @@ def check_marks(browser, check, demo):
         "loss": [sum("train/loss" in line for line in metrics), sum("val/loss" in line for line in metrics)],
         "learning_rate": [sum("optim/lr" in line for line in metrics)],
         "grad_norm": [sum("optim/grad_norm" in line for line in metrics)],
+        "grad_norm_groups": [sum("optim/grad_norm/embed_in" in line for line in metrics)] * 4,
+        "tokens_per_second": [sum("tokens_per_second" in line for line in metrics)],
+        "mfu": [sum("mfu" in line for line in metrics)],
+        "readout_rn_mean": [len(rows_of(demo / "spectra/readout_geometry.csv"))],
         "dictionary_loss": [len(training)] * 3,
         "dictionary_explained_variance": [len(training)],
         "dictionary_l1_coefficient": [len(training)],
@@ -226,6 +230,52 @@ def check_marks(browser, check, demo):
         return [Number(figure.dataset.rows), Number(figure.dataset.cols), atob(data.values).length]; })()""")
     num_features, num_steps = len(rows_of(demo / "lifecycle/features.csv")), len(rows_of(demo / "lifecycle/steps.csv"))
     check.equal("cells of the heat map", heat, [num_features, num_steps, num_features * num_steps])
+
+
+def check_arms(browser, check, folder):
+    """Runs over each other: a mark for each logged number, a colour for each arm, its other seeds thin and not in the legend."""
+    url = (folder / "arms.html").resolve().as_uri()
+    browser.open(url, READY)
+    arms = ["baseline · seed 0", "long_warmup", "warmup_short", "wu_lr_0p25", "wu_lr_4x"]
+    seeds = ["baseline · seed 1", "baseline · seed 2"]
+    runs = [folder / "arms" / place for place in ("arms/baseline", "arms/long_warmup", "arms/warmup_short", "arms/wu_lr_0p25",
+                                                  "arms/wu_lr_4x", "seeds/baseline_seed1", "seeds/baseline_seed2")]
+    metrics = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in runs]
+    geometry = rows_of(folder / "arms/geometry/readout_geometry.csv")
+    drawn = """[...document.querySelectorAll('[data-figure="%s"] .wide .series')].map((group) => ({name: group.dataset.series,
+        marks: group.querySelectorAll('.mark').length, color: getComputedStyle(group.querySelector('.line')).stroke,
+        width: parseFloat(getComputedStyle(group.querySelector('.line')).strokeWidth)}))"""
+    for figure, key in (("loss", "train/loss"), ("val_loss", "val/loss"), ("learning_rate", "optim/lr"), ("grad_norm", "optim/grad_norm"),
+                        ("grad_norm_group-2", "optim/grad_norm/embed_out"), ("mfu", "mfu")):
+        series = browser.evaluate(drawn % figure)
+        check.equal(f"lines of {figure}", [one["name"] for one in series], arms + seeds)
+        check.equal(f"marks of {figure}", [one["marks"] for one in series],
+                    [sum(line.get(key) is not None for line in lines) for lines in metrics])
+    for figure in ("readout_rn_mean", "readout_s1"):
+        series = browser.evaluate(drawn % figure)
+        check.equal(f"lines of {figure}", [one["name"] for one in series], arms + seeds)
+        check.equal(f"marks of {figure}", sum(one["marks"] for one in series), len(geometry))
+        check.equal(f"colours of {figure}", [len({one["color"] for one in series[:5]}), {one["color"] for one in series[5:]} == {series[0]["color"]}],
+                    [5, True])
+        check.true(f"seeds of {figure} are thin", all(one["width"] < series[0]["width"] for one in series[5:]))
+    check.equal("one overflowed", [one["name"] for one in browser.evaluate(drawn % "loss_scale")], ["long_warmup"])
+    same = browser.evaluate("""new Set(['loss', 'loss_scale', 'readout_rn_mean'].map((figure) => getComputedStyle(
+        document.querySelector(`[data-figure="${figure}"] .wide [data-series=long_warmup] .line`)).stroke)).size""")
+    check.equal("colours of an arm", same, 1)
+    check.equal("legend", text_of(browser, "[data-figure=readout_rn_mean] .legend li"), arms)
+    differences = rows_of(folder / "arms/geometry/arm_differences.csv")
+    for metric in ("rn_mean", "stable_rank"):
+        shown = browser.evaluate(f"[...document.querySelectorAll('[data-figure=differences_{metric}] tbody tr')]"
+                                 ".map((row) => [row.children[0].textContent, row.children[3].textContent])")
+        own = [row for row in differences if row["metric"] == metric]
+        check.equal(f"differences of {metric}", shown,
+                    [[row["cond"], f"{float(row['spreads']):.1f}" if i else ""] for i, row in enumerate(own)])
+    for width in (1400, 900, 400, 360):
+        check_width(browser, check, width)
+        check_figures_speak(browser, check)
+    check_quiet(browser, check, url)
+    browser.events.clear()
+    browser.resize(1400)
 
 
 READY = "document.documentElement?.dataset.ready === 'yes'"
@@ -507,14 +557,14 @@ def check_without_scripts(browser, check, url):
     browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
-def take_screenshots(browser, folder, url):
+def take_screenshots(browser, folder, url, name=""):
     folder.mkdir(parents=True, exist_ok=True)
     for width in (1600, 1400, 390, 360):
         for theme in ("light", "dark"):
             browser.resize(width)
             browser.open("about:blank", "true")
             browser.open(f"{url}#theme={theme}", READY)
-            browser.screenshot(folder / f"{width}_{theme}.png")
+            browser.screenshot(folder / f"{name}{width}_{theme}.png")
 
 
 def main():
@@ -534,6 +584,7 @@ def main():
         try:
             browser.attach()
             browser.resize(1400)
+            check_arms(browser, check, options.folder)
             browser.open(url, READY)
             check_marks(browser, check, demo)
             check_atlas(browser, check, demo)
@@ -552,6 +603,7 @@ def main():
             check_without_scripts(browser, check, url)
             if options.screenshots:
                 take_screenshots(browser, options.screenshots, url)
+                take_screenshots(browser, options.screenshots, (options.folder / "arms.html").resolve().as_uri(), "arms_")
         finally:
             browser.close()
 

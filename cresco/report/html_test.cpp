@@ -105,6 +105,11 @@ TEST(RenderHtml, DrawsSeedsThinInTheirArmsColour) {
   EXPECT_EQ(count(page, "class=\"series c1 d1\""), 2u);
   EXPECT_EQ(count(page, "<bdi>arm seed 0</bdi>"), 1u);
   EXPECT_EQ(count(page, "<bdi>arm seed 1</bdi>"), 0u);
+
+  chart.series.erase(chart.series.begin());  // the first has nothing to draw here
+  const std::string alone =
+      render_html({.title = "t", .sections = {{.id = "x", .title = "x", .blocks = {chart}}}});
+  EXPECT_EQ(count(alone, "<bdi>arm seed 1</bdi>"), 1u);
 }
 
 TEST(RenderHtml, DrawsOneMarkPerPoint) {

@@ -35,7 +35,7 @@ struct Series {
       false;  // a histogram: x are the middles of bins of one width on the axis; 0 stands apart
   bool hollow = false;
   bool dashed = false;    // something to compare with
-  bool repeated = false;  // another seed of a series before it: thin, and not in the legend
+  bool repeated = false;  // another seed of a series before it: thin, and in the legend by that one
   int color = -1;         // a place in the palette; -1: the place in the chart
   double ramp = -1;  // in [0, 1]: a place on the sequential ramp instead of a colour of the palette
 };

@@ -184,6 +184,7 @@ artifacts::Table geometry_of(const std::vector<std::pair<std::string, std::strin
   for (const auto& [cond, seed] : runs) {
     table.add(cond, 0, 0.2, 40, "", seed);
     table.add(cond, 1, "nan", 30, "", seed);
+    table.add(cond, "", 0.3, 30, "", seed);
     table.add(cond, 2, 0.4, 20, "", seed);
   }
   return table;
@@ -236,10 +237,10 @@ TEST(ReadoutGeometry, SaysHowFarArmsEndApart) {
   const Report report = make_report("", source_with("arm_differences.csv", rows));
   const auto& table = find<DataTable>(report, "differences_rn_mean");
   ASSERT_EQ(table.table.num_rows(), 3u);
-  EXPECT_EQ(table.table.row(0), (std::vector<std::string>{"baseline", "3", "0.5", "0.02", "", ""}));
+  EXPECT_EQ(table.table.row(0), (std::vector<std::string>{"baseline", "0.5", "", "", "0.02", "3"}));
   EXPECT_EQ(table.table.row(1),
-            (std::vector<std::string>{"<script>", "1", "0.9", "–", "+0.4", "20.0"}));
-  EXPECT_EQ(table.table.row(2), (std::vector<std::string>{"short", "1", "0.4", "–", "-0.1", "–"}));
+            (std::vector<std::string>{"<script>", "0.9", "+0.4", "20.0", "–", "1"}));
+  EXPECT_EQ(table.table.row(2), (std::vector<std::string>{"short", "0.4", "-0.1", "–", "–", "1"}));
   EXPECT_EQ(find<DataTable>(report, "differences_lnf_norm").table.num_rows(), 1u);
   EXPECT_THROW(find<DataTable>(report, "differences_s1"), Error);
 }

@@ -355,6 +355,14 @@ bool is_family(const Chart& chart) {
                      [](const Series& series) { return series.ramp >= 0 && !series.dashed; });
 }
 
+// Whether the arm that a repeated series belongs to is in the chart by another.
+bool is_of_another(const Series& series, const Chart& chart) {
+  return series.repeated &&
+         std::any_of(chart.series.begin(), chart.series.end(), [&](const Series& other) {
+           return !other.repeated && other.color == series.color;
+         });
+}
+
 void write_legend(Markup& out, const Chart& chart) {
   if (chart.series.empty()) return;
   out.open("ul", {{"class", "legend"}});
@@ -365,7 +373,7 @@ void write_legend(Markup& out, const Chart& chart) {
         .close();
   } else {
     for (std::size_t i = 0; i < chart.series.size(); ++i) {
-      if (chart.series[i].repeated) continue;
+      if (is_of_another(chart.series[i], chart)) continue;
       out.open("li");
       write_sample(out, chart.series[i], i);
       out.element("bdi", chart.series[i].name).close();

@@ -56,8 +56,10 @@ std::vector<Curve> curves_of(const Sources& sources) {
     for (std::size_t i = 0; i < steps.size(); ++i) {
       const std::string arm = text_or(table, i, "cond", source->name),
                         seed = text_or(table, i, "seed", "");
-      const bool goes_on = i > 0 && steps[i] > steps[i - 1] && trained.back().arm == arm &&
-                           trained.back().seed == seed;
+      if (!std::isfinite(steps[i])) continue;
+      const bool goes_on = !curves.empty() && curves.back().source == source &&
+                           steps[i] > steps[curves.back().rows.back()] &&
+                           trained.back().arm == arm && trained.back().seed == seed;
       if (!goes_on) {
         curves.push_back({.source = source});
         trained.push_back({arm, seed, fmt::format("{} · {}", arm, source->name)});
@@ -84,12 +86,12 @@ std::optional<Chart> chart_of(const std::vector<Curve>& curves, const Quantity& 
   std::vector<const Source*> shown;
   for (const Curve& curve : curves) {
     const artifacts::Table& table = curve.source->tables.at(kGeometry);
-    if (!table.has(quantity.column) || !table.has("step")) continue;
+    if (!table.has(quantity.column)) continue;
     Series series{.name = curve.look.name, .source = kGeometry};
     curve.look.apply(series);
     for (const std::size_t row : curve.rows) {
       const double x = table.number(row, "step"), y = table.number(row, quantity.column);
-      if (!std::isfinite(x) || !std::isfinite(y)) continue;
+      if (!std::isfinite(y)) continue;
       series.x.push_back(x);
       series.y.push_back(y);
     }
@@ -105,7 +107,8 @@ std::optional<Chart> chart_of(const std::vector<Curve>& curves, const Quantity& 
 
 std::string with_sign(double value) { return (value > 0 ? "+" : "") + short_number(value); }
 
-// The arms of one table at their last steps; nothing where it does not have the quantity.
+// The arms of one table at their last steps, the numbers that matter most first; nothing where it
+// does not have the quantity.
 std::optional<DataTable> differences_of(const Source& source, const Quantity& quantity,
                                         std::size_t index, std::size_t num_sources) {
   const artifacts::Table& rows = source.tables.at(kDifferences);
@@ -115,25 +118,24 @@ std::optional<DataTable> differences_of(const Source& source, const Quantity& qu
   const std::vector<double> seeds = numbers("num_seeds"), means = numbers("mean"),
                             spreads = numbers("seed_spread"), differences = numbers("difference"),
                             in_spreads = numbers("spreads");
-  DataTable out{.id = figure_id(fmt::format("differences_{}", quantity.column), index),
-                .title = title_of(quantity.title, source, num_sources),
-                .source = kDifferences,
-                .table = artifacts::Table(
-                    {"arm", "seeds", "last step", "spread", "difference", "in spreads"})};
+  DataTable out{
+      .id = figure_id(fmt::format("differences_{}", quantity.column), index),
+      .title = title_of(fmt::format("{}, at the end", quantity.title), source, num_sources),
+      .source = kDifferences,
+      .table = artifacts::Table({"arm", "last", "difference", "in spreads", "spread", "seeds"})};
   for (std::size_t i = 0; i < rows.num_rows(); ++i) {
     if (rows.text(i, "metric") != quantity.column) continue;
     const bool first = out.table.num_rows() == 0;  // the arm that the others differ from
-    out.table.add(rows.text(i, "cond"), short_number(seeds[i]), short_number(means[i]),
-                  short_number(spreads[i]), first ? "" : with_sign(differences[i]),
-                  first                          ? ""
-                  : std::isfinite(in_spreads[i]) ? fmt::format("{:.1f}", in_spreads[i])
-                                                 : "–");
+    const std::string in_spread =
+        std::isfinite(in_spreads[i]) ? fmt::format("{:.1f}", in_spreads[i]) : "–";
+    out.table.add(rows.text(i, "cond"), short_number(means[i]),
+                  first ? "" : with_sign(differences[i]), first ? "" : in_spread,
+                  short_number(spreads[i]), short_number(seeds[i]));
   }
   if (out.table.num_rows() == 0) return std::nullopt;
-  out.caption = fmt::format(
-      "{}: arms at their last step, and their differences from {}. Spread: between "
-      "an arm's seeds.",
-      quantity.column, out.table.text(0, "arm"));
+  out.caption =
+      fmt::format("{} at the last step, and differences from {}, also in spreads of seeds.",
+                  quantity.column, out.table.text(0, "arm"));
   return out;
 }
 
@@ -143,11 +145,12 @@ std::optional<Section> build_readout_geometry(const Sources& sources) {
   const std::vector<Curve> curves = curves_of(sources);
   std::vector<Look> looks;
   for (const Curve& curve : curves) looks.push_back(curve.look);
-  Section section{
-      .id = "readout-geometry",
-      .title = "Geometry of the readout",
-      .text = "How long the rows of W_U grow, and over how many directions they spread." +
-              legend_of(looks)};
+  Section section{.id = "readout-geometry",
+                  .title = "Geometry of the readout",
+                  .text =
+                      "How long the rows of W_U grow, and over how many directions they spread; "
+                      "the files also hold rn_std, rn_med and lnf_max." +
+                      legend_of(looks)};
   const std::vector<const Source*> compared = sources_with(sources, kDifferences);
   for (const Quantity& quantity : kQuantities) {
     if (std::optional<Chart> chart = chart_of(curves, quantity))
