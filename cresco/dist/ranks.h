@@ -8,6 +8,12 @@
 
 namespace cresco::dist {
 
+// The machine that a rank runs on: how many ranks do, and whether the first of all is one of them.
+struct Host {
+  int ranks = 1;
+  bool has_first = true;
+};
+
 class Ranks {
  public:
   virtual ~Ranks() = default;
@@ -21,6 +27,7 @@ class Ranks {
   // All ranks' tensors one below the other, in order of rank: on rank 0; elsewhere undefined.
   virtual at::Tensor gather(const at::Tensor& own) = 0;
   virtual void wait_for_all() = 0;
+  virtual Host host() = 0;
 
   bool first() const { return rank() == 0; }
   double sum_of(double number);

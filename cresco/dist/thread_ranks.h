@@ -64,6 +64,7 @@ class ThreadRanks {
       return first() ? all : at::Tensor();
     }
     void wait_for_all() override { shared_.barrier.arrive_and_wait(); }
+    Host host() override { return {.ranks = size()}; }
 
    private:
     template <class Combine>
