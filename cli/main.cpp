@@ -41,13 +41,9 @@ std::vector<Verb> verbs() {
   bench_pretrain.has_arms = true;
   Verb train = verb("train", "a stack to a dictionary, or to several", {"stack"}, verbs::run_train);
   train.recipe = verbs::crosscoder_recipe;
-  train.aliases = {{"--precision", "--amp-dtype"},
-                   {"--tanh-stretch", "--tanh-stretch-coefficient"},
-                   {"--epochs", "--n-epochs"}};
   Verb plan = verb("plan", "what a training of dictionaries would cost: memory, disk, time",
                    {"stack?"}, verbs::run_plan);
   plan.recipe = train.recipe;
-  plan.aliases = train.aliases;
   train.over_ranks = true;
   return {
       verb("demo", "the whole chain at small size: text to one page", {}, verbs::run_demo),

@@ -15,6 +15,7 @@
 #include <csignal>
 #include <cstdio>
 #include <map>
+#include <set>
 #include <thread>
 
 namespace cresco::cli {
@@ -33,28 +34,20 @@ std::string normalised(const std::string& argument) {
   return with_dashes(argument.substr(0, end)) + argument.substr(end);
 }
 
-// `--sweep a=1,2 b=3` is `--sweep a=1,2 --sweep b=3`, as with --set; and what a verb knows by other
-// names gets its own.
-std::vector<std::string> spread(const std::vector<std::string>& given,
-                                const std::vector<Verb>& verbs) {
+// `--sweep a=1,2 b=3` is `--sweep a=1,2 --sweep b=3`, as with --set.
+std::vector<std::string> spread(const std::vector<std::string>& given) {
   std::vector<std::string> out;
   std::string repeated;
-  for (std::string word : given) {
+  for (const std::string& word : given) {
     if (word.starts_with("-")) {
       repeated = word == "--sweep" || word == "--set" ? word : "";
-      for (const Verb& verb : verbs) {
-        if (given[0] != verb.name) continue;
-        const std::size_t end = std::min(word.find('='), word.size());
-        if (const auto alias = verb.aliases.find(word.substr(0, end)); alias != verb.aliases.end())
-          word = alias->second + word.substr(end);
-      }
     } else if (!repeated.empty() && out.back() != repeated) {
       if (word.find('=') != std::string::npos)
         out.push_back(repeated);
       else
         repeated.clear();
     }
-    out.push_back(std::move(word));
+    out.push_back(word);
   }
   return out;
 }
@@ -81,6 +74,7 @@ class FieldOptions {
   // A field whose option the command has already is left out.
   FieldOptions(CLI::App& app, const Fields& fields, const std::vector<std::string>& positionals,
                const std::string& group) {
+    const std::vector<FieldAlias> aliases = aliases_of(fields);
     EachField each([&](const std::string& path, auto& value, const char* help, const char* unit) {
       if (app.get_option_no_throw("--" + with_dashes(path))) return;
       using Value = std::decay_t<decltype(value)>;
@@ -89,14 +83,25 @@ class FieldOptions {
           std::find_if(positionals.begin(), positionals.end(),
                        [&](const std::string& name) { return name == path || name == path + "?"; });
       const bool by_place = place != positionals.end();
+      std::string names = by_place ? path : "--" + with_dashes(path);
+      for (const FieldAlias& alias : aliases) {
+        if (alias.path != path || by_place) continue;
+        const std::string name = "--" + with_dashes(alias.other);
+        if (alias.value.empty()) {
+          names += "," + name;
+          continue;
+        }
+        const std::string shown = fmt::format("--{} {}", with_dashes(path), alias.value);
+        flags_.push_back({path, alias.value, app.add_flag(name, shown)->group(group)});
+      }
       CLI::Option* option = nullptr;
       if constexpr (std::is_same_v<Value, bool>) {
         const std::string shown = text + (value ? " (=false turns it off)" : "");
-        option = app.add_flag("--" + with_dashes(path), shown);
+        option = app.add_flag(names, shown);
       } else {
         constexpr bool many = std::is_same_v<Value, std::vector<std::string>>;
-        option = app.add_option(by_place ? path : "--" + with_dashes(path),
-                                CLI::callback_t([](const CLI::results_t&) { return true; }), text);
+        option = app.add_option(names, CLI::callback_t([](const CLI::results_t&) { return true; }),
+                                text);
         option->required(by_place && *place == path)->type_name(type_of(value));
         // `--text A B` takes both, but not where a positional could be meant by B.
         const bool takes_all = many && (by_place || positionals.empty());
@@ -118,7 +123,18 @@ class FieldOptions {
     std::map<std::string, std::vector<std::string>> words;
     for (const auto& [path, option] : options_)
       if (option->count() > 0) words[path] = option->results();
+    for (const Flag& flag : flags_)
+      if (flag.on()) words.try_emplace(flag.path, std::vector{flag.value});
     assign_fields(fields, words);
+  }
+
+  std::set<std::string> given() const {
+    std::set<std::string> paths;
+    for (const auto& [path, option] : options_)
+      if (option->count() > 0) paths.insert(path);
+    for (const Flag& flag : flags_)
+      if (flag.on()) paths.insert(flag.path);
+    return paths;
   }
 
   // What was given for a field, or "".
@@ -129,7 +145,15 @@ class FieldOptions {
   }
 
  private:
+  // A word for one value of a field; the field's own option wins over it.
+  struct Flag {
+    std::string path, value;
+    CLI::Option* option;
+    bool on() const { return option->count() > 0 && option->as<bool>(); }
+  };
+
   std::vector<std::pair<std::string, CLI::Option*>> options_;
+  std::vector<Flag> flags_;
 };
 
 // One verb on the command line.
@@ -185,6 +209,19 @@ class CommandLine {
     command.own->assign(command.verb->fields);
     if (command.verb->has_arms) set_field(command.verb->fields, "arm=" + arm);
     command.shared->assign(common_fields_);
+  }
+
+  // The fields that the command line names for the verb, by an option or --set.
+  std::set<std::string> given(const Command& command) const {
+    std::set<std::string> paths = command.own->given();
+    const auto aliases = aliases_of(command.verb->fields);
+    for (const std::string& assignment : command.assignments) {
+      std::string path = assignment.substr(0, assignment.find('='));
+      for (const FieldAlias& alias : aliases)
+        if (alias.other == path) path = alias.path;
+      paths.insert(path);
+    }
+    return paths;
   }
 
   int exit(const CLI::ParseError& e) const { return app_.exit(e); }
@@ -275,6 +312,24 @@ std::string parse_message(const CommandLine& line, const CLI::ParseError& e,
 // Errors are one line: LibTorch's end in a trace of its own calls.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
+// LibTorch says in its own words how much memory it did not get, and no setting that would help.
+std::string in_settings(const std::string& said, const Verb* verb) {
+  constexpr std::string_view kAsked = "you tried to allocate ";
+  const std::size_t at = said.find(kAsked);
+  if (at == std::string::npos || !verb) return said;
+  const std::string bytes = said.substr(at + kAsked.size());
+  std::vector<std::string> smaller;
+  EachField each([&](const std::string& path, auto&, const char*, const char*) {
+    for (const char* setting : {"d_sae", "batch_size", "block_bytes", "batch.sequences", "context"})
+      if (path == setting) smaller.push_back("--" + with_dashes(path));
+  });
+  verb->fields(each);
+  return fmt::format("out of memory: {} bytes asked for, {} are there; try a smaller {}",
+                     bytes.substr(0, bytes.find_first_not_of("0123456789")),
+                     human_bytes(static_cast<double>(available_bytes())),
+                     smaller.empty() ? "input" : join(smaller, " or "));
+}
+
 int fail_with(int code, const std::string& message) {
   std::string who = "cresco";
   if (dist::started_ranks() > 1 && !dist::world().first()) {
@@ -308,7 +363,7 @@ verbs::Outcome run_command(const CommandLine& line, const Command& command,
     if (arms.size() > 1 && !common.out.empty()) common.out = (Path(common.out) / arm).string();
     TextProgress progress(stderr, common.quiet || !first);
     if (arms.size() > 1) progress.note("arm " + arm);
-    verbs::VerbContext context{common, typed, progress};
+    verbs::VerbContext context{common, typed, progress, line.given(command)};
     verbs::Outcome one = command.verb->run(context);
     if (arms.size() == 1) return one;
     all.summary["arms"][arm] = std::move(one.summary);
@@ -327,9 +382,11 @@ int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
   CommandLine line(verbs, common);
   std::vector<std::string> typed(argv, argv + argc), arguments;
   for (int i = 1; i < argc; ++i) arguments.push_back(normalised(argv[i]));
-  if (!arguments.empty()) arguments = spread(arguments, verbs);
+  arguments = spread(arguments);
+  const Verb* verb = nullptr;
   try {
     const Command& command = line.parse(arguments);
+    verb = command.verb;
     require_usage(command.verb->over_ranks || dist::started_ranks() == 1,
                   "{} runs as one process, {} were started", command.verb->name,
                   dist::started_ranks());
@@ -347,7 +404,7 @@ int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
   } catch (const Interrupted& e) {
     return fail_with(130, e.what());
   } catch (const c10::Error& e) {
-    return fail_with(1, first_line(e.what_without_backtrace()));
+    return fail_with(1, first_line(in_settings(e.what_without_backtrace(), verb)));
   } catch (const std::filesystem::filesystem_error& e) {
     return fail_with(1, fmt::format("{}: {}", e.path1().string(), e.code().message()));
   } catch (const std::bad_alloc&) {

@@ -4,7 +4,6 @@
 #include "cresco/verbs/verb.h"
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,8 +25,7 @@ struct Verb {
   bool has_arms = false;
   // The text of a named recipe, for verbs with a field `recipe`; everything given wins over it.
   std::function<std::string_view(const std::string&)> recipe;
-  std::map<std::string, std::string> aliases;  // "--precision" for "--amp-dtype"
-  bool over_ranks = false;                     // mpirun may start several that share the work
+  bool over_ranks = false;  // mpirun may start several that share the work
 };
 
 template <class Config>

@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import random
+import resource
 import unittest
 
 from parity_test import read_npy, relative_error, write_npy, write_safetensors
@@ -189,6 +190,55 @@ class Dictionaries(FolderTest):
         self.assert_fails(1, "train", stack, *options[:-1], self.folder / "no" / "runs.csv", "--out", self.folder / "new",
                           says="its folder does not exist")
         self.assertFalse((self.folder / "new").exists())
+
+    def test_settings_go_by_the_references_names(self):
+        stack = write_stack(self.folder / "stack.safetensors", [0, 100, 200])
+        train = ("train", stack, "--d-sae", 8, "--batch-size", 16, "--lr", 1e-3)
+        recipe = self.folder / "more.yaml"
+        recipe.write_text("{use_sparse_adam: true, ckpt_every_epochs: 1}")
+        run(*train, "--epochs", 2, "--tanh-stretch", 4, "--config", recipe, "--output", self.folder / "a", "--name", "d")
+        run(*train, "--n-epochs", 2, "--tanh-stretch-coefficient", 4, "--optimizer", "sparse_adam", "--out", self.folder / "b",
+            "--name", "d")
+        run(*train, "--set", "epochs=2", "tanh_stretch=4", "--use-sparse-adam", "--out", self.folder / "c", "--name", "d")
+        for other in "bc":
+            self.assertEqual(*((self.folder / name / "settings.json").read_text() for name in ("a", other)))
+        training = json.loads((self.folder / "a" / "settings.json").read_text())["training"]
+        self.assertEqual((training["optimizer"], training["tanh_stretch_coefficient"], training["n_epochs"]), ("sparse_adam", 4, 2))
+        run(*train, "--optimizer", "adam", "--use-sparse-adam", "--epochs", 1, "--out", self.folder / "d")  # the option wins
+        self.assertEqual(json.loads((self.folder / "d" / "settings.json").read_text())["training"]["optimizer"], "adam")
+        shown = run("train", "--help").stdout.decode()
+        for name in ("--tanh-stretch", "--use-sparse-adam", "--ckpt-every-epochs", "--output", "--epochs", "--precision"):
+            self.assertRegex(shown, name + r"\b(?!-)")
+
+    def test_trainings_refuse_what_would_change_nothing(self):
+        stack = write_stack(self.folder / "stack.safetensors", [0, 100, 200])
+        out = self.folder / "out"
+        train = ("train", stack, "--d-sae", 8, "--batch-size", 16, "--n-epochs", 1, "--out", out)
+        for more, says in ((("--kind", "topk", "--k", 2, "--decoder-transpose-init", 0), "decoder_transpose_init is a setting of"),
+                           (("--k", 3), "kind crosscoder has none"), (("--set", "bandwidth=3"), "bandwidth"),
+                           (("--sweep", "k=2,3"), "k is a setting of"), (("--fuse",), "--fuse"),
+                           (("--expansion-factor", 4), "d_sae is 8, but expansion_factor 4 of width 4 makes 16"),
+                           (("--resume", "must", "--overwrite"), "--resume must"),
+                           (("--target-l0", 3, "--l1-coefficient", 0), "target_l0 is 3"),
+                           (("--weight-decay", 0.1), "weight_decay is 0.1"),
+                           (("--sweep", "l1_coefficient=0.3,.3"), "comes twice")):
+            self.assert_fails(2, *train, *more, says=says)
+        self.assert_fails(2, "train-sae", stack, "--class", "topk", "--d-sae", 16, "--target-l0", 5, "--out", out, says="target_l0")
+        self.assertFalse(out.exists())
+        recipe = ("--recipe", "pythia-160m/W_U/architecture-comparison/d8192/gated", "--steps", "all")
+        name = run_json("train", stack, *recipe, "--expansion-factor", 2, "--dry-run")["name"]  # the recipe has a d_sae
+        self.assertEqual(name, "W_U_d8_seed0")
+
+    def test_memory_that_is_not_there_is_said_with_what_asks_for_less(self):
+        stack = write_stack(self.folder / "stack.safetensors", [0])
+        limit = 6 << 30  # of addresses: the program's own and some arrays
+
+        def limited():
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+        self.assert_fails(1, "train", stack, "--d-sae", 1 << 22, "--batch-size", 40, "--n-epochs", 1, "--kind", "gated", "--out",
+                          self.folder / "out", "--quiet", says=["out of memory: ", "bytes asked for", "a smaller --batch-size or --d-sae"],
+                          preexec_fn=limited)
 
     def test_plans_say_what_a_training_costs(self):
         stack = write_stack(self.folder / "stack.safetensors", [0, 100, 200])

@@ -17,18 +17,13 @@ class AutogradStep final : public CrosscoderStep {
  public:
   AutogradStep(const CrosscoderConfig& config, const Activation& activation,
                const CrosscoderParameters& start)
-      : activation_(activation),
-        settings_{.l1_coefficient = 1,  // a step's rates have the coefficient in effect
-                  .frequency_scale = config.frequency_scale,
-                  .tanh_stretch_coefficient = config.tanh_stretch_coefficient,
-                  .bandwidth = config.bandwidth,
-                  .gated_l1_coefficient = 1},
-        gated_weight_(
-            config.l1_coefficient > 0 ? config.gated_l1_coefficient / config.l1_coefficient : 0) {
+      : config_(config), activation_(activation) {
     parameters_ = start.empty_like();
     const auto from = start.named(), to = parameters_.named();
     for (std::size_t i = 0; i < to.size(); ++i) to[i].second.copy_(from[i].second);
-    optimizer_ = optim::make_moment_optimizer(config.optimizer, {}, parameters_.named());
+    // AdamW's decay comes before its update, in update().
+    optimizer_ = optim::make_moment_optimizer(
+        config.optimizer == "adamw" ? "adam" : config.optimizer, {}, parameters_.named());
   }
 
   void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
@@ -52,19 +47,21 @@ class AutogradStep final : public CrosscoderStep {
       list.push_back(gradient);
       lrs.push_back(name.find("threshold") == std::string::npos ? rates.lr : rates.threshold_lr);
     }
+    for (const at::Tensor& weight : {parameters_.encoder_KDF, parameters_.decoder_KFD})
+      if (config_.weight_decay > 0) weight.mul_(1 - rates.lr * config_.weight_decay);
     optimizer_->step(list, lrs);
     return terms;
   }
 
   LossTerms gradients(const StepRates& rates, CrosscoderParameters& out) override {
     out = parameters_.empty_like();
-    StackedSettings settings = settings_;
-    const bool gated = activation_.kind == ActivationKind::Gated;
-    settings.l1_coefficient = rates.l1_coefficient;
-    settings.gated_l1_coefficient = rates.l1_coefficient * gated_weight_;
     LossTerms terms =
-        stacked_loss_and_gradients(activation_, settings, parameters_, x_BKD_, 1, out);
-    if (gated) terms.l_aux = terms.loss - terms.l_rec - settings.gated_l1_coefficient * terms.l_s;
+        stacked_loss_and_gradients(activation_,
+                                   {.coefficient = rates.l1_coefficient,
+                                    .frequency_scale = config_.frequency_scale,
+                                    .tanh_stretch_coefficient = config_.tanh_stretch_coefficient,
+                                    .bandwidth = config_.bandwidth},
+                                   parameters_, x_BKD_, out);
     const Crosscoder crosscoder(parameters_, activation_);
     const at::Tensor fired_F = crosscoder.codes(crosscoder.pre_activation(x_BKD_), 0).gt(0).any(0);
     terms.num_silent = fired_F.logical_not().sum().item<std::int64_t>();
@@ -96,9 +93,8 @@ class AutogradStep final : public CrosscoderStep {
   void load_portable_state(const formats::SafetensorsFile& file) override { load_state(file); }
 
  private:
+  CrosscoderConfig config_;
   Activation activation_;
-  StackedSettings settings_;
-  double gated_weight_;  // of gated's own coefficient, as a share of the scheduled one
   CrosscoderParameters parameters_;
   std::unique_ptr<optim::MomentOptimizer> optimizer_;
   at::Tensor x_BKD_;

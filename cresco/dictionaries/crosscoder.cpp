@@ -64,7 +64,11 @@ void check(const CrosscoderConfig& c) {
   check_positive("init_threshold", c.init_threshold);
   check_at_least("decoder_transpose_init", c.decoder_transpose_init, 0);
   check_one_of("amp_dtype", c.amp_dtype, {"fp32", "bf16", "tf32"});
-  check_one_of("optimizer", c.optimizer, {"adam", "sparse_adam"});
+  check_one_of("optimizer", c.optimizer, {"adam", "adamw", "sparse_adam"});
+  check_at_least("weight_decay", c.weight_decay, 0);
+  require_usage(c.weight_decay == 0 || c.optimizer == "adamw",
+                "weight_decay is {}: optimizer {} has none, adamw has", c.weight_decay,
+                c.optimizer);
   check_one_of("input_preprocess", c.input_preprocess, {"none", "center", "center_scale"});
   check_at_least("n_epochs", static_cast<double>(c.n_epochs), 1);
   check_at_least("batch_size", static_cast<double>(c.batch_size), 1);
@@ -91,6 +95,11 @@ void resolve_size(std::int64_t& d_sae, double& expansion_factor, std::int64_t wi
   if (d_sae == 0) d_sae = static_cast<std::int64_t>(static_cast<double>(width) * expansion_factor);
   require_usage(d_sae > 0, "expansion_factor {} of width {} leaves no feature", expansion_factor,
                 width);
+  require_usage(expansion_factor == 0 || std::abs(static_cast<double>(width) * expansion_factor -
+                                                  static_cast<double>(d_sae)) < 1,
+                "d_sae is {}, but expansion_factor {} of width {} makes {}: give one of them",
+                d_sae, expansion_factor, width,
+                static_cast<std::int64_t>(static_cast<double>(width) * expansion_factor));
   expansion_factor = static_cast<double>(d_sae) / static_cast<double>(width);
 }
 

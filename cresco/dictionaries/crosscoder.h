@@ -54,6 +54,7 @@ struct CrosscoderConfig {
   double l1_coefficient = 0.3, frequency_scale = 0.01, tanh_stretch_coefficient = 1.0;
   double jumprelu_lr_factor = 0.1, init_threshold = 0.1, decoder_transpose_init = 1.0;
   std::string amp_dtype = "fp32", optimizer = "adam";
+  double weight_decay = 0;
   std::int64_t n_epochs = 300, batch_size = 1024;
   double expansion_factor = 0;
   std::int64_t d_sae = 0;
@@ -67,6 +68,10 @@ struct CrosscoderConfig {
   double gated_l1_coefficient = 0.3, bandwidth = 4;
 
   void fields(FieldVisitor& v) {
+    v.alias("tanh_stretch", "tanh_stretch_coefficient");
+    v.alias("precision", "amp_dtype");
+    v.alias("use_sparse_adam", "optimizer", "sparse_adam");
+    v.alias("epochs", "n_epochs");
     v.field("lr", lr, "learning rate of weights and biases");
     v.field("l1_coefficient", l1_coefficient, "weight of the sparsity term");
     v.field("frequency_scale", frequency_scale,
@@ -81,7 +86,8 @@ struct CrosscoderConfig {
     v.field("amp_dtype", amp_dtype,
             "fp32; bf16: the encoder's product from bfloat16, on a GPU the others as with tf32; "
             "tf32, on a GPU: all products from inputs of ten bits");
-    v.field("optimizer", optimizer, "adam | sparse_adam");
+    v.field("optimizer", optimizer, "adam | adamw | sparse_adam");
+    v.field("weight_decay", weight_decay, "of adamw: decoupled, of encoder and decoder weights");
     v.field("n_epochs", n_epochs, "passes over the rows");
     v.field("batch_size", batch_size, "rows in a step");
     v.field("expansion_factor", expansion_factor,
@@ -109,7 +115,7 @@ struct CrosscoderConfig {
 // UsageError for a setting out of range.
 void check(const CrosscoderConfig& config);
 // A d_sae of 0 becomes that of the expansion factor, which then is made exact. UsageError when no
-// feature is left.
+// feature is left, and when both are there and disagree.
 void resolve_size(std::int64_t& d_sae, double& expansion_factor, std::int64_t width);
 // With d_sae and expansion_factor both filled in for a matrix of this width.
 CrosscoderConfig resolved(CrosscoderConfig config, std::int64_t width);

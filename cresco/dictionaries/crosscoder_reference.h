@@ -121,9 +121,10 @@ inline Weights gradients(const Sizes& s, const Weights& w, const Setting& c,
   return g;
 }
 
-// Adam, or SparseAdam, of the five tensors.
+// Adam, or SparseAdam, of the five tensors; or AdamW, whose decay is that of W_E and W_D.
 struct Optimizer {
   bool sparse = false;
+  double weight_decay = 0;
   std::vector<std::vector<double>> m = std::vector<std::vector<double>>(5),
                                    v = std::vector<std::vector<double>>(5);
   std::vector<int> t = std::vector<int>(5);
@@ -143,6 +144,7 @@ struct Optimizer {
       for (std::size_t i = 0; i < p.size(); ++i) {
         m[n][i] = b1 * m[n][i] + (1 - b1) * g[i];
         v[n][i] = b2 * v[n][i] + (1 - b2) * g[i] * g[i];
+        if (n == 0 || n == 2) p[i] *= 1 - rate(n) * weight_decay;
         if (!sparse) p[i] -= rate(n) / c1 * m[n][i] / (std::sqrt(v[n][i]) / std::sqrt(c2) + eps);
         if (sparse && g[i] != 0)
           p[i] -= rate(n) * std::sqrt(c2) / c1 * m[n][i] / (std::sqrt(v[n][i]) + eps);

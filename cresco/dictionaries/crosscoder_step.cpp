@@ -653,7 +653,7 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
       .x_SBC = data(x_SBC_),
       .decoder_KFD = updated(decoder_, write_gradients),
       .encoder_FKD = updated(encoder_, write_gradients),
-      .rates = adam_rates(rates.lr),
+      .rates = weight_rates(rates.lr),
       .new_norm_FK = data(new_norm_FK_),
       .near_F = near_F_.mutable_data_ptr<double>(),
       .bias_gradient_F = data(bias_gradient_F_)};
@@ -920,7 +920,7 @@ class Joint final : public JointSteps {
     for (Step* step : steps) {
       const at::Tensor its = encoder_.narrow(0, begin, step->features());
       its.copy_(step->encoder_.value);
-      step->encoder_.value = its;
+      step->encoder_.value.set_(its);  // in place: sparse_adam holds the same tensor
       step->codes_.value_FB = p_.narrow(0, begin, step->features());
       step->x_B_KD_ = steps[0]->x_B_KD_;
       step->x_SBC_ = steps[0]->x_SBC_;

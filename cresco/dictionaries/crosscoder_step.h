@@ -43,7 +43,8 @@ struct LossTerms {
 // What a schedule gives a step.
 struct StepRates {
   std::int64_t step = 0;
-  double l1_coefficient = 0, lr = 0, threshold_lr = 0;
+  double l1_coefficient = 0;  // lambda: whatever setting is the kind's own, with its warm-up
+  double lr = 0, threshold_lr = 0;
 };
 
 // Where the time of a step went, in seconds.

@@ -7,7 +7,7 @@
 #include "cresco/base/random.h"
 #include "cresco/dictionaries/crosscoder_reference.h"
 #include "cresco/dictionaries/crosscoder_step.h"
-#include "cresco/dictionaries/stacked_step.h"
+#include "cresco/dictionaries/selection.h"
 #include "cresco/dictionaries/whole_step.h"
 #include "cresco/dist/thread_ranks.h"
 
@@ -417,17 +417,26 @@ TEST(CrosscoderStep, OfTopKAndBatchTopKAgreesWithAutograd) {
       std::iota(rows.begin(), rows.end(), 0);
       const auto step = make_sparse_step(random_config(), activation, parameters, 150);
       step->load(x_BKD, rows);
-      CrosscoderParameters written, expected = parameters.empty_like();
+      CrosscoderParameters written;
       const LossTerms terms = step->gradients({}, written);
-      const LossTerms exact =
-          stacked_loss_and_gradients(activation, {}, parameters, x_BKD, 1, expected);
-      expect_close(terms.loss, exact.loss, tolerance);
-      EXPECT_DOUBLE_EQ(terms.l0, exact.l0);
-      const auto a = expected.named(), b = written.named();
-      ASSERT_EQ(b.size(), 4u);
+      std::vector<at::Tensor> leaves;
+      for (const auto& [parameter, p] : parameters.named())
+        leaves.push_back(p.detach().clone().requires_grad_(true));
+      const at::Tensor positive_BF =
+          (at::einsum("bkd,kdf->bf", {x_BKD, leaves[0]}) + leaves[1].sum(0)).relu();
+      const at::Tensor code_BF = kind == ActivationKind::TopK ? keep_largest_in_rows(positive_BF, 3)
+                                                              : keep_largest(positive_BF, 3 * 150);
+      const at::Tensor r_BKD = at::einsum("bf,kfd->bkd", {code_BF, leaves[2]}) + leaves[3];
+      const at::Tensor loss = (r_BKD - x_BKD).square().sum(-1).mean();
+      const auto expected = torch::autograd::grad({loss}, leaves);
+      expect_close(terms.loss, loss.item<double>(), tolerance);
+      EXPECT_DOUBLE_EQ(terms.l0,
+                       static_cast<double>(code_BF.gt(0).sum().item<std::int64_t>()) / 150);
+      const auto found = written.named();
+      ASSERT_EQ(found.size(), 4u);
       for (std::size_t i = 0; i < 4; ++i)
-        EXPECT_LE(length(b[i].second - a[i].second) / length(a[i].second), 2 * tolerance)
-            << a[i].first;
+        EXPECT_LE(length(found[i].second - expected[i]) / length(expected[i]), 2 * tolerance)
+            << found[i].first;
     }
 }
 

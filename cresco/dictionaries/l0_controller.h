@@ -27,6 +27,9 @@ class L0Controller {
         gain_(100.0 / static_cast<double>(num_steps)) {}
 
   double coefficient() const { return coefficient_; }
+  bool at_bound() const {
+    return target_ > 0 && (coefficient_ <= start_ / 1000 || coefficient_ >= start_ * 1000);
+  }
 
   void observe(double l0) {
     if (target_ <= 0) return;

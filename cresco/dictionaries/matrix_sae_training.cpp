@@ -156,7 +156,7 @@ MatrixSaeOutcome outcome_of(const Dictionary& dictionary, const Path& folder) {
 
 void check(const MatrixSaeRun& run) {
   check(run.training);
-  check_resume(run.resume);
+  check_resume(run.resume, run.overwrite);
   require_usage(run.log_every >= 1, "log_every is {}, expected 1 or more", run.log_every);
   require_usage(run.state_every >= 0, "state_every is {}, expected 0 (none) or more",
                 run.state_every);
@@ -177,7 +177,7 @@ MatrixSaeOutcome train_matrix_sae(const MatrixSaeRun& given, const at::Tensor& r
   require(!error, "{}: cannot be made: {}", folder.string(), error.message());
   const FolderLock lock(folder);
   const Json settings = settings_of(run, x_VD);
-  if (run.skip_complete && !run.overwrite && is_complete_training(folder, settings)) {
+  if (run.skip_complete && !run.overwrite && completed_steps(folder, settings)) {
     MatrixSaeOutcome outcome =
         outcome_of(read_dictionary(folder / (run.name + ".safetensors")), folder);
     outcome.was_complete = true;
@@ -204,6 +204,27 @@ double matrix_sae_flops(const MatrixSaeConfig& c, std::int64_t num_rows, std::in
   for (const std::int64_t size : levels(c)) decoded += size;
   return 2.0 * static_cast<double>(c.n_epochs) * static_cast<double>(num_rows) *
          static_cast<double>(width) * static_cast<double>(2 * c.d_sae + 3 * decoded);
+}
+
+double matrix_sae_bytes(const MatrixSaeConfig& c, std::int64_t num_rows, std::int64_t width) {
+  const MatrixSaeClass& kind = matrix_sae_class(c.sae_class);
+  const double V = static_cast<double>(num_rows), D = static_cast<double>(width),
+               F = static_cast<double>(c.d_sae);
+  // How many arrays of (rows, features) are there at once, as measured at 4,000 x 4,096.
+  const auto arrays = [&] {
+    switch (kind.activation) {
+      case ActivationKind::Gated:
+      case ActivationKind::JumpRelu:
+        return 17.5;
+      case ActivationKind::TopK:
+        return 11.5;
+      case ActivationKind::BatchTopK:
+        return kind.nested ? 11.5 : 8.5;
+      default:
+        return 5.5;
+    }
+  };
+  return kProgramBytes + 4 * (arrays() * V * F + 5 * (kind.tied ? 1 : 2) * D * F + 6 * V * D);
 }
 
 }  // namespace cresco::dictionaries

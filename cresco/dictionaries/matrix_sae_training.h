@@ -49,5 +49,8 @@ MatrixSaeOutcome train_matrix_sae(const MatrixSaeRun& run, const at::Tensor& x_V
 // FLOPs of all epochs: two for each row, column and feature, in each of encoder and decoder,
 // forwards and twice backwards (the encoder once: its input needs no gradient).
 double matrix_sae_flops(const MatrixSaeConfig& resolved, std::int64_t num_rows, std::int64_t width);
+// The largest that a process gets that trains one: what autograd keeps of an epoch's rows, weights,
+// gradients, moments and what is kept, the program.
+double matrix_sae_bytes(const MatrixSaeConfig& resolved, std::int64_t num_rows, std::int64_t width);
 
 }  // namespace cresco::dictionaries

@@ -72,6 +72,12 @@ kernels::AdamRates SlottedStep::adam_rates(double lr) const {
   return rates;
 }
 
+kernels::AdamRates SlottedStep::weight_rates(double lr) const {
+  kernels::AdamRates rates = adam_rates(lr);
+  rates.decay = 1 - lr * config_.weight_decay;
+  return rates;
+}
+
 void SlottedStep::make_gradient_buffers() {
   for (Slot* slot : {&encoder_, &bias_, &decoder_, &decoder_bias_, &log_threshold_})
     if (!slot->gradient.defined()) slot->gradient = zeros(slot->value.sizes());

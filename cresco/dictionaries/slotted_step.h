@@ -58,7 +58,9 @@ class SlottedStep : public CrosscoderStep {
   at::Tensor zeros(at::IntArrayRef shape) const { return zeros(shape, dtype_); }
   void make_gradient_buffers();
   void write_small_gradients();  // those below, to where gradients are written out
-  kernels::AdamRates adam_rates(double lr) const;  // of the next update
+  // Of the next update: of biases and thresholds, and of the two weights, which decay with adamw.
+  kernels::AdamRates adam_rates(double lr) const;
+  kernels::AdamRates weight_rates(double lr) const;
   // Parameters, moments or gradients in the shapes of released files, and back.
   CrosscoderParameters released(at::Tensor Slot::*member) const;
   void take_released(const CrosscoderParameters& from, at::Tensor Slot::*member);

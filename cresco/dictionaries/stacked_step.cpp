@@ -2,7 +2,6 @@
 
 #include "cresco/base/random.h"
 #include "cresco/base/require.h"
-#include "cresco/dictionaries/selection.h"
 #include "cresco/dictionaries/straight_through.h"
 
 #include <ATen/ATen.h>
@@ -33,10 +32,6 @@ at::Tensor codes(const Activation& activation, const StackedSettings& settings,
     case ActivationKind::Gated:
       return step_with_sigmoid_gradient(p_BF + p.gate_bias_F) *
              at::relu(p.log_magnitude_F.exp() * p_BF + p.magnitude_bias_F);
-    case ActivationKind::BatchTopK:
-      return keep_largest(at::relu(p_BF), p_BF.size(0) * activation.k);
-    case ActivationKind::TopK:
-      return keep_largest_in_rows(at::relu(p_BF), activation.k);
     default:
       fail("activation {} has no loss with shared codes", name_of(activation.kind));
   }
@@ -59,8 +54,6 @@ at::Tensor squared_error(const CrosscoderParameters& p, const at::Tensor& code_B
 at::Tensor sparsity(const Activation& activation, const StackedSettings& settings,
                     const CrosscoderParameters& p, const at::Tensor& p_BF,
                     const at::Tensor& code_BF) {
-  if (activation.kind != ActivationKind::SharedJumpRelu && activation.kind != ActivationKind::Gated)
-    return at::zeros({}, p_BF.options());
   const at::Tensor norm_F = at::linalg_vector_norm(p.decoder_KFD, 2, {-1}).sum(0);
   if (activation.kind == ActivationKind::Gated)
     return (at::relu(p_BF + p.gate_bias_F) * norm_F).sum(1).mean();
@@ -69,19 +62,6 @@ at::Tensor sparsity(const Activation& activation, const StackedSettings& setting
 }
 
 }  // namespace
-
-void check(const StackedSettings& s) {
-  for (const auto& [field, value] :
-       {std::pair{"frequency_scale", s.frequency_scale},
-        std::pair{"tanh_stretch_coefficient", s.tanh_stretch_coefficient},
-        std::pair{"bandwidth", s.bandwidth}})
-    require_usage(value > 0 && std::isfinite(value), "{} is {}, expected more than 0", field,
-                  value);
-  for (const auto& [field, value] : {std::pair{"l1_coefficient", s.l1_coefficient},
-                                     std::pair{"gated_l1_coefficient", s.gated_l1_coefficient},
-                                     std::pair{"gated_aux_coefficient", s.gated_aux_coefficient}})
-    require_usage(value >= 0 && std::isfinite(value), "{} is {}, expected 0 or more", field, value);
-}
 
 CrosscoderParameters stacked_initial_parameters(const Activation& activation, RandomKind kind,
                                                 std::uint64_t seed, std::int64_t num_heads,
@@ -111,8 +91,7 @@ CrosscoderParameters stacked_initial_parameters(const Activation& activation, Ra
 
 LossTerms stacked_loss_and_gradients(const Activation& activation, const StackedSettings& settings,
                                      const CrosscoderParameters& parameters,
-                                     const at::Tensor& x_BKD, double sparsity_factor,
-                                     CrosscoderParameters& gradients) {
+                                     const at::Tensor& x_BKD, CrosscoderParameters& gradients) {
   const torch::autograd::AutoGradMode with_grad(true);
   const CrosscoderParameters p = leaves_of(parameters);
   const bool gated = activation.kind == ActivationKind::Gated;
@@ -124,11 +103,11 @@ LossTerms stacked_loss_and_gradients(const Activation& activation, const Stacked
   const at::Tensor sum_squared_error = squared_error(p, code_BF, x_BKD);
   const at::Tensor l_rec = sum_squared_error / rows_and_heads;
   const at::Tensor l_s = sparsity(activation, settings, p, p_BF, code_BF);
-  const double weight = gated ? settings.gated_l1_coefficient : settings.l1_coefficient;
-  at::Tensor loss = l_rec + weight * sparsity_factor * l_s;
-  if (gated)
-    loss = loss + settings.gated_aux_coefficient / rows_and_heads *
-                      squared_error(p, at::relu(p_BF + p.gate_bias_F), x_BKD);
+  at::Tensor loss = l_rec + settings.coefficient * l_s, l_aux;
+  if (gated) {
+    l_aux = squared_error(p, at::relu(p_BF + p.gate_bias_F), x_BKD) / rows_and_heads;
+    loss = loss + settings.gated_aux_coefficient * l_aux;
+  }
 
   std::vector<at::Tensor> leaves;
   for (const auto& [name, t] : p.named()) leaves.push_back(t);
@@ -140,6 +119,7 @@ LossTerms stacked_loss_and_gradients(const Activation& activation, const Stacked
   return {.loss = loss.item<double>(),
           .l_rec = l_rec.item<double>(),
           .l_s = l_s.item<double>(),
+          .l_aux = gated ? l_aux.item<double>() : 0,
           .l0 = static_cast<double>(code_BF.gt(0).sum().item<std::int64_t>()) /
                 static_cast<double>(x_BKD.size(0)),
           .sum_squared_error = sum_squared_error.item<double>()};

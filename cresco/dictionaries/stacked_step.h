@@ -4,14 +4,12 @@
 //   r[b,k] = a[b] . W_D[k] + b_D[k];   l_rec = mean over (b,k) of |r[b,k] - x[b,k]|^2
 //
 //   activation         code a                                     loss
-//   SharedJumpRelu     p [p > theta]                              l_rec + l1 rho l_s,
+//   SharedJumpRelu     p [p > theta]                              l_rec + lambda l_s,
 //                      l_s = sum over f of m (1 + m/alpha), m[f] the mean over b of tanh(c a N)
 //   Gated              [p + b_gate > 0] ReLU(exp(r_mag) p + b_mag)
-//                      l_rec + gated_l1 rho l_s + gated_aux l_aux,
+//                      l_rec + lambda l_s + gated_aux l_aux,
 //                      l_s = mean over b of sum over f of ReLU(p + b_gate) N,
 //                      l_aux = l_rec of the codes ReLU(p + b_gate)
-//   BatchTopK          the B k largest ReLU(p) of the batch       l_rec
-//   TopK               the k largest ReLU(p) of each row          l_rec
 //
 // Steps are differentiated as straight_through.h says, that of SharedJumpRelu with the width
 // `bandwidth`. Gradients go through N, and l_aux trains W_D and b_D.
@@ -24,24 +22,11 @@
 namespace cresco::dictionaries {
 
 struct StackedSettings {
-  double l1_coefficient = 0.3, frequency_scale = 0.01, tanh_stretch_coefficient = 1.0;
+  double coefficient = 0.3;  // lambda: the kind's own, with its warm-up
+  double frequency_scale = 0.01, tanh_stretch_coefficient = 1.0;
   double bandwidth = 4.0;
-  double gated_l1_coefficient = 0.3, gated_aux_coefficient = 1.0;
-
-  void fields(FieldVisitor& v) {
-    v.field("l1_coefficient", l1_coefficient, "weight of the sparsity term of shared_jumprelu");
-    v.field("frequency_scale", frequency_scale,
-            "mean score at which a feature's penalty has doubled");
-    v.field("tanh_stretch_coefficient", tanh_stretch_coefficient,
-            "factor inside the sparsity term's tanh");
-    v.field("bandwidth", bandwidth, "width of the sigmoid behind shared_jumprelu's step");
-    v.field("gated_l1_coefficient", gated_l1_coefficient, "weight of the sparsity term of gated");
-    v.field("gated_aux_coefficient", gated_aux_coefficient,
-            "weight of gated's second reconstruction, from the open gates");
-  }
+  double gated_aux_coefficient = 1.0;
 };
-
-void check(const StackedSettings& settings);  // UsageError for a setting out of range
 
 // Every head drawn by itself: W_D uniform in +-1/sqrt(F), W_E[k] the transpose of W_D[k], biases
 // and the tensors of Gated 0, thresholds as given.
@@ -50,11 +35,10 @@ CrosscoderParameters stacked_initial_parameters(const Activation& activation, Ra
                                                 std::int64_t width, std::int64_t num_features,
                                                 double init_threshold = 0.1);
 
-// `sparsity_factor` is rho. x_BKD is contiguous; `gradients` is overwritten. l_s in the result is
-// without its weight, and l_aux is in `loss` alone. Error for an activation without such a loss.
+// x_BKD is contiguous; `gradients` is overwritten. l_s and l_aux in the result are without their
+// weights. Error for an activation without such a loss.
 LossTerms stacked_loss_and_gradients(const Activation& activation, const StackedSettings& settings,
                                      const CrosscoderParameters& parameters,
-                                     const at::Tensor& x_BKD, double sparsity_factor,
-                                     CrosscoderParameters& gradients);
+                                     const at::Tensor& x_BKD, CrosscoderParameters& gradients);
 
 }  // namespace cresco::dictionaries

@@ -43,7 +43,7 @@ struct Reference {
                       r_mag = std::vector<double>(F), b_mag = std::vector<double>(F);
 
   Reference(const Activation& activation, const StackedSettings& s, const CrosscoderParameters& p,
-            const at::Tensor& x_BKD, double rho) {
+            const at::Tensor& x_BKD) {
     const auto of = [](const at::Tensor& t) {
       return t.defined() ? numbers(t) : std::vector<double>(F);
     };
@@ -68,24 +68,10 @@ struct Reference {
         const double u = pre[b][f];
         if (kind == ActivationKind::SharedJumpRelu)
           code[b][f] = u > std::exp(log_theta[f]) ? u : 0;
-        else if (kind == ActivationKind::Gated)
-          code[b][f] = u + gate[f] > 0 ? std::max(0.0, std::exp(mag[f]) * u + mag_bias[f]) : 0;
         else
-          code[b][f] = std::max(0.0, u);
+          code[b][f] = u + gate[f] > 0 ? std::max(0.0, std::exp(mag[f]) * u + mag_bias[f]) : 0;
         open_gate[b][f] = std::max(0.0, u + gate[f]);
       }
-    const auto choose = [&](int first, int last, int count) {
-      std::vector<std::pair<double, std::pair<int, int>>> all;
-      for (int b = first; b < last; ++b)
-        for (int f = 0; f < F; ++f) all.push_back({code[b][f], {b, f}});
-      std::sort(all.rbegin(), all.rend());
-      for (int n = count; n < static_cast<int>(all.size()); ++n)
-        code[all[n].second.first][all[n].second.second] = 0;
-    };
-    if (kind == ActivationKind::BatchTopK) choose(0, B, B * static_cast<int>(activation.k));
-    if (kind == ActivationKind::TopK)
-      for (int b = 0; b < B; ++b) choose(b, b + 1, static_cast<int>(activation.k));
-
     double to_code[B][F] = {}, to_open[B][F] = {}, to_N[F] = {};
     // Adds weight times the reconstruction term of these codes, and its gradients.
     const auto reconstruct = [&](const double(&of_row)[B][F], double(&to)[B][F], double weight) {
@@ -113,7 +99,7 @@ struct Reference {
         for (int b = 0; b < B; ++b)
           m += std::tanh(s.tanh_stretch_coefficient * code[b][f] * N[f]) / B;
         l_s += m * (1 + m / s.frequency_scale);
-        const double to_m = s.l1_coefficient * rho * (1 + 2 * m / s.frequency_scale);
+        const double to_m = s.coefficient * (1 + 2 * m / s.frequency_scale);
         for (int b = 0; b < B; ++b) {
           const double t = std::tanh(s.tanh_stretch_coefficient * code[b][f] * N[f]);
           const double slope = to_m / B * s.tanh_stretch_coefficient * (1 - t * t);
@@ -121,17 +107,17 @@ struct Reference {
           to_N[f] += slope * code[b][f];
         }
       }
-      loss += s.l1_coefficient * rho * l_s;
+      loss += s.coefficient * l_s;
     }
     if (kind == ActivationKind::Gated) {
       l_aux = reconstruct(open_gate, to_open, s.gated_aux_coefficient);
       for (int b = 0; b < B; ++b)
         for (int f = 0; f < F; ++f) {
           l_s += open_gate[b][f] * N[f] / B;
-          to_open[b][f] += s.gated_l1_coefficient * rho * N[f] / B;
-          to_N[f] += s.gated_l1_coefficient * rho * open_gate[b][f] / B;
+          to_open[b][f] += s.coefficient * N[f] / B;
+          to_N[f] += s.coefficient * open_gate[b][f] / B;
         }
-      loss += s.gated_l1_coefficient * rho * l_s + s.gated_aux_coefficient * l_aux;
+      loss += s.coefficient * l_s + s.gated_aux_coefficient * l_aux;
     }
     for (int k = 0; k < K; ++k)
       for (int f = 0; f < F; ++f)
@@ -148,7 +134,7 @@ struct Reference {
           const double slope = u * h * (1 - h) / s.bandwidth;
           to_p = to_code[b][f] * ((u > theta) + slope);
           log_threshold[f] -= to_code[b][f] * slope * theta;
-        } else if (kind == ActivationKind::Gated) {
+        } else {
           const double h = sigma(u + gate[f]), scale = std::exp(mag[f]);
           const double inner = scale * u + mag_bias[f];
           const double to_gate = to_code[b][f] * std::max(0.0, inner) * h * (1 - h);
@@ -158,8 +144,6 @@ struct Reference {
           b_gate[f] += to_pi;
           r_mag[f] += to_inner * scale * u;
           b_mag[f] += to_inner;
-        } else {
-          to_p = code[b][f] > 0 ? to_code[b][f] : 0;
         }
         for (int k = 0; k < K; ++k) {
           b_E[k * F + f] += to_p;
@@ -181,9 +165,7 @@ void expect_near(const at::Tensor& got, const std::vector<double>& expected, dou
 }
 
 const Activation kActivations[] = {{.kind = ActivationKind::SharedJumpRelu},
-                                   {.kind = ActivationKind::Gated},
-                                   {.kind = ActivationKind::BatchTopK, .k = 2},
-                                   {.kind = ActivationKind::TopK, .k = 3}};
+                                   {.kind = ActivationKind::Gated}};
 
 class StackedStep : public testing::TestWithParam<Activation> {};
 INSTANTIATE_TEST_SUITE_P(, StackedStep, testing::ValuesIn(kActivations),
@@ -191,12 +173,12 @@ INSTANTIATE_TEST_SUITE_P(, StackedStep, testing::ValuesIn(kActivations),
 
 TEST_P(StackedStep, IsThatOfTheDefinition) {
   const Activation& activation = GetParam();
-  const StackedSettings settings{.l1_coefficient = 0.05,
-                                 .frequency_scale = 0.3,
-                                 .tanh_stretch_coefficient = 0.7,
-                                 .bandwidth = 1.5,
-                                 .gated_l1_coefficient = 0.2,
-                                 .gated_aux_coefficient = 0.6};
+  const StackedSettings settings{
+      .coefficient = activation.kind == ActivationKind::Gated ? 0.16 : 0.04,
+      .frequency_scale = 0.3,
+      .tanh_stretch_coefficient = 0.7,
+      .bandwidth = 1.5,
+      .gated_aux_coefficient = 0.6};
   const at::Tensor x_BKD = toy::normal({B, K, D}, 2, "x");
   const CrosscoderParameters exact = drawn_parameters(activation);
   for (const auto& [dtype, tolerance] :
@@ -210,11 +192,12 @@ TEST_P(StackedStep, IsThatOfTheDefinition) {
     for (const auto& [name, t] : gradients.named())
       t.fill_(std::numeric_limits<double>::quiet_NaN());  // overwritten, not added to
     const LossTerms terms =
-        stacked_loss_and_gradients(activation, settings, p, x_BKD.to(dtype), 0.8, gradients);
-    const Reference expected(activation, settings, exact, x_BKD, 0.8);
+        stacked_loss_and_gradients(activation, settings, p, x_BKD.to(dtype), gradients);
+    const Reference expected(activation, settings, exact, x_BKD);
     EXPECT_NEAR(terms.loss, expected.loss, tolerance * expected.loss);
     EXPECT_NEAR(terms.l_rec, expected.l_rec, tolerance * expected.l_rec);
     EXPECT_NEAR(terms.l_s, expected.l_s, tolerance * (1 + expected.l_s));
+    EXPECT_NEAR(terms.l_aux, expected.l_aux, tolerance * (1 + expected.l_aux));
     EXPECT_NEAR(terms.sum_squared_error, expected.l_rec * B * K, tolerance * terms.loss * B * K);
     EXPECT_DOUBLE_EQ(terms.l0, expected.num_open / B);
     expect_near(gradients.encoder_KDF, expected.W_E, tolerance, "W_E");
@@ -238,7 +221,7 @@ TEST_P(StackedStep, CodesAreThoseOfTheEvaluation) {
   const CrosscoderParameters p = drawn_parameters(activation);
   const at::Tensor x_BKD = toy::normal({B, K, D}, 2, "x").to(at::kDouble);
   CrosscoderParameters gradients = p.empty_like();
-  const LossTerms terms = stacked_loss_and_gradients(activation, {}, p, x_BKD, 1, gradients);
+  const LossTerms terms = stacked_loss_and_gradients(activation, {}, p, x_BKD, gradients);
   const Crosscoder crosscoder(p, activation);
   EXPECT_NEAR(terms.sum_squared_error,
               (crosscoder.reconstruct(x_BKD) - x_BKD).square().sum().item<double>(), 1e-10);
@@ -253,10 +236,7 @@ TEST_P(StackedStep, LowersItsLoss) {
   CrosscoderParameters gradients = p.empty_like();
   double first = 0, last = 0;
   for (int step = 0; step < 60; ++step) {
-    last = stacked_loss_and_gradients(activation,
-                                      {.l1_coefficient = 0.01, .gated_l1_coefficient = 0.01}, p,
-                                      x_BKD, 1, gradients)
-               .loss;
+    last = stacked_loss_and_gradients(activation, {.coefficient = 0.01}, p, x_BKD, gradients).loss;
     if (step == 0) first = last;
     const auto of_parameters = p.named(), of_gradients = gradients.named();
     for (std::size_t i = 0; i < of_parameters.size(); ++i)
@@ -290,11 +270,9 @@ TEST(StackedStepErrors, ActivationsWithOtherLossesAreRefused) {
   const CrosscoderParameters p = drawn_parameters({.kind = ActivationKind::JumpRelu});
   CrosscoderParameters gradients = p.empty_like();
   const at::Tensor x_BKD = at::zeros({B, K, D}, at::kDouble);
-  for (const ActivationKind kind : {ActivationKind::JumpRelu, ActivationKind::Relu})
-    EXPECT_THROW(stacked_loss_and_gradients({.kind = kind}, {}, p, x_BKD, 1, gradients), Error);
-  EXPECT_THROW(check(StackedSettings{.bandwidth = 0}), UsageError);
-  EXPECT_THROW(check(StackedSettings{.gated_l1_coefficient = -1}), UsageError);
-  check(StackedSettings{});
+  for (const ActivationKind kind :
+       {ActivationKind::JumpRelu, ActivationKind::Relu, ActivationKind::TopK})
+    EXPECT_THROW(stacked_loss_and_gradients({.kind = kind}, {}, p, x_BKD, gradients), Error);
 }
 
 }  // namespace

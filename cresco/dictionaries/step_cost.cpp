@@ -87,8 +87,9 @@ std::vector<StepTiming> time_steps(const TrainingRun& run, const TrainingData& d
   const auto step = initial_step(run, shape);
   const std::int64_t num_steps = plan_training(run, shape).num_steps;
   const at::Tensor order_V = RowOrder(random_kind(run.random), run.seed, shape.rows).of_epoch(0);
+  const double coefficient = sparsity_coefficient(run.kind, c);
   std::vector<StepTiming> timings{time_some(*step, run, data, order_V, [&](std::int64_t i) {
-    return rates_at(c, c.l1_coefficient, i, num_steps);
+    return rates_at(c, coefficient, i, num_steps);
   })};
   if (step->activation().kind != ActivationKind::JumpRelu) return timings;
 
@@ -105,7 +106,7 @@ std::vector<StepTiming> time_steps(const TrainingRun& run, const TrainingData& d
       if (name == "log_threshold_F") t.add_(std::log(scale));
     // Rates of 0 keep the state where it was put; the work is the same.
     timings.push_back(time_some(*step, run, data, order_V, [&](std::int64_t i) {
-      return StepRates{.step = kTimedSteps + i, .l1_coefficient = c.l1_coefficient};
+      return StepRates{.step = kTimedSteps + i, .l1_coefficient = coefficient};
     }));
   }
   return timings;
@@ -122,7 +123,7 @@ TrainingTime predict_time(const TrainingRun& run, const TrainingPlan& plan,
     for (std::int64_t i = 0; i < plan.last_step; i += stride) {
       const auto count = static_cast<double>(std::min(stride, plan.last_step - i));
       sum += count * seconds_at(timings, end + (start - end) / (1 + moved / u0), seconds);
-      moved += count * rates_at(c, c.l1_coefficient, i, plan.num_steps).lr;
+      moved += count * rates_at(c, 0, i, plan.num_steps).lr;
     }
     return sum;
   };

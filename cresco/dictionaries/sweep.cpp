@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <set>
 
 namespace cresco::dictionaries {
 namespace {
@@ -38,6 +39,15 @@ std::vector<std::string> comma_values(const std::string& text) {
   return values;
 }
 
+// Two spellings of one number are one value.
+std::string canonical(const std::string& value) {
+  try {
+    return fmt::format("{}", parse_double(value, ""));
+  } catch (const Error&) {
+    return value;
+  }
+}
+
 // A training that takes part, with what it needs of memory.
 struct Running {
   std::size_t member;
@@ -64,8 +74,10 @@ std::vector<std::vector<std::size_t>> groups_of(const std::vector<Running>& runn
 // The joint steps of groups, made anew when a group has other members than before.
 class JointGroups {
  public:
-  // Null when they cannot be joined.
-  JointSteps* of(std::vector<Running>& running, const std::vector<std::size_t>& group) {
+  JointGroups(const std::vector<SweepMember>& members, Progress& progress)
+      : members_(members), progress_(progress) {}
+
+  JointSteps& of(std::vector<Running>& running, const std::vector<std::size_t>& group) {
     std::vector<CrosscoderStep*> steps;
     for (const std::size_t i : group) steps.push_back(&running[i].training.step());
     auto found = known_.find(steps);
@@ -76,13 +88,31 @@ class JointGroups {
                                   steps.end()) != entry.first.end();
       });
       found = known_.emplace(steps, join_steps(steps)).first;
+      TORCH_INTERNAL_ASSERT(found->second);  // can_fuse() said so
+      std::vector<std::string> names;
+      for (const std::size_t i : group) names.push_back(members_[running[i].member].name);
+      progress_.note(fmt::format("one product for the encoders of {}", join(names, ", ")));
     }
-    return found->second.get();
+    return *found->second;
   }
+  void forget() { known_.clear(); }
 
  private:
+  const std::vector<SweepMember>& members_;
+  Progress& progress_;
   std::map<std::vector<CrosscoderStep*>, std::unique_ptr<JointSteps>> known_;
 };
+
+// Those that no other can share its batches with, whatever is in memory together.
+std::string alone_in(const std::vector<SweepMember>& members) {
+  std::vector<std::string> names;
+  for (const SweepMember& m : members)
+    if (std::none_of(members.begin(), members.end(), [&](const SweepMember& other) {
+          return &other != &m && other.data == m.data && can_fuse(other.run, m.run);
+        }))
+      names.push_back(m.name);
+  return join(names, ", ");
+}
 
 double bytes_of(const SweepMember& member) {
   const TrainingPlan plan = plan_training(member.run, member.data->shape());
@@ -104,10 +134,11 @@ std::vector<SweepAxis> parse_sweep(const std::vector<std::string>& words) {
     axis.values = dots == std::string::npos
                       ? comma_values(text)
                       : as_usage([&] { return range_values(text, dots, word); });
-    for (auto value = axis.values.begin(); value != axis.values.end(); ++value) {
-      require_usage(!value->empty(), "--sweep {}: a value is empty", word);
-      require_usage(std::find(axis.values.begin(), value, *value) == value,
-                    "--sweep {}: the value {} comes twice", word, *value);
+    std::set<std::string> seen;
+    for (const std::string& value : axis.values) {
+      require_usage(!value.empty(), "--sweep {}: a value is empty", word);
+      require_usage(seen.insert(canonical(value)).second, "--sweep {}: the value {} comes twice",
+                    word, value);
     }
     for (const SweepAxis& other : axes)
       require_usage(other.key != axis.key, "--sweep: {} comes twice", axis.key);
@@ -149,13 +180,18 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
   std::deque<std::size_t> waiting;
   for (std::size_t i = 0; i < members.size(); ++i) {
     const SweepMember& m = members[i];
-    if (!m.run.overwrite && is_complete(m.run, *m.data, folder / m.name)) continue;
+    if (!m.run.overwrite && is_complete(m.run, *m.data, folder / m.name)) {
+      if (finished) finished(outcome_of(m.run, *m.data, folder / m.name));
+      continue;
+    }
     waiting.push_back(i);
     total += steps_to_take(m.run, *m.data);
   }
+  if (const std::string alone = fuse ? alone_in(members) : ""; !alone.empty())
+    progress.note("--fuse: no other training reads the batches of " + alone);
   progress.begin("train", total, "step");
   std::vector<Running> running;
-  JointGroups joint;
+  JointGroups joint(members, progress);
   double used = 0;
   while (!waiting.empty() || !running.empty()) {
     // As many as memory holds; at least one.
@@ -168,7 +204,7 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
       done += running.back().training.next_step();
       used += bytes;
       waiting.pop_front();
-      joint = {};
+      joint.forget();
     }
     if (members[running[0].member].run.stop_requested()) {
       progress.end();
@@ -181,14 +217,13 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
                                           members[running[i].member].name, terms.loss, terms.l0));
     };
     for (const std::vector<std::size_t>& group : groups_of(running, fuse)) {
-      JointSteps* const together = group.size() > 1 ? joint.of(running, group) : nullptr;
-      if (!together) {
-        for (const std::size_t i : group) show(i, running[i].training.advance());
+      if (group.size() == 1) {
+        show(group[0], running[group[0]].training.advance());
         continue;
       }
       std::vector<CrosscoderTraining*> trainings;
       for (const std::size_t i : group) trainings.push_back(&running[i].training);
-      const auto terms = CrosscoderTraining::advance_together(trainings, *together);
+      const auto terms = CrosscoderTraining::advance_together(trainings, joint.of(running, group));
       for (std::size_t n = 0; n < group.size(); ++n) show(group[n], terms[n]);
     }
     for (auto r = running.begin(); r != running.end();) {
@@ -200,7 +235,7 @@ artifacts::Table train_sweep(const std::vector<SweepMember>& members, const Path
       if (finished) finished(outcome);
       used -= r->bytes;
       r = running.erase(r);
-      joint = {};  // another step may come to stand in its place
+      joint.forget();  // another step may come to stand in its place
     }
   }
   progress.end();

@@ -17,7 +17,7 @@ struct SweepAxis {
 };
 
 // "l1_coefficient=0.3,0.4,1.0" or "seed=0..4" (whole numbers, both ends). UsageError for anything
-// else, for a key that comes twice and for a value that does.
+// else, for a key that comes twice and for a value that does, however it is spelled.
 std::vector<SweepAxis> parse_sweep(const std::vector<std::string>& words);
 
 // One choice of a value on each axis.
@@ -35,10 +35,11 @@ struct SweepMember {
 
 // Trains the members, each in its own folder below `folder`, taking steps in turn; each comes out
 // bitwise as it would alone. With `fuse`, members that read the same batches (those with one seed)
-// take them through their encoders in one product: equal to rounding. Those that are complete are
-// left as they are, others go on from their newest states. As many are in memory at once as
-// `memory_bytes` holds, at least one. Interrupted, with all states written, after a stop that was
-// asked for. `finished` hears of each that ends.
+// take them through their encoders in one product: equal to rounding; notes say which do and which
+// never can. Those that are complete are left as they are, others go on from their newest states.
+// As many are in memory at once as `memory_bytes` holds, at least one. Interrupted, with all states
+// written, after a stop that was asked for. `finished` hears of each that ends, or had: what is
+// complete is measured again for it.
 //
 // Returns sweep.csv, a row a member: member, the swept settings, explained_variance_pooled, l0,
 // dead_rate_1e-6, reconstruction_mse, final_l1_coefficient, folder.

@@ -22,7 +22,7 @@ TEST(ParseSweep, ReadsListsAndRanges) {
   EXPECT_EQ(member_name(all[5]), "l1_coefficient_0.4_seed_2");
   EXPECT_EQ(combinations({}).size(), 1u);
   for (const char* bad : {"seed", "=1", "seed=", "seed=1,,2", "seed=1,1", "seed=3..1", "seed=a..b",
-                          "seed=0..99999999"})
+                          "seed=0..99999999", "l1_coefficient=0.3,.3"})
     EXPECT_THROW(parse_sweep({bad}), UsageError) << bad;
   EXPECT_THROW(parse_sweep({"seed=1", "seed=2"}), UsageError);
 }
@@ -79,25 +79,62 @@ TEST_F(Sweep, MembersAreBitwiseWhatTheyAreAlone) {
   }
 }
 
+class Notes final : public Progress {
+ public:
+  void begin(std::string_view, std::int64_t, std::string_view) override {}
+  void update(std::int64_t, std::string_view) override {}
+  void end() override {}
+  void note(std::string_view line) override { lines.emplace_back(line); }
+  std::vector<std::string> lines;
+};
+
 // Three dictionaries of two widths on one seed, and one on another, which goes alone.
 TEST_F(Sweep, FusedMembersAreWhatTheyAreAloneToRounding) {
   const TrainingData rows = data();
-  auto fused = members(rows);
-  fused[1].run.seed = 0;
-  fused[1].run.training.d_sae = 33;
-  fused[2].run.seed = 0;  // ends early: the other two go on
-  fused.push_back({"d", {{"l1_coefficient", "0.2"}}, run(1, 0.2), &rows});
-  const artifacts::Table together =
-      train_sweep(fused, folder_ / "fused", 1e12, true, no_progress());
-  const artifacts::Table alone = train_sweep(fused, folder_ / "alone", 1e12, false, no_progress());
-  for (std::size_t i = 0; i < 4; ++i) {
-    SCOPED_TRACE(fused[i].name);
-    for (const char* key : {"explained_variance_pooled", "l0", "reconstruction_mse"})
-      EXPECT_NEAR(together.number(i, key), alone.number(i, key),
-                  1e-3 * std::abs(alone.number(i, key)))
-          << key;
+  for (const char* optimizer : {"adam", "sparse_adam"}) {
+    auto fused = members(rows);
+    fused[1].run.seed = 0;
+    fused[1].run.training.d_sae = 33;
+    fused[2].run.seed = 0;  // ends early: the other two go on
+    fused.push_back({"d", {{"l1_coefficient", "0.2"}}, run(1, 0.2), &rows});
+    for (SweepMember& m : fused) m.run.training.optimizer = optimizer;
+    const Path together_in = folder_ / (std::string("fused_") + optimizer),
+               alone_in = folder_ / (std::string("alone_") + optimizer);
+    Notes notes;
+    const artifacts::Table together = train_sweep(fused, together_in, 1e12, true, notes);
+    EXPECT_EQ(notes.lines,
+              (std::vector<std::string>{"--fuse: no other training reads the batches of d",
+                                        "one product for the encoders of a, b, c",
+                                        "one product for the encoders of a, b"}));
+    Notes none;
+    const artifacts::Table alone = train_sweep(fused, alone_in, 1e12, false, none);
+    EXPECT_TRUE(none.lines.empty());
+    for (std::size_t i = 0; i < 4; ++i) {
+      SCOPED_TRACE(std::string(optimizer) + " " + fused[i].name);
+      for (const char* key : {"explained_variance_pooled", "l0", "reconstruction_mse"})
+        EXPECT_NEAR(together.number(i, key), alone.number(i, key),
+                    1e-3 * std::abs(alone.number(i, key)))
+            << key;
+    }
+    toy::expect_same_contents(together_in / "d", alone_in / "d");
   }
-  toy::expect_same_contents(folder_ / "fused" / "d", folder_ / "alone" / "d");
+}
+
+TEST(CanFuse, AsksForTheSameBatchesAndOneProduct) {
+  const TrainingRun run{.training = {.batch_size = 16, .d_sae = 20}};
+  const auto with = [&](const std::function<void(TrainingRun&)>& change) {
+    TrainingRun other = run;
+    change(other);
+    return can_fuse(run, other) && can_fuse(other, run);
+  };
+  EXPECT_TRUE(with([](TrainingRun& r) { r.training.d_sae = 33; }));
+  EXPECT_TRUE(with([](TrainingRun& r) { r.kind = "topk"; }));
+  EXPECT_FALSE(with([](TrainingRun& r) { r.kind = "gated"; }));
+  EXPECT_FALSE(with([](TrainingRun& r) { r.kind = "jumprelu"; }));
+  EXPECT_FALSE(with([](TrainingRun& r) { r.seed = 1; }));
+  EXPECT_FALSE(with([](TrainingRun& r) { r.training.batch_size = 17; }));
+  EXPECT_FALSE(with([](TrainingRun& r) { r.training.noise_std = 0.1; }));
+  EXPECT_FALSE(with([](TrainingRun& r) { r.training.amp_dtype = "bf16"; }));
 }
 
 TEST_F(Sweep, GoesOnWhereItStopped) {
@@ -117,9 +154,27 @@ TEST_F(Sweep, GoesOnWhereItStopped) {
   }
   EXPECT_GE(stops, 3);
   toy::expect_same_contents(folder_ / "whole", folder_ / "stopped");
-  // What is complete is left alone.
-  EXPECT_EQ(train_sweep(members(rows), folder_ / "whole", 1e12, false, no_progress()).num_rows(),
-            3u);
+  // What is complete is left alone, and heard of all the same.
+  std::vector<double> heard;
+  const artifacts::Table table =
+      train_sweep(members(rows), folder_ / "whole", 1e12, false, no_progress(),
+                  [&](const TrainingOutcome& outcome) { heard.push_back(outcome.quality.l0); });
+  ASSERT_EQ(heard.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_DOUBLE_EQ(heard[i], table.number(i, "l0"));
+}
+
+// One that max_steps cut short is complete for these steps alone.
+TEST_F(Sweep, GoesOnWhereMaxStepsCutItShort) {
+  const TrainingData rows = data();
+  train_sweep(members(rows), folder_ / "whole", 1e12, false, no_progress());
+  auto cut = members(rows);
+  for (SweepMember& m : cut) m.run.max_steps = 7;
+  train_sweep(cut, folder_ / "cut", 1e12, false, no_progress());
+  EXPECT_EQ(read_file(folder_ / "cut/a/COMPLETE"), "7\n");
+  train_sweep(cut, folder_ / "cut", 1e12, false, no_progress());
+  EXPECT_EQ(read_file(folder_ / "cut/a/COMPLETE"), "7\n");
+  train_sweep(members(rows), folder_ / "cut", 1e12, false, no_progress());
+  toy::expect_same_contents(folder_ / "whole", folder_ / "cut");
 }
 
 }  // namespace

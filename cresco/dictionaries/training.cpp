@@ -87,12 +87,10 @@ CrosscoderParameters gathered(const CrosscoderParameters& own, dist::Ranks& rank
   return p;
 }
 
-// What the measurement at the end may take for a block of rows; with what LibTorch makes on the way
-// it was seen to take five times as much.
+// What the measurement at the end may take for a block of rows. LibTorch's own arrays on the way
+// made it one to three times that where it was measured (K = 2 and 8, D = 256 to 8192).
 constexpr std::int64_t kQualityBytes = std::int64_t{64} << 20;
-constexpr double kQualityTakes = 5;
-// LibTorch and the rest, before anything is read.
-constexpr double kProgramBytes = 125.0 * (1 << 20);
+constexpr double kQualityTakes = 3;
 
 // Of the rows in memory, or read again where this rank has only some heads' or they are rounded.
 Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
@@ -110,12 +108,14 @@ at::ScalarType dtype_of_rows(const TrainingRun& run) {
   return run.stack_dtype == "bf16" ? at::kBFloat16 : at::kFloat;
 }
 
+// Kinds that take their steps by products of their own; the others go through autograd.
+bool has_own_products(const std::string& kind) { return kind != "gated" && kind != "jumprelu"; }
+
 void check_run(const TrainingRun& run, std::int64_t num_rows) {
-  check(run.training);
   dtype_of_rows(run);
   activation_of_kind(run.kind, run.training);
   random_kind(run.random);
-  check_resume(run.resume);
+  check_resume(run.resume, run.overwrite);
   require_usage(run.max_steps >= 0, "max_steps is {}, expected 0 (all) or more", run.max_steps);
   require_usage(run.log_every >= 1, "log_every is {}, expected 1 or more", run.log_every);
   require_usage(run.state_every >= 0, "state_every is {}, expected 0 (none) or more",
@@ -128,10 +128,7 @@ void check_run(const TrainingRun& run, std::int64_t num_rows) {
       "auxk_coefficient is {}: dead features are revived in kinds crosscoder and sae, not "
       "in {}",
       run.training.auxk_coefficient, run.kind);
-  require_usage(has_gates || run.training.target_l0 == 0 || run.kind == "jumprelu",
-                "target_l0 is {}: the l0 of kind {} is not steered by l1_coefficient",
-                run.training.target_l0, run.kind);
-  require_usage(run.training.amp_dtype == "fp32" || (run.kind != "gated" && run.kind != "jumprelu"),
+  require_usage(run.training.amp_dtype == "fp32" || has_own_products(run.kind),
                 "amp_dtype is {}: kind {} is trained in fp32", run.training.amp_dtype, run.kind);
   require(num_rows < std::int64_t{1} << 32,
           "the stack has {} rows, more than an order of rows can number", num_rows);
@@ -147,20 +144,52 @@ StepCount steps_of(const TrainingRun& run, std::int64_t num_rows) {
   return {all, run.max_steps > 0 ? std::min(run.max_steps, all) : all};
 }
 
+// What steers lambda to target_l0 has to have something to steer, and time for it.
+void check_target_l0(const TrainingRun& run, std::int64_t num_steps) {
+  const CrosscoderConfig& c = run.training;
+  if (c.target_l0 == 0) return;
+  require_usage(run.kind == "crosscoder" || run.kind == "sae" || run.kind == "jumprelu",
+                "target_l0 is {}: the l0 of kind {} is not steered by l1_coefficient", c.target_l0,
+                run.kind);
+  require_usage(c.l1_coefficient > 0,
+                "target_l0 is {} and l1_coefficient 0: say where to begin (--l1-coefficient 0.3)",
+                c.target_l0);
+  require_usage(c.target_l0 < static_cast<double>(c.d_sae),
+                "target_l0 is {}, d_sae {}: no more than all features can be active", c.target_l0,
+                c.d_sae);
+  require_usage(sparsity_factor(num_steps - 1, num_steps, c.l1_warmup_fraction) == 1,
+                "target_l0 is {}: steering begins after the sparsity warm-up, but "
+                "l1_warmup_fraction {} of {} steps leaves none",
+                c.target_l0, c.l1_warmup_fraction, num_steps);
+}
+
 double count_parameters(double F, double K, double D) { return 2 * K * D * F + 2 * F + K * D; }
 
-// Bytes of a step's weights, moments and work.
-double step_bytes(const TrainingRun& run, const CrosscoderConfig& c, double B, double K, double D) {
+// Bytes of a training's step: what stays from one to the next, and what comes and goes within.
+struct StepBytes {
+  double kept = 0, passing = 0;
+};
+StepBytes step_bytes(const TrainingRun& run, double B, double K, double D) {
+  const CrosscoderConfig& c = run.training;
   const double F = static_cast<double>(c.d_sae);
   const double parameters = count_parameters(F, K, D);
-  const bool by_autograd = run.kind == "gated" || run.kind == "jumprelu";
-  if (by_autograd)  // values, gradients, moments, and what autograd keeps of the batch
-    return 4 * (5 * parameters + 8 * B * F + 6 * B * K * D);
+  // 17.6 and 18.4 B F numbers were measured of what autograd keeps of a batch (D = 8192, B = 2048).
+  if (!has_own_products(run.kind))
+    return {4 * 3 * parameters, 4 * (2 * parameters + 18.5 * B * F + 6 * B * K * D)};
   const double copies = 3 + (c.optimizer == "sparse_adam" ? 1 : 0);
   const double codes = 3 * B * F + B * K * D;
-  return 4 * (copies * parameters + codes * (c.auxk_coefficient > 0 ? 2 : 1) + 2 * B * K * D +
-              2 * B * F + F * D + std::min(F, 512.0) * K * D + K * D / 64 * F) +
-         (c.amp_dtype == "bf16" ? 2 * (K * D * F + B * K * D) : 0);
+  const bool selects = run.kind == "topk" || run.kind == "batchtopk";
+  return {4 * (copies * parameters + codes * (c.auxk_coefficient > 0 ? 2 : 1) + 2 * B * K * D +
+               F * D + std::min(F, 512.0) * K * D + K * D / 64 * F) +
+              (c.amp_dtype == "bf16" ? 2 * (K * D * F + B * K * D) : 0),
+          selects ? 4 * 4 * B * F : 0};
+}
+
+// What measuring a dictionary of these rows takes. BatchTopK is measured by whole batches.
+double quality_bytes(const TrainingRun& run, double V, double B, double K, double D) {
+  const double row = 4 * (5 * static_cast<double>(run.training.d_sae) + K * D + 16 * D);
+  const double block = kQualityTakes * std::min(static_cast<double>(kQualityBytes), V * row);
+  return run.kind == "batchtopk" ? std::max(block, 2 * B * row) : block;
 }
 
 }  // namespace
@@ -186,6 +215,11 @@ Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& c
 
 bool trains_single_snapshots(const std::string& kind) { return kind == "sae"; }
 
+double sparsity_coefficient(const std::string& kind, const CrosscoderConfig& config) {
+  if (kind == "gated") return config.gated_l1_coefficient;
+  return kind == "topk" || kind == "batchtopk" ? 0 : config.l1_coefficient;
+}
+
 TrainingData load_training_data(const trajectories::Stack& stack,
                                 const std::vector<std::int64_t>& indices, const TrainingRun& run,
                                 std::string stack_sha256, HeadShare share, at::Device device) {
@@ -204,13 +238,16 @@ TrainingData load_training_data(const trajectories::Stack& stack,
   return data;
 }
 
-TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape) {
+TrainingPlan plan_training(const TrainingRun& given, const TrainingShape& shape) {
+  TrainingRun run = given;
+  run.training = resolved(given.training, shape.width);
+  const CrosscoderConfig& c = run.training;
   check_run(run, shape.rows);
-  const CrosscoderConfig c = resolved(run.training, shape.width);
   const std::int64_t V = shape.rows, per_epoch = steps_per_epoch(V, c.batch_size);
   require_usage(c.n_epochs <= (std::int64_t{1} << 40) / per_epoch, "n_epochs is {}: too many steps",
                 c.n_epochs);
   const auto steps = steps_of(run, V);
+  check_target_l0(run, steps.all);
   TrainingPlan plan{.num_steps = steps.all, .last_step = steps.taken};
   const double rows = static_cast<double>(plan.last_step / per_epoch * V +
                                           std::min(plan.last_step % per_epoch * c.batch_size, V));
@@ -224,14 +261,17 @@ TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape) {
   // A training that is cut short writes one more where it stops.
   const std::int64_t written = run.state_every > 0 ? plan.last_step / run.state_every : 0;
   plan.num_states = std::clamp<std::int64_t>(written, plan.last_step < plan.num_steps ? 1 : 0, 3);
-  plan.dictionary_bytes = 4 * (count_parameters(F, K, D) + (K - 1) * F);
-  const double quality =
-      kQualityTakes * std::min(static_cast<double>(kQualityBytes),
-                               4 * static_cast<double>(V) * (5 * F + K * D + 16 * D));
+  const auto bytes_of_heads = [&](double heads) {
+    return 4 * (count_parameters(F, heads, D) + (heads - 1) * F);
+  };
+  plan.dictionary_bytes = bytes_of_heads(K * static_cast<double>(shape.ranks));
+  plan.gathered_bytes = shape.ranks > 1 ? plan.dictionary_bytes : 0;
+  const double rows_of_batch = static_cast<double>(std::min(c.batch_size, V));
+  const StepBytes step = step_bytes(run, rows_of_batch, K, D);
+  const double quality = quality_bytes(run, static_cast<double>(V), rows_of_batch, K, D);
   // The dictionary that is written is a copy, and is measured while the step is still there.
-  plan.shared_bytes = plan.resident_bytes + kProgramBytes + quality;
-  plan.memory_bytes = plan.shared_bytes + plan.dictionary_bytes +
-                      step_bytes(run, c, static_cast<double>(std::min(c.batch_size, V)), K, D);
+  plan.shared_bytes = plan.resident_bytes + kProgramBytes + std::max(step.passing, quality);
+  plan.memory_bytes = plan.shared_bytes + bytes_of_heads(K) + plan.gathered_bytes + step.kept;
   return plan;
 }
 
@@ -243,12 +283,12 @@ std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const Train
                    std::min(run.training.batch_size, shape.rows), share);
 }
 
-StepRates rates_at(const CrosscoderConfig& c, double l1_coefficient, std::int64_t step,
+StepRates rates_at(const CrosscoderConfig& c, double coefficient, std::int64_t step,
                    std::int64_t num_steps) {
   const double lr =
       c.lr * learning_rate_factor(step, num_steps, c.lr_warmup_fraction, c.lr_decay_fraction);
   return {.step = step,
-          .l1_coefficient = l1_coefficient * sparsity_factor(step, num_steps, c.l1_warmup_fraction),
+          .l1_coefficient = coefficient * sparsity_factor(step, num_steps, c.l1_warmup_fraction),
           .lr = lr,
           .threshold_lr = lr * c.jumprelu_lr_factor};
 }
@@ -264,7 +304,7 @@ ThreadsForSteps::ThreadsForSteps(double flops) : before_(at::get_num_threads()) 
 ThreadsForSteps::~ThreadsForSteps() { at::set_num_threads(before_); }
 
 bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& folder) {
-  return is_complete_training(folder, settings_of(run, data));
+  return completed_steps(folder, settings_of(run, data)) == steps_to_take(run, data);
 }
 
 std::int64_t steps_to_take(const TrainingRun& run, const TrainingData& data) {
@@ -309,7 +349,8 @@ struct CrosscoderTraining::Parts {
                             .inputs = {data.stack}});
     }
     ranks.wait_for_all();
-    controller = L0Controller(run.training.target_l0, run.training.l1_coefficient, num_steps);
+    controller = L0Controller(run.training.target_l0, sparsity_coefficient(run.kind, run.training),
+                              num_steps);
     step = initial_step(run, data.shape(), data.share, data.x_VKD.device());
     next = states.read_newest(
         [&](const formats::SafetensorsFile& file, const Json& numbers) {
@@ -419,11 +460,18 @@ std::vector<LossTerms> CrosscoderTraining::advance_together(
   return terms;
 }
 
+bool can_fuse(const TrainingRun& a, const TrainingRun& b) {
+  const auto by_one_product = [](const TrainingRun& run) {
+    return has_own_products(run.kind) && run.training.amp_dtype == "fp32";
+  };
+  return by_one_product(a) && by_one_product(b) && a.seed == b.seed && a.random == b.random &&
+         a.training.batch_size == b.training.batch_size &&
+         a.training.noise_std == b.training.noise_std;
+}
+
 bool CrosscoderTraining::reads_with(const CrosscoderTraining& other) const {
   const Parts &a = *parts_, &b = *other.parts_;
-  return &a.data == &b.data && a.next == b.next && a.run.seed == b.run.seed &&
-         a.run.random == b.run.random && a.run.training.batch_size == b.run.training.batch_size &&
-         a.run.training.noise_std == b.run.training.noise_std;
+  return &a.data == &b.data && a.next == b.next && can_fuse(a.run, b.run);
 }
 
 CrosscoderStep& CrosscoderTraining::step() { return *parts_->step; }
@@ -446,24 +494,29 @@ TrainingOutcome CrosscoderTraining::finish() {
     if (cut_short) p.states.keep_last(1);
     return {};
   }
+  if (p.controller.at_bound())
+    p.progress.note(
+        fmt::format("{}: target_l0 {} was out of reach: l1_coefficient ended at its bound, {:.4g}",
+                    p.run.name, p.run.training.target_l0, p.controller.coefficient()));
   TrainingOutcome outcome{
       quality_of(Crosscoder(parameters, p.activation), p.data, p.run.training.input_preprocess),
       {}};
-  const Dictionary dictionary{.name = p.run.name,
-                              .model_name = p.data.model,
-                              .matrix = p.data.matrix,
-                              .steps = p.data.steps,
-                              .seed = static_cast<std::int64_t>(p.run.seed),
-                              .training = p.run.training,
-                              .activation = p.activation,
-                              .parameters = parameters,
-                              .quality = released_quality(outcome.quality, parameters),
-                              .provenance = {{"program", "cresco " + artifacts::version()},
-                                             {"random", p.run.random},
-                                             {"training_steps", p.last_step},
-                                             {"final_l1_coefficient", p.controller.coefficient()},
-                                             {"stack", p.data.stack.filename().string()},
-                                             {"stack_sha256", p.data.stack_sha256}}};
+  Dictionary dictionary{.name = p.run.name,
+                        .model_name = p.data.model,
+                        .matrix = p.data.matrix,
+                        .steps = p.data.steps,
+                        .seed = static_cast<std::int64_t>(p.run.seed),
+                        .training = p.run.training,
+                        .activation = p.activation,
+                        .parameters = parameters,
+                        .quality = released_quality(outcome.quality, parameters),
+                        .provenance = {{"program", "cresco " + artifacts::version()},
+                                       {"random", p.run.random},
+                                       {"training_steps", p.last_step},
+                                       {"final_l1_coefficient", p.controller.coefficient()},
+                                       {"stack", p.data.stack.filename().string()},
+                                       {"stack_sha256", p.data.stack_sha256}}};
+  if (p.run.stack_dtype != "fp32") dictionary.provenance["stack_dtype"] = p.run.stack_dtype;
   write_dictionary(p.folder, dictionary);
   outcome.files = dictionary.files(p.folder);
   // A training that max_steps cut short can still be gone on with.
@@ -471,6 +524,12 @@ TrainingOutcome CrosscoderTraining::finish() {
   artifacts::write_manifest(p.folder, p.run.manifest);
   mark_complete(p.folder, p.last_step);
   return outcome;
+}
+
+TrainingOutcome outcome_of(const TrainingRun& run, const TrainingData& data, const Path& folder) {
+  const Dictionary dictionary = read_dictionary(folder / (run.name + ".safetensors"));
+  return {quality_of(dictionary.crosscoder(), data, run.training.input_preprocess),
+          dictionary.files(folder)};
 }
 
 TrainingOutcome train_crosscoder(const TrainingRun& run, const TrainingData& data,

@@ -26,6 +26,9 @@ namespace cresco::dictionaries {
 // UsageError that names them all.
 Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& config);
 bool trains_single_snapshots(const std::string& kind);
+// The weight of the kind's own sparsity term: l1_coefficient, or gated_l1_coefficient, or 0 where
+// there is none.
+double sparsity_coefficient(const std::string& kind, const CrosscoderConfig& config);
 
 struct TrainingRun {
   CrosscoderConfig training;
@@ -45,9 +48,10 @@ struct TrainingRun {
   std::function<bool()> stop_requested = [] { return false; };
 };
 
-// What a training reads: snapshots of a matrix of `rows` x `width`, one for each head.
+// What a training reads: snapshots of a matrix of `rows` x `width`, one for each head; of several
+// ranks that share the heads what each of them reads.
 struct TrainingShape {
-  std::int64_t rows = 0, width = 0, heads = 0;
+  std::int64_t rows = 0, width = 0, heads = 0, ranks = 1;
 };
 
 // What trainings read: rows of some snapshots of a stack, preprocessed, in memory once for all.
@@ -80,10 +84,11 @@ struct TrainingPlan {
   double flops = 0;            // ten per row, head, width and feature
   // The largest the process gets: weights, moments, the resident rows, a step's work, the
   // dictionary and its measurement at the end, the program itself.
-  double memory_bytes = 0;
+  double memory_bytes = 0;      // of several ranks on the first, which writes the dictionary
   double resident_bytes = 0;    // of these the rows
   double shared_bytes = 0;      // of these what trainings in one process share: rows, program,
-                                // one measurement at a time
+                                // one step or measurement at a time
+  double gathered_bytes = 0;    // of these the heads of all ranks: 0 on other ranks than the first
   double parameter_bytes = 0;   // of these weights and moments
   double state_bytes = 0;       // on disk, each; two are kept, a third stands while it is written
   std::int64_t num_states = 0;  // on disk at once, at most
@@ -97,8 +102,8 @@ TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape);
 std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const TrainingShape& shape,
                                              HeadShare share = {}, at::Device device = at::kCPU);
 
-// The rates of a step out of `num_steps`; `l1_coefficient` is that without its warm-up.
-StepRates rates_at(const CrosscoderConfig& config, double l1_coefficient, std::int64_t step,
+// The rates of a step out of `num_steps`; `coefficient` is the sparsity term's without its warm-up.
+StepRates rates_at(const CrosscoderConfig& config, double coefficient, std::int64_t step,
                    std::int64_t num_steps);
 
 double flops_of_step(const TrainingRun& run, const TrainingShape& shape);  // as `flops`
@@ -116,9 +121,13 @@ class ThreadsForSteps {
   int before_;
 };
 
-// Whether the folder holds this training, finished. Error when it holds one with other settings.
+// Whether the folder holds this training with all the steps that it is to take. Error when it holds
+// one with other settings.
 bool is_complete(const TrainingRun& run, const TrainingData& data, const Path& folder);
 std::int64_t steps_to_take(const TrainingRun& run, const TrainingData& data);
+
+// Whether two trainings of the same rows can take their batches together (join_steps).
+bool can_fuse(const TrainingRun& a, const TrainingRun& b);
 
 // One training in memory. Several can take their steps in turn; each is bitwise what it is alone.
 class CrosscoderTraining {
@@ -138,7 +147,7 @@ class CrosscoderTraining {
   // The next step of several that read the same batch: that of `joint`, made of their steps.
   static std::vector<LossTerms> advance_together(const std::vector<CrosscoderTraining*>& trainings,
                                                  JointSteps& joint);
-  // Whether both read the same batches from here on.
+  // Whether both read the same batches from here on, and can take them together.
   bool reads_with(const CrosscoderTraining& other) const;
   CrosscoderStep& step();
   // A state of the step reached, so that nothing is lost by stopping here.
@@ -151,6 +160,9 @@ class CrosscoderTraining {
   struct Parts;
   std::unique_ptr<Parts> parts_;
 };
+
+// Of a folder that holds the whole training: what finish() returned, measured again.
+TrainingOutcome outcome_of(const TrainingRun& run, const TrainingData& data, const Path& folder);
 
 // From the beginning, or the newest state, to the end, with all snapshots of the stack. Interrupted
 // after a stop that was asked for.

@@ -2,6 +2,7 @@
 
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
+#include "cresco/base/strings.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -101,9 +102,11 @@ void copy_stored(const formats::SafetensorsFile& file,
   }
 }
 
-void check_resume(const std::string& resume) {
+void check_resume(const std::string& resume, bool overwrite) {
   require_usage(resume == "auto" || resume == "never" || resume == "must",
                 "resume '{}' is not one of auto, never, must", resume);
+  require_usage(resume != "must" || !overwrite,
+                "--resume must goes on from a state, --overwrite removes it: give one of them");
 }
 
 void open_training_folder(const Path& folder, const Json& settings, const FolderRules& rules) {
@@ -128,10 +131,12 @@ void open_training_folder(const Path& folder, const Json& settings, const Folder
   }
 }
 
-bool is_complete_training(const Path& folder, const Json& settings) {
-  if (!std::filesystem::exists(folder / "COMPLETE")) return false;
+std::optional<std::int64_t> completed_steps(const Path& folder, const Json& settings) {
+  const Path complete = folder / "COMPLETE";
+  if (!std::filesystem::exists(complete)) return std::nullopt;
   require_same_settings(folder, settings);
-  return true;
+  const std::string text = read_file(complete, /*limit_bytes=*/64);
+  return parse_int(text.substr(0, text.find('\n')), complete.string());
 }
 
 void mark_complete(const Path& folder, std::int64_t num_steps) {

@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,9 @@ class StateFolders {
 void copy_stored(const formats::SafetensorsFile& file,
                  const std::vector<tensor::NamedTensor>& tensors);
 
+// What the program takes with LibTorch, before anything is read.
+inline constexpr double kProgramBytes = 125.0 * (1 << 20);
+
 struct FolderRules {
   std::string resume = "auto";  // auto: go on from a state when there is one | never | must
   bool overwrite = false;
@@ -61,14 +65,16 @@ struct FolderRules {
   std::vector<Path> inputs;    // what --overwrite must not remove
 };
 
-void check_resume(const std::string& resume);  // UsageError for another word
+// UsageError for another word, and for `must` of what is to be overwritten.
+void check_resume(const std::string& resume, bool overwrite);
 
 // Leaves the folder, which exists and is locked, ready to begin or to go on; Error when what stands
 // in it is in the way.
 void open_training_folder(const Path& folder, const Json& settings, const FolderRules& rules);
 
-// Whether it holds a whole training with these settings; Error when it holds one with others.
-bool is_complete_training(const Path& folder, const Json& settings);
+// How many steps a training with these settings took that ended here, by itself or cut short;
+// nothing when there is none. Error when it holds one with other settings.
+std::optional<std::int64_t> completed_steps(const Path& folder, const Json& settings);
 
 void mark_complete(const Path& folder, std::int64_t num_steps);
 

@@ -129,9 +129,10 @@ TEST_F(Training, WritesWhatItSays) {
 TEST_F(Training, TakesTheStepsOfTheReference) {
   const TemporaryFolder folder;
   const Path path = small_stack(folder.path());
-  for (const char* optimizer : {"adam", "sparse_adam"}) {
+  for (const char* optimizer : {"adam", "adamw", "sparse_adam"}) {
     TrainingRun run = small_run();
     run.training.optimizer = optimizer;
+    run.training.weight_decay = std::string(optimizer) == "adamw" ? 0.5 : 0;
     run.training.lr_warmup_fraction = 0.1;
     run.training.lr_decay_fraction = 0.5;
     run.random = "torch";
@@ -155,7 +156,8 @@ TEST_F(Training, TakesTheStepsOfTheReference) {
     reference::Weights weights{numbers(parameters.encoder_KDF), numbers(parameters.encoder_bias_KF),
                                numbers(parameters.decoder_KFD), numbers(parameters.decoder_bias_KD),
                                numbers(parameters.log_threshold_F)};
-    reference::Optimizer adam{.sparse = std::string(optimizer) == "sparse_adam"};
+    reference::Optimizer adam{.sparse = std::string(optimizer) == "sparse_adam",
+                              .weight_decay = run.training.weight_decay};
     RowOrder order(RandomKind::Torch, 3, kRows);
     for (std::int64_t step = 0; step < 10; ++step) {
       const std::int64_t begin = step % 4 * 16, rows = std::min<std::int64_t>(16, kRows - begin);
@@ -223,6 +225,11 @@ TEST_F(Training, OfEveryKindGoesOnBitForBit) {
        }},
       {"noise", [](TrainingRun& run) { run.training.noise_std = 0.3; }},
       {"target_l0", [](TrainingRun& run) { run.training.target_l0 = 2; }},
+      {"adamw",
+       [](TrainingRun& run) {
+         run.training.optimizer = "adamw";
+         run.training.weight_decay = 0.3;
+       }},
       {"topk", [](TrainingRun& run) { run.kind = "topk", run.training.k = 3; }},
       {"batchtopk", [](TrainingRun& run) { run.kind = "batchtopk", run.training.k = 3; }},
       {"gated", [](TrainingRun& run) { run.kind = "gated"; }},
@@ -272,10 +279,91 @@ TEST_F(Training, ReadsRowsInBf16AsIfTheyHadBeenRounded) {
     run.stack_dtype = "fp32";
     const at::Tensor x_VKD = load_training_data(stack, {0, 1, 2}, run).x_VKD;
     EXPECT_FALSE(x_VKD.equal(widened.x_VKD));
+    EXPECT_EQ(read_dictionary(bf16).provenance["stack_dtype"], "bf16");
     const Quality own =
         measure_quality(read_dictionary(bf16).crosscoder(), x_VKD, std::int64_t{1} << 20);
     EXPECT_NEAR(quality.explained_variance_pooled, own.explained_variance_pooled, 1e-9) << kind;
   }
+}
+
+// One step of AdamW is that of Adam less lr weight_decay of the two weights as they were.
+TEST_F(Training, DecaysTheWeightsOfEveryKind) {
+  for (const char* kind : {"crosscoder", "topk", "gated", "jumprelu"}) {
+    SCOPED_TRACE(kind);
+    const at::Tensor x_VKD = toy::normal({kRows, kHeads, kWidth}, 1, "x");
+    const std::vector<std::int64_t> rows{0, 3, 7, 9};
+    const auto after = [&](const char* optimizer, double weight_decay) {
+      TrainingRun run = small_run();
+      run.kind = kind;
+      run.training.k = 3;
+      run.training.optimizer = optimizer;
+      run.training.weight_decay = weight_decay;
+      const auto step = initial_step(run, {kRows, kWidth, kHeads});
+      const CrosscoderParameters start = step->parameters();
+      step->load(x_VKD, rows);
+      step->update({.l1_coefficient = 0.3, .lr = 0.01, .threshold_lr = 0.01});
+      return std::pair{start.named(), step->parameters().named()};
+    };
+    const auto [start, adam] = after("adam", 0);
+    const auto [same, adamw] = after("adamw", 0.5);
+    for (std::size_t i = 0; i < adam.size(); ++i) {
+      const std::string& name = adam[i].first;
+      const double decay = name == "W_E" || name == "W_D" ? 0.01 * 0.5 : 0;
+      EXPECT_TRUE(
+          at::allclose(adamw[i].second, adam[i].second - decay * start[i].second, 1e-5, 1e-7))
+          << name;
+      EXPECT_EQ(decay > 0, !at::allclose(adamw[i].second, adam[i].second, 1e-5, 1e-7)) << name;
+    }
+  }
+}
+
+// The weight of the sparsity term is the kind's own, and the log says what it was.
+TEST_F(Training, OfGatedDoesNotAskForTheCoefficientOfOthers) {
+  const TemporaryFolder folder;
+  const Path stack = small_stack(folder.path());
+  const auto log_of = [&](const char* kind, double l1, double gated_l1) {
+    TrainingRun run = small_run();
+    run.kind = kind;
+    run.training.k = 3;
+    run.training.l1_coefficient = l1;
+    run.training.gated_l1_coefficient = gated_l1;
+    const Path out = folder / fmt::format("{}_{}_{}", kind, l1, gated_l1);
+    train(run, stack, out);
+    return artifacts::read_metrics(out / "metrics.jsonl");
+  };
+  const auto with = log_of("gated", 0.3, 0.7), without = log_of("gated", 0, 0.7),
+             other = log_of("gated", 0.3, 0);
+  EXPECT_EQ(with.back()["loss"], without.back()["loss"]);
+  EXPECT_EQ(without.back()["l1_coefficient"], 0.7);
+  EXPECT_NE(with.back()["loss"], other.back()["loss"]);
+  EXPECT_EQ(log_of("batchtopk", 0.3, 0.3).back()["l1_coefficient"], 0);
+  for (const Json& line : with)
+    EXPECT_NEAR(line["loss"].get<double>(),
+                line["l_rec"].get<double>() +
+                    line["l1_coefficient"].get<double>() * line["l_s"].get<double>() +
+                    line["l_aux"].get<double>(),
+                1e-5 * line["loss"].get<double>());
+}
+
+class Notes final : public Progress {
+ public:
+  void begin(std::string_view, std::int64_t, std::string_view) override {}
+  void update(std::int64_t, std::string_view) override {}
+  void end() override {}
+  void note(std::string_view line) override { text += std::string(line) + "\n"; }
+  std::string text;
+};
+
+TEST_F(Training, SaysWhenATargetL0WasOutOfReach) {
+  const TemporaryFolder folder;
+  const trajectories::Stack stack(small_stack(folder.path()));
+  TrainingRun run = small_run();
+  run.training.target_l0 = 1.5;
+  run.training.lr = 0;  // nothing moves but lambda
+  run.training.n_epochs = 60;
+  Notes notes;
+  train_crosscoder(run, stack, folder / "run", at::kCPU, notes);
+  EXPECT_HAS(notes.text, "target_l0 1.5 was out of reach");
 }
 
 TEST_F(Training, SteersToATargetL0) {
@@ -285,7 +373,10 @@ TEST_F(Training, SteersToATargetL0) {
     TrainingRun run = small_run();
     run.training.n_epochs = 500;
     run.training.target_l0 = target;
-    const auto outcome = train(run, stack, folder / fmt::format("{}", target));
+    Notes notes;
+    const auto outcome = train_crosscoder(run, trajectories::Stack(stack),
+                                          folder / fmt::format("{}", target), at::kCPU, notes);
+    EXPECT_EQ(notes.text, "");
     EXPECT_NEAR(outcome.quality.l0 / target, 1, 0.15) << target;
   }
 }
@@ -471,6 +562,18 @@ TEST_F(Training, RefusesBadSettings) {
     run.kind = "topk", run.training.k = 2, run.training.auxk_coefficient = 1;
   });
   refused([](TrainingRun& run) { run.kind = "gated", run.training.target_l0 = 3; });
+  refused([](TrainingRun& run) { run.training.target_l0 = 3, run.training.l1_coefficient = 0; });
+  refused(
+      [](TrainingRun& run) { run.training.target_l0 = 3, run.training.l1_warmup_fraction = 1; });
+  refused([](TrainingRun& run) { run.training.target_l0 = 20; });
+  refused([](TrainingRun& run) { run.training.weight_decay = 0.1; });
+  refused([](TrainingRun& run) {
+    run.training.optimizer = "sparse_adam", run.training.weight_decay = 0.1;
+  });
+  refused(
+      [](TrainingRun& run) { run.training.optimizer = "adamw", run.training.weight_decay = -0.1; });
+  refused([](TrainingRun& run) { run.training.expansion_factor = 2; });  // 12, not 20
+  refused([](TrainingRun& run) { run.resume = "must", run.overwrite = true; });
   refused([](TrainingRun& run) { run.training.l1_warmup_fraction = 1.5; });
   refused([](TrainingRun& run) { run.random = "pcg"; });
   refused([](TrainingRun& run) { run.name = "../up"; });
@@ -503,6 +606,8 @@ TEST_F(Training, TakesExpansionFactorForDSae) {
   EXPECT_EQ(resolved({.expansion_factor = 10.6667}, 768).d_sae, 8192);
   EXPECT_EQ(resolved({.expansion_factor = 21.3333}, 768).d_sae, 16383);
   EXPECT_DOUBLE_EQ(resolved({.d_sae = 8192}, 768).expansion_factor, 8192 / 768.0);
+  EXPECT_EQ(resolved({.expansion_factor = 21.3333, .d_sae = 16384}, 768).d_sae, 16384);
+  EXPECT_THROW(resolved({.expansion_factor = 4, .d_sae = 8192}, 768), UsageError);
 }
 
 TEST(Plan, CountsResidentRowsAsTheyAreStored) {
@@ -510,6 +615,17 @@ TEST(Plan, CountsResidentRowsAsTheyAreStored) {
   EXPECT_EQ(plan_training(run, {kRows, kWidth, kHeads}).resident_bytes, 4 * 50 * 6 * 3);
   run.stack_dtype = "bf16";
   EXPECT_EQ(plan_training(run, {kRows, kWidth, kHeads}).resident_bytes, 2 * 50 * 6 * 3);
+}
+
+TEST(Plan, OfTheFirstRankCountsTheWholeDictionary) {
+  const TrainingRun run = small_run();
+  const TrainingPlan all = plan_training(run, {kRows, kWidth, 4}),
+                     own = plan_training(run, {kRows, kWidth, 2}),
+                     first = plan_training(run, {kRows, kWidth, 2, 2});
+  EXPECT_EQ(first.dictionary_bytes, all.dictionary_bytes);
+  EXPECT_EQ(first.gathered_bytes, all.dictionary_bytes);
+  EXPECT_EQ(first.memory_bytes, own.memory_bytes + all.dictionary_bytes);
+  EXPECT_EQ(own.gathered_bytes, 0);
 }
 
 TEST(Plan, CountsTenPerRowHeadWidthAndFeature) {

@@ -418,7 +418,7 @@ void WholeStep<Number>::backward_encoder(bool write) {
 template <class Number>
 void WholeStep<Number>::backward(const StepRates& rates, bool write_gradients) {
   StepStopwatch watch(device_);
-  rates_ = adam_rates(rates.lr);
+  rates_ = weight_rates(rates.lr);
   if (gated())
     pull_F_ = mean_score_F_.mul(2 / config_.frequency_scale)
                   .add_(1)
@@ -500,8 +500,8 @@ void check_device(at::Device device, const CrosscoderConfig& config, const Activ
   require_usage(
       activation.kind != ActivationKind::Gated && activation.kind != ActivationKind::SharedJumpRelu,
       "--device {}: kinds gated and jumprelu are trained on the CPU", name);
-  require_usage(config.optimizer == "adam", "--device {}: optimizer {} runs on the CPU only", name,
-                config.optimizer);
+  require_usage(config.optimizer != "sparse_adam", "--device {}: optimizer {} runs on the CPU only",
+                name, config.optimizer);
 }
 
 std::unique_ptr<CrosscoderStep> make_whole_step(const CrosscoderConfig& config,
@@ -509,7 +509,7 @@ std::unique_ptr<CrosscoderStep> make_whole_step(const CrosscoderConfig& config,
                                                 const CrosscoderParameters& start,
                                                 std::int64_t max_rows, std::int64_t tile_numbers,
                                                 HeadShare share) {
-  TORCH_INTERNAL_ASSERT(config.optimizer == "adam");
+  TORCH_INTERNAL_ASSERT(config.optimizer != "sparse_adam");
   if (start.decoder_KFD.scalar_type() == at::kDouble)
     return std::make_unique<WholeStep<double>>(config, activation, start, max_rows, tile_numbers,
                                                share);

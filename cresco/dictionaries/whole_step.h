@@ -16,9 +16,9 @@ void check_device(at::Device device, const CrosscoderConfig& config, const Activ
 // Numbers of the encoder's gradient that are there at a time: 256 MiB of floats.
 inline constexpr std::int64_t kEncoderTileNumbers = std::int64_t{1} << 26;
 
-// JumpRelu, TopK and BatchTopK with Adam, on the device of `start`; the rows that it loads have to
-// be there too. Which of several equal pre-activations TopK and BatchTopK keep is LibTorch's
-// choice.
+// JumpRelu, TopK and BatchTopK with Adam or AdamW, on the device of `start`; the rows that it loads
+// have to be there too. Which of several equal pre-activations TopK and BatchTopK keep is
+// LibTorch's choice.
 //
 // amp_dtype on a GPU: fp32, all products in it; tf32, all of them from inputs of ten bits; bf16,
 // the encoder's from bfloat16 and the others as with tf32. Sums and results are float.

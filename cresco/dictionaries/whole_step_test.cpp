@@ -42,6 +42,11 @@ std::vector<Case> cases() {
   all.push_back({"topk", config, {.kind = ActivationKind::TopK, .k = 3}});
   all.push_back(
       {"batchtopk", config, {.kind = ActivationKind::BatchTopK, .k = 3, .slice_rows = kRows}});
+  config.optimizer = "adamw";
+  config.weight_decay = 2;
+  all.push_back({"adamw", config, {}});
+  config.optimizer = "adam";
+  config.weight_decay = 0;
   config.auxk_coefficient = 0.7;
   config.auxk_k = 2;
   config.dead_window_steps = 1;

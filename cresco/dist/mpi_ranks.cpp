@@ -128,6 +128,17 @@ class MpiRanks final : public Ranks {
   void sum(const at::Tensor& t) override { reduce(t, MPI_SUM); }
   void largest(const at::Tensor& t) override { reduce(t, MPI_MAX); }
   void wait_for_all() override { MPI_Barrier(MPI_COMM_WORLD); }
+  Host host() override {
+    MPI_Comm here = MPI_COMM_NULL;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &here);
+    Host host;
+    int least = rank_;
+    MPI_Comm_size(here, &host.ranks);
+    MPI_Bcast(&least, 1, MPI_INT, 0, here);  // in the order of their ranks
+    MPI_Comm_free(&here);
+    host.has_first = least == 0;
+    return host;
+  }
 
   std::shared_ptr<Transfer> start_sum(const at::Tensor& t) override {
 #ifdef CRESCO_CUDA

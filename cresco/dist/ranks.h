@@ -27,6 +27,12 @@ struct OwnedTensor {
   int owner = 0;
 };
 
+// The machine that a rank runs on: how many ranks do, and whether the first of all is one of them.
+struct Host {
+  int ranks = 1;
+  bool has_first = true;
+};
+
 class Ranks {
  public:
   virtual ~Ranks() = default;
@@ -40,6 +46,7 @@ class Ranks {
   // All ranks' tensors one below the other, in order of rank: on rank 0; elsewhere undefined.
   virtual at::Tensor gather(const at::Tensor& own) = 0;
   virtual void wait_for_all() = 0;
+  virtual Host host() = 0;
 
   // As sum(), but only begun: every rank begins the same sums in the same order, and may compute
   // meanwhile. The numbers are added in order of rank.

@@ -119,6 +119,7 @@ class ThreadRanks {
       }
       wait_for_all();
     }
+    Host host() override { return {.ranks = size()}; }
 
    private:
     template <class Combine>

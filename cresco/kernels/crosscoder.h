@@ -170,11 +170,12 @@ inline constexpr std::int64_t kBandFeatures = 4096;
 template <class Number>
 void band(const BandArguments<Number>& arguments, std::int64_t strip, Number* sums_FC);
 
-// Adam as PyTorch computes it, without weight decay.
+// Adam as PyTorch computes it; with `decay` AdamW: the value is multiplied by it before its update.
 struct AdamRates {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double step_size = 0;        // lr / (1 - beta1^t)
   double root_correction = 1;  // sqrt(1 - beta2^t)
+  double decay = 1;            // 1 - lr weight_decay
 };
 // One tensor that is updated. With `gradient` it is left as it is and the gradient is written.
 template <class Number>

@@ -102,7 +102,8 @@ CRESCO_BODY void body(const WholeUpdate<Number>& a, std::int64_t row, Team& team
              rest1 = static_cast<Number>(1 - a.rates.beta1),
              rest2 = static_cast<Number>(1 - a.rates.beta2), eps = static_cast<Number>(a.rates.eps),
              step = static_cast<Number>(a.rates.step_size),
-             correction = static_cast<Number>(1 / a.rates.root_correction);
+             correction = static_cast<Number>(1 / a.rates.root_correction),
+             decay = static_cast<Number>(a.rates.decay);
   Number along = 0;
   if (a.pull_F && a.norm_F[row] > 0) along = a.pull_F[row] * a.code_pull_F[row] / a.norm_F[row];
   Number squares = 0;
@@ -116,7 +117,7 @@ CRESCO_BODY void body(const WholeUpdate<Number>& a, std::int64_t row, Team& team
     }
     const Number m = a.tensor.exp_avg[at] * beta1 + g * rest1;
     const Number v = a.tensor.exp_avg_sq[at] * beta2 + g * g * rest2;
-    const Number next = value - step * m / (std::sqrt(v) * correction + eps);
+    const Number next = value * decay - step * m / (std::sqrt(v) * correction + eps);
     a.tensor.exp_avg[at] = m;
     a.tensor.exp_avg_sq[at] = v;
     a.tensor.value[at] = next;

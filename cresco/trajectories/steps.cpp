@@ -96,15 +96,14 @@ Steps snapshot_schedule(const std::string& text, std::int64_t total_steps,
   return {steps.begin(), steps.end()};
 }
 
-Steps named_steps(const std::string& text, std::int64_t last) {
+Steps named_steps(const std::string& text, std::int64_t last, const std::string& option) {
   if (const auto known = preset(text)) return *known;
   if (text == "pythia") return pythia(143000);
   if (text == "log2") return powers_of_two(last);
-  const std::string what = "--preset";
   std::set<std::int64_t> steps;
   for (const auto& part : split(text, ',')) {
     const auto take = [&](std::int64_t step) { steps.insert(step); };
-    if (!parse_range(part, what, take)) take(parse_step(part, what));
+    if (!parse_range(part, option, take)) take(parse_step(part, option));
   }
   return {steps.begin(), steps.end()};
 }

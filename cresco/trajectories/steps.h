@@ -25,6 +25,7 @@ std::vector<std::int64_t> choose_steps(const std::string& text,
                                        const std::string& option = "--steps");
 
 // The steps that a preset, a list or a range names, whatever exists; `log2` goes on to `last`.
-std::vector<std::int64_t> named_steps(const std::string& text, std::int64_t last);
+std::vector<std::int64_t> named_steps(const std::string& text, std::int64_t last,
+                                      const std::string& option = "--preset");
 
 }  // namespace cresco::trajectories

@@ -8,12 +8,14 @@
 #include "cresco/text/tokenizer.h"
 #include "cresco/verbs/eval.h"
 #include "cresco/verbs/lifecycle.h"
+#include "cresco/verbs/plan.h"
 #include "cresco/verbs/spectra.h"
 #include "cresco/verbs/train.h"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <set>
 
@@ -96,6 +98,143 @@ TEST_F(DictionaryVerbs, DryRunsWriteNothing) {
   run_lifecycle({.dict = dict, .stack = stack}, out);
   run_spectra({.inputs = {stack}, .weights = true}, out);
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
+}
+
+std::string message_of(const std::function<void()>& act) {
+  try {
+    act();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+// What the command line names and would change nothing, or contradicts something else it names.
+TEST_F(DictionaryVerbs, TrainRefusesWhatItWouldNotUse) {
+  const auto refused = [&](std::set<std::string> given,
+                           const std::function<void(TrainConfig&)>& change) {
+    auto c = context("out");
+    c.options.dry_run = true;
+    c.given = std::move(given);
+    TrainConfig config = train_config();
+    change(config);
+    EXPECT_THROW(run_train(config, c), UsageError);
+    return message_of([&] { run_train(config, c); });
+  };
+  EXPECT_HAS(refused({"k"}, [](TrainConfig& c) { c.training.k = 9; }),
+             "k is a setting of topk, batchtopk: kind crosscoder has none");
+  refused({"decoder_transpose_init"}, [](TrainConfig& c) { c.kind = "topk", c.training.k = 3; });
+  refused({"gated_l1_coefficient"}, [](TrainConfig&) {});
+  refused({"bandwidth"}, [](TrainConfig&) {});
+  refused({}, [](TrainConfig& c) { c.sweep = {"k=2,5"}; });
+  refused({}, [](TrainConfig& c) { c.smoke = true, c.sweep = {"n_epochs=1,2"}; });
+  refused({"d_sae", "expansion_factor"}, [](TrainConfig& c) { c.training.expansion_factor = 2; });
+  refused({"d_sae"}, [](TrainConfig& c) { c.sweep = {"expansion_factor=2,4"}; });
+  EXPECT_HAS(refused({}, [](TrainConfig& c) { c.sweep = {"lr=fast,1"}; }), "--sweep lr");
+  // Of --fuse: one training, kinds and precisions without one product, no two of one seed.
+  for (const char* sweep : {"", "seed=0,1", "batch_size=8,16", "noise_std=0,1"})
+    EXPECT_HAS(refused({},
+                       [&](TrainConfig& c) {
+                         c.fuse = true;
+                         if (*sweep) c.sweep = {sweep};
+                       }),
+               "--fuse");
+  refused({}, [](TrainConfig& c) { c.fuse = true, c.kind = "gated", c.sweep = {"lr=1e-3,1e-2"}; });
+  refused({}, [](TrainConfig& c) {
+    c.fuse = true, c.training.amp_dtype = "bf16", c.sweep = {"lr=1e-3,1e-2"};
+  });
+  refused({}, [](TrainConfig& c) { c.fuse = true, c.kind = "sae", c.steps = "all"; });
+
+  // A recipe may hold all of it, and what is given wins over its size.
+  auto c = context();
+  c.options.dry_run = true;
+  c.given = {"expansion_factor"};
+  TrainConfig config = train_config();
+  config.training.k = 9;
+  config.training.expansion_factor = 2;
+  EXPECT_EQ(run_train(config, c).summary["name"], "W_U_d16_seed0");
+  config.sweep = {"tanh_stretch=1,2"};
+  config.fuse = true;
+  EXPECT_EQ(run_train(config, c).summary["trainings"], 2);
+}
+
+TEST_F(DictionaryVerbs, SweepsAreReplacedOrGoOnAndSayNumbers) {
+  TrainConfig config = train_config();
+  config.training.n_epochs = 3;
+  config.sweep = {"tanh_stretch=1,.5"};
+  auto c = context("sweep");
+  const Outcome outcome = run_train(config, c);
+  ASSERT_EQ(outcome.summary["members"].size(), 2u);
+  const Json& second = outcome.summary["members"][1];
+  EXPECT_EQ(second["tanh_stretch_coefficient"], 0.5);
+  EXPECT_TRUE(second["l0"].is_number()) << second;
+  EXPECT_EQ(second["folder"], "tanh_stretch_coefficient_.5");
+  // One that was interrupted has no manifest yet.
+  std::filesystem::remove(folder / "sweep/manifest.json");
+  c.options.overwrite = true;
+  config.training.lr = 1e-3;
+  run_train(config, c);
+  EXPECT_TRUE(std::filesystem::exists(folder / "sweep/manifest.json"));
+  c.options.overwrite = false;
+  {
+    const FolderLock lock(folder / "sweep");
+    EXPECT_HAS(message_of([&] { run_train(config, c); }), "another process");
+  }
+  // What is complete has its line all the same.
+  config.append_manifest = true;
+  config.manifest_path = (folder / "runs.csv").string();
+  run_train(config, c);
+  ASSERT_EQ(table("runs.csv").num_rows(), 2u);
+  EXPECT_EQ(table("runs.csv").number(1, "L0"), table("sweep/sweep.csv").number(1, "l0"));
+}
+
+TEST_F(DictionaryVerbs, PlansCountTheRowsOfAllTrainings) {
+  const auto plan = [&](const char* kind, std::vector<std::string> sweep) {
+    PlanConfig config;
+    static_cast<TrainConfig&>(config) = train_config();
+    config.kind = kind;
+    config.sweep = std::move(sweep);
+    auto c = context();
+    return run_plan(config, c).summary;
+  };
+  const double one = 4.0 * kRows * kWidth;
+  EXPECT_EQ(plan("crosscoder", {})["resident_bytes"], 3 * one);
+  EXPECT_EQ(plan("crosscoder", {"seed=0,1"})["resident_bytes"], 3 * one);
+  EXPECT_EQ(plan("sae", {})["resident_bytes"], 3 * one);
+  EXPECT_EQ(plan("crosscoder", {"input_preprocess=none,center"})["resident_bytes"], 6 * one);
+  // train says the same.
+  auto c = context("out");
+  c.options.dry_run = true;
+  TrainConfig config = train_config();
+  config.kind = "sae";
+  EXPECT_EQ(run_train(config, c).summary["memory_bytes"], plan("sae", {})["memory_bytes"]);
+}
+
+TEST_F(DictionaryVerbs, PlansOfAShapeTakeTheStepsThatAreNamed) {
+  const auto trainings = [&](const char* kind, const char* steps, double snapshots,
+                             bool smoke = false) {
+    PlanConfig config;
+    config.training = {.n_epochs = 1, .batch_size = 16, .d_sae = kFeatures};
+    config.kind = kind;
+    config.steps = steps;
+    config.smoke = smoke;
+    config.shape = {60, snapshots, 8};
+    config.gflops = 10;
+    auto c = context();
+    const Json said = run_plan(config, c).summary;
+    return std::pair{said["trainings"].get<int>(), said["resident_bytes"].get<double>()};
+  };
+  const double one = 4.0 * 60 * 8;
+  EXPECT_EQ(trainings("crosscoder", "all", 32), (std::pair{1, 32 * one}));
+  EXPECT_EQ(trainings("crosscoder", "pythia-16", 32), (std::pair{1, 16 * one}));
+  EXPECT_EQ(trainings("crosscoder", "all", 32, true), (std::pair{1, 2 * one}));
+  EXPECT_EQ(trainings("sae", "143000", 32), (std::pair{1, one}));
+  EXPECT_EQ(trainings("sae", "all", 3), (std::pair{3, 3 * one}));
+  EXPECT_THROW(trainings("crosscoder", "pythia-32", 1), UsageError);
+  EXPECT_THROW(trainings("crosscoder", "nonsense", 32), UsageError);
+  EXPECT_THROW(trainings("crosscoder", "log2", 32), UsageError);
 }
 
 TEST_F(DictionaryVerbs, EvalRepeatsTheNumbersOfTrain) {

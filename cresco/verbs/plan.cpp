@@ -4,6 +4,7 @@
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/step_cost.h"
 #include "cresco/tensor/product_rate.h"
+#include "cresco/trajectories/steps.h"
 #include "cresco/verbs/train_members.h"
 
 #include <algorithm>
@@ -24,12 +25,27 @@ using dictionaries::TrainingTime;
 using trajectories::Stack;
 
 // The stack that trainings would read, or only its shape.
-struct Source {
+struct Source : MemberSource {
   std::optional<Stack> stack;
-  std::string what, matrix = "W_U";
-  std::vector<std::int64_t> steps;
-  std::int64_t rows = 0, width = 0;
+  std::string what;
+  std::vector<std::vector<std::int64_t>> snapshots;  // as grouped()
 };
+
+// The snapshots that the settings name, of a stack of which only their number is known.
+std::vector<std::int64_t> steps_of_shape(const PlanConfig& config, std::int64_t count) {
+  if (config.steps.empty() || config.steps == "all") {
+    std::vector<std::int64_t> steps(static_cast<std::size_t>(count));
+    std::iota(steps.begin(), steps.end(), 0);
+    return steps;
+  }
+  require_usage(config.steps != "log2",
+                "--steps log2 is what a stack has of them, and --shape does not say: name them");
+  const auto steps = trajectories::named_steps(config.steps, 0, "--steps");
+  require_usage(static_cast<std::int64_t>(steps.size()) <= count,
+                "--shape has {} snapshots, the settings name {} (--steps {})", count, steps.size(),
+                config.steps);
+  return steps;
+}
 
 Source source_of(const PlanConfig& config) {
   require_usage(config.stack.empty() != config.shape.empty(),
@@ -47,6 +63,7 @@ Source source_of(const PlanConfig& config) {
     source.steps = stack.steps();
     source.rows = stack.num_rows();
     source.width = stack.width();
+    source.snapshots = snapshots_of(config, stack);
     return source;
   }
   require_usage(config.shape.size() == 3, "--shape has {} numbers, expected three: V,K,d",
@@ -54,11 +71,14 @@ Source source_of(const PlanConfig& config) {
   for (const double n : config.shape)
     require_usage(n >= 1 && n == std::floor(n) && n < 1e9, "--shape: {} is no size", n);
   source.what = "--shape";
+  source.matrix = "W_U";
   source.rows = static_cast<std::int64_t>(config.shape[0]);
   require_usage(config.shape[1] <= 1e6, "--shape: {} snapshots are too many", config.shape[1]);
-  source.steps.resize(static_cast<std::size_t>(config.shape[1]));
-  std::iota(source.steps.begin(), source.steps.end(), 0);
   source.width = static_cast<std::int64_t>(config.shape[2]);
+  source.steps = steps_of_shape(config, static_cast<std::int64_t>(config.shape[1]));
+  std::vector<std::int64_t> all(source.steps.size());
+  std::iota(all.begin(), all.end(), 0);
+  source.snapshots = grouped(config, all);
   return source;
 }
 
@@ -74,6 +94,7 @@ Ranks ranks_that_fit(const TrainingRun& run, TrainingShape shape, double availab
   for (std::int64_t count = 2; count <= heads; ++count) {
     if (heads % count != 0) continue;
     shape.heads = heads / count;
+    shape.ranks = count;
     const double bytes = plan_training(run, shape).memory_bytes;
     if (bytes <= available) return {count, bytes};
   }
@@ -82,8 +103,8 @@ Ranks ranks_that_fit(const TrainingRun& run, TrainingShape shape, double availab
 
 std::string ranks_text(const Ranks& ranks) {
   return ranks.count == 0 ? ""
-                          : fmt::format("memory per rank on {} ranks: {}", ranks.count,
-                                        human_bytes(ranks.bytes));
+                          : fmt::format("on {} ranks, each with such a machine, the first takes {}",
+                                        ranks.count, human_bytes(ranks.bytes));
 }
 
 // Without the stack there are no steps to time. A step has the FLOPs of five products of batch and
@@ -95,8 +116,8 @@ TrainingTime time_of_products(double flops, double gflops) {
 }
 
 // Trainings that have this in common take the same time at the same open gates.
-std::string cost_key(const Member& member, const TrainingRun& run) {
-  const auto& c = run.training;
+std::string cost_key(const Member& member) {
+  const auto& c = member.run.training;
   return fmt::format("{} {} {} {} {} {} {} {}", member.indices.size(), c.d_sae, c.batch_size, c.k,
                      c.amp_dtype, c.optimizer, c.auxk_coefficient > 0 ? c.auxk_k : 0, c.target_l0);
 }
@@ -112,42 +133,27 @@ Json timings_json(const std::vector<StepTiming>& timings) {
 Outcome run_plan(const PlanConfig& config, VerbContext& context) {
   require_cpu(context, "plan");
   const Source source = source_of(config);
-  std::vector<std::int64_t> all(source.steps.size());
-  std::iota(all.begin(), all.end(), 0);
-  const std::vector<Member> members =
-      members_of(config, source.stack ? snapshots_of(config, *source.stack) : grouped(config, all),
-                 source.steps, context);
+  const std::vector<Member> members = members_of(config, source.snapshots, source, context);
   const auto available = static_cast<double>(available_bytes());
-
-  double flops = 0, largest = 0, parameters = 0, resident = 0, work = 0, once = 0, state = 0,
-         dictionary = 0, disk = 0;
+  const MemoryNeed need = memory_of(members);
+  const bool fits = need.one <= available;
+  const Member& largest = *std::max_element(
+      members.begin(), members.end(),
+      [](const Member& a, const Member& b) { return a.plan.memory_bytes < b.plan.memory_bytes; });
+  const Ranks ranks =
+      fits || members.size() > 1 ? Ranks{} : ranks_that_fit(largest.run, largest.shape, available);
+  const std::string text = ranks_text(ranks);
+  if (source.stack) require_memory(members, source.what, text.empty() ? "" : "; " + text);
+  double flops = 0, state = 0, dictionary = 0, disk = 0;
   std::int64_t steps = 0;
-  Ranks ranks;
-  std::vector<TrainingRun> runs;
-  std::vector<TrainingPlan> plans;
   for (const Member& member : members) {
-    const TrainingShape shape{source.rows, source.width,
-                              static_cast<std::int64_t>(member.indices.size())};
-    runs.push_back(training_run(member, source.matrix, source.steps, source.width, context));
-    const TrainingPlan plan = plan_training(runs.back(), shape);
-    plans.push_back(plan);
-    if (plan.memory_bytes > available) ranks = ranks_that_fit(runs.back(), shape, available);
-    const std::string text = ranks_text(ranks);
-    if (source.stack)
-      require_memory(runs.back(), plan, shape, source.what, text.empty() ? "" : "; " + text);
+    const TrainingPlan& plan = member.plan;
     flops += plan.flops;
     steps += plan.last_step;
-    largest = std::max(largest, plan.memory_bytes);
-    parameters += plan.parameter_bytes;
-    resident = std::max(resident, plan.resident_bytes);
-    work += plan.memory_bytes - plan.shared_bytes - plan.parameter_bytes;
-    once = std::max(once, plan.shared_bytes - plan.resident_bytes);
     state = std::max(state, plan.state_bytes);
     dictionary = std::max(dictionary, plan.dictionary_bytes);
     disk += static_cast<double>(plan.num_states) * plan.state_bytes + plan.dictionary_bytes;
   }
-
-  work += once;
 
   TrainingTime time;
   Json timings;
@@ -155,21 +161,22 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
   if (source.stack) {
     std::map<std::string, std::vector<StepTiming>> timed;
     std::string hash;
+    std::int64_t done = 0;
     context.progress.begin("plan", static_cast<std::int64_t>(members.size()), "training");
-    for (std::size_t i = 0; i < members.size(); ++i) {
-      auto found = timed.find(cost_key(members[i], runs[i]));
+    for (const Member& member : members) {
+      auto found = timed.find(cost_key(member));
       if (found == timed.end()) {
         const double started = now_seconds();
         const TrainingData rows =
-            dictionaries::load_training_data(*source.stack, members[i].indices, runs[i], hash);
+            dictionaries::load_training_data(*source.stack, member.indices, member.run, hash);
         hash = rows.stack_sha256;
         if (load_seconds == 0) load_seconds = now_seconds() - started;
-        found = timed.emplace(cost_key(members[i], runs[i]), time_steps(runs[i], rows)).first;
+        found = timed.emplace(cost_key(member), time_steps(member.run, rows)).first;
         if (timings.is_null()) timings = timings_json(found->second);
       }
-      const TrainingTime one = predict_time(runs[i], plans[i], found->second);
+      const TrainingTime one = predict_time(member.run, member.plan, found->second);
       time = {time.low + one.low, time.likely + one.likely, time.high + one.high};
-      context.progress.update(static_cast<std::int64_t>(i) + 1, "");
+      context.progress.update(++done, "");
     }
     context.progress.end();
     time = {time.low + load_seconds, time.likely + load_seconds, time.high + load_seconds};
@@ -178,11 +185,12 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
     time = time_of_products(flops, gflops);
   }
 
-  const double memory = parameters + resident + work;
-  const bool fits = largest <= available;
+  const double memory = need.all, parameters = need.parameter, resident = need.resident,
+               work = memory - parameters - resident;
+  const std::string& name = members[0].run.name;
   Outcome outcome;
-  outcome.summary = {{"name", runs[0].name},
-                     {"trainings", plans.size()},
+  outcome.summary = {{"name", name},
+                     {"trainings", members.size()},
                      {"steps", steps},
                      {"flops", flops},
                      {"memory_bytes", memory},
@@ -214,8 +222,8 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
       "memory {}: weights and moments {}, resident rows {}, a step's work {}; {} are there\n"
       "disk {} at most: states of {}, dictionary {}\n"
       "time {:.3g} s, from {:.3g} to {:.3g}, by {}\n",
-      runs[0].name, plans.size() > 1 ? fmt::format("{} trainings, ", plans.size()) : "", steps,
-      flops, human_bytes(memory), human_bytes(parameters), human_bytes(resident), human_bytes(work),
+      name, members.size() > 1 ? fmt::format("{} trainings, ", members.size()) : "", steps, flops,
+      human_bytes(memory), human_bytes(parameters), human_bytes(resident), human_bytes(work),
       human_bytes(available), human_bytes(disk), human_bytes(state), human_bytes(dictionary),
       time.likely, time.low, time.high,
       source.stack ? "steps of it that were timed"

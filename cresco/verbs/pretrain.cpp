@@ -176,6 +176,8 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   require_usage(!recipe.data.sources().empty(), "data.tokens is needed: the prefix of a corpus");
   require_usage(config.resume == "auto" || config.resume == "never" || config.resume == "must",
                 "--resume '{}' is not one of auto, never, must", config.resume);
+  require_usage(config.resume != "must" || !context.options.overwrite,
+                "--resume must goes on from a state, --overwrite removes it: give one of them");
   const Path tokenizer_path = pretrain::tokenizer_path(recipe.data);
   std::optional<std::int64_t> end_of_text;
   if (std::filesystem::exists(tokenizer_path)) {

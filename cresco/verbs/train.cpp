@@ -16,7 +16,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <algorithm>
+#include <functional>
 #include <map>
 #include <numeric>
 
@@ -25,47 +25,63 @@ namespace {
 
 using dictionaries::SweepMember;
 using dictionaries::TrainingData;
-using dictionaries::TrainingPlan;
 using dictionaries::TrainingRun;
 using trajectories::Stack;
 
 // Ranks share the heads of one dictionary.
-void require_shareable(const TrainConfig& config, const std::vector<Member>& members) {
+void require_shareable(const TrainConfig& config,
+                       const std::vector<std::vector<std::int64_t>>& snapshots) {
   const int ranks = dist::world().size();
   if (ranks == 1) return;
-  require_usage(members.size() == 1 && config.sweep.empty(),
-                "{} ranks share the heads of one dictionary, here are {}: start one rank", ranks,
-                members.size());
+  require_usage(snapshots.size() == 1 && config.sweep.empty(),
+                "{} ranks share the heads of one dictionary, here are several: start one rank",
+                ranks);
   require_usage(config.kind != "gated" && config.kind != "jumprelu",
                 "kind {} is trained by one rank, here are {}", config.kind, ranks);
-  const std::size_t heads = members[0].indices.size();
+  const std::size_t heads = snapshots[0].size();
   require_usage(heads % static_cast<std::size_t>(ranks) == 0,
                 "{} snapshots cannot be shared by {} ranks: the number of ranks has to divide it",
                 heads, ranks);
 }
 
-Outcome plan_outcome(const std::vector<TrainingPlan>& plans, const std::vector<TrainingRun>& runs,
-                     const Stack& stack, std::size_t heads) {
-  double flops = 0, memory = 0, shared = 0;
-  std::int64_t steps = 0;
-  for (const TrainingPlan& plan : plans) {
-    flops += plan.flops;
-    steps += plan.last_step;
-    memory += plan.memory_bytes - plan.shared_bytes;
-    shared = plan.shared_bytes;
+Outcome plan_outcome(const std::vector<Member>& members, const Stack& stack) {
+  double flops = 0;
+  std::int64_t steps = 0, schedule_steps = 0;
+  for (const Member& member : members) {
+    flops += member.plan.flops;
+    steps += member.plan.last_step;
+    schedule_steps += member.plan.num_steps;
   }
-  memory += shared;
+  const double memory = memory_of(members).all;
+  const TrainingRun& first = members[0].run;
   Outcome outcome;
-  outcome.summary = {{"name", runs[0].name}, {"trainings", plans.size()},
-                     {"steps", steps},       {"schedule_steps", plans[0].num_steps},
-                     {"flops", flops},       {"memory_bytes", memory}};
+  outcome.summary = {{"name", first.name}, {"trainings", members.size()},
+                     {"steps", steps},     {"schedule_steps", schedule_steps},
+                     {"flops", flops},     {"memory_bytes", memory}};
   outcome.text = fmt::format(
       "{}: {} features over {} snapshots of {} ({} x {})\n{}{} steps of {}, {:.3g} FLOPs as dense "
       "products, about {} of memory\n",
-      runs[0].name, runs[0].training.d_sae, heads, stack.info().matrix, stack.num_rows(),
-      stack.width(), plans.size() > 1 ? fmt::format("{} trainings, ", plans.size()) : "", steps,
-      plans[0].num_steps * static_cast<std::int64_t>(plans.size()), flops, human_bytes(memory));
+      first.name, first.training.d_sae, members[0].indices.size(), stack.info().matrix,
+      stack.num_rows(), stack.width(),
+      members.size() > 1 ? fmt::format("{} trainings, ", members.size()) : "", steps,
+      schedule_steps, flops, human_bytes(memory));
   return outcome;
+}
+
+// --fuse where no two of the trainings could ever take a batch together.
+void require_fusable(const std::vector<Member>& members, at::Device device) {
+  require_usage(device.is_cpu(), "--fuse: on a GPU trainings are taken one after the other");
+  for (std::size_t i = 0; i < members.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      if (members[i].indices == members[j].indices &&
+          members[i].run.training.input_preprocess == members[j].run.training.input_preprocess &&
+          dictionaries::can_fuse(members[i].run, members[j].run))
+        return;
+  fail_usage(
+      "--fuse: no two of {} trainings can share a product: it takes a --sweep with several of one "
+      "seed, snapshots, batch_size, noise_std and input_preprocess, in fp32, of another kind than "
+      "gated and jumprelu",
+      members.size());
 }
 
 void write_line(const TrainConfig& config, const Stack& stack,
@@ -74,11 +90,11 @@ void write_line(const TrainConfig& config, const Stack& stack,
     append_to_manifest(config.manifest_path, trained, config.kind, stack, config.manifest_notes);
 }
 
-Outcome train_one(const TrainConfig& config, const TrainingRun& run, const TrainingPlan& plan,
-                  const Stack& stack, const std::vector<std::int64_t>& indices, const Path& folder,
-                  at::Device device, Progress& progress) {
+Outcome train_one(const TrainConfig& config, const Member& member, const Stack& stack,
+                  const Path& folder, at::Device device, Progress& progress) {
+  const TrainingRun& run = member.run;
   const TrainingData data =
-      dictionaries::load_training_data(stack, indices, run, "", {&dist::world()}, device);
+      dictionaries::load_training_data(stack, member.indices, run, "", {&dist::world()}, device);
   const auto trained = dictionaries::train_crosscoder(run, data, folder, progress);
   if (!dist::world().first()) return {};
   write_line(config, stack, trained);
@@ -88,7 +104,7 @@ Outcome train_one(const TrainConfig& config, const TrainingRun& run, const Train
   outcome.summary = {{"name", run.name},
                      {"files", files},
                      {"metrics", dictionaries::quality_json(trained.quality, data.steps)},
-                     {"step", plan.last_step},
+                     {"step", member.plan.last_step},
                      {"folder", folder.string()}};
   outcome.text =
       fmt::format("{}: explained_variance_pooled {:.4f}, l0 {:.2f}, dead_rate_1e-6 {:.4f}\n",
@@ -101,50 +117,64 @@ Outcome train_one(const TrainConfig& config, const TrainingRun& run, const Train
 constexpr const char* kSweepFile = "sweep.json";
 
 void open_sweep_folder(const Path& folder, const VerbContext& context, const Stack& stack) {
-  const bool exists = std::filesystem::exists(folder);
-  if (exists && std::filesystem::exists(folder / kSweepFile) && !context.options.overwrite) return;
-  require(!exists || std::filesystem::is_directory(folder), "{}: is not a folder", folder.string());
+  if (std::filesystem::exists(folder / kSweepFile) && !context.options.overwrite) return;
   make_output_folder(folder, context.options.overwrite, {stack.path()});
   write_json_file(folder / kSweepFile, {{"stack", stack.path().filename().string()}});
 }
 
+// A cell of a table as what it says: a number, text, or nothing.
+Json value_of(const std::string& cell) {
+  if (cell.empty()) return nullptr;
+  const Json number = Json::parse(cell, nullptr, /*allow_exceptions=*/false);
+  if (number.is_number()) return number;
+  try {
+    return parse_double(cell, "");
+  } catch (const Error&) {
+    return cell;
+  }
+}
+
 Outcome train_many(const TrainConfig& config, const std::vector<Member>& members,
-                   const std::vector<TrainingRun>& runs, const Stack& stack, const Path& folder,
-                   at::Device device, const VerbContext& context) {
+                   const Stack& stack, const Path& folder, at::Device device,
+                   const VerbContext& context) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  require(!error, "{}: cannot be made: {}", folder.string(), error.message());
+  const FolderLock lock(folder);
   std::map<std::pair<std::vector<std::int64_t>, std::string>, TrainingData> resident;
   std::vector<SweepMember> sweep;
   std::string hash;
-  for (std::size_t i = 0; i < members.size(); ++i) {
-    const std::string& mode = runs[i].training.input_preprocess;
-    auto found = resident.find({members[i].indices, mode});
+  for (const Member& member : members) {
+    const std::pair key{member.indices, member.run.training.input_preprocess};
+    auto found = resident.find(key);
     if (found == resident.end()) {
       found = resident
-                  .emplace(std::pair{members[i].indices, mode},
-                           dictionaries::load_training_data(stack, members[i].indices, runs[i],
-                                                            hash, {}, device))
+                  .emplace(key, dictionaries::load_training_data(stack, member.indices, member.run,
+                                                                 hash, {}, device))
                   .first;
       hash = found->second.stack_sha256;
     }
     sweep.push_back(
-        {dictionaries::member_name(members[i].values), members[i].values, runs[i], &found->second});
+        {dictionaries::member_name(member.values), member.values, member.run, &found->second});
   }
   open_sweep_folder(folder, context, stack);
-  const FolderLock lock(folder);
   // On a GPU one after the other: together they gain nothing there.
   const double memory = device.is_cpu() ? static_cast<double>(available_bytes()) : 0;
+  std::function<void(const dictionaries::TrainingOutcome&)> finished;
+  if (config.append_manifest)
+    finished = [&](const auto& trained) { write_line(config, stack, trained); };
   const artifacts::Table table =
-      train_sweep(sweep, folder, memory, config.fuse, context.progress,
-                  [&](const auto& trained) { write_line(config, stack, trained); });
+      train_sweep(sweep, folder, memory, config.fuse, context.progress, finished);
   write_csv(folder / "sweep.csv", table);
-  artifacts::Manifest manifest = runs[0].manifest;
-  artifacts::write_manifest(folder, manifest);
+  artifacts::write_manifest(folder, members[0].run.manifest);
 
   Outcome outcome;
   Json rows = Json::array();
   for (std::size_t i = 0; i < table.num_rows(); ++i) {
     const std::vector<std::string>& row = table.row(i);
     Json object;
-    for (std::size_t c = 0; c < table.columns().size(); ++c) object[table.columns()[c]] = row[c];
+    for (std::size_t c = 0; c < table.columns().size(); ++c)
+      object[table.columns()[c]] = value_of(row[c]);
     rows.push_back(std::move(object));
   }
   outcome.summary = {
@@ -168,38 +198,34 @@ std::string_view crosscoder_recipe(const std::string& name) {
 Outcome run_train(const TrainConfig& config, VerbContext& context) {
   const at::Device device = tensor::parse_device(context.options.device);
   const Stack stack(config.stack);
-  const std::vector<Member> members =
-      members_of(config, snapshots_of(config, stack), stack.steps(), context);
-  std::vector<TrainingRun> runs;
-  std::vector<TrainingPlan> plans;
-  require_shareable(config, members);
+  const auto snapshots = snapshots_of(config, stack);
+  require_shareable(config, snapshots);
+  std::vector<Member> members = members_of(
+      config, snapshots,
+      {stack.info().matrix, stack.steps(), stack.num_rows(), stack.width(), dist::world().size()},
+      context);
   if (config.append_manifest) {
     const Path folder = std::filesystem::absolute(config.manifest_path).parent_path();
     require(std::filesystem::is_directory(folder), "{}: its folder does not exist",
             config.manifest_path);
   }
-  for (const Member& member : members) {
-    const dictionaries::TrainingShape shape{
-        stack.num_rows(), stack.width(),
-        static_cast<std::int64_t>(member.indices.size()) / dist::world().size()};
-    runs.push_back(
-        training_run(member, stack.info().matrix, stack.steps(), stack.width(), context));
-    runs.back().manifest.inputs = {stack.path()};
-    plans.push_back(plan_training(runs.back(), shape));
-    const TrainingRun& run = runs.back();
-    dictionaries::check_device(device, run.training,
-                               dictionaries::activation_of_kind(run.kind, run.training));
-    // A GPU's memory is asked by those who allocate there.
-    if (device.is_cpu()) require_memory(run, plans.back(), shape, stack.path().string());
+  if (config.fuse) require_fusable(members, device);
+  for (Member& member : members) {
+    member.run.manifest.inputs = {stack.path()};
+    dictionaries::check_device(
+        device, member.run.training,
+        dictionaries::activation_of_kind(member.run.kind, member.run.training));
   }
-  if (context.options.dry_run) return plan_outcome(plans, runs, stack, members[0].indices.size());
+  // A GPU's memory is asked by those who allocate there.
+  if (device.is_cpu()) require_memory(members, stack.path().string());
+  dist::world().wait_for_all();  // none begins while another still asks
+  if (context.options.dry_run) return plan_outcome(members, stack);
   require_usage(!context.options.out.empty(), "--out is needed: the folder to write");
   watch_for_interrupts();
   const Path folder = context.options.out;
   if (members.size() == 1 && config.sweep.empty())
-    return train_one(config, runs[0], plans[0], stack, members[0].indices, folder, device,
-                     context.progress);
-  return train_many(config, members, runs, stack, folder, device, context);
+    return train_one(config, members[0], stack, folder, device, context.progress);
+  return train_many(config, members, stack, folder, device, context);
 }
 
 }  // namespace cresco::verbs

@@ -15,7 +15,7 @@ struct TrainConfig {
                      resume = "auto", stack_dtype = "fp32";
   dictionaries::CrosscoderConfig training;
   std::vector<std::string> sweep;
-  std::int64_t max_steps = 0, log_every = 50, state_every = 500;
+  std::int64_t max_steps = 0, log_every = 50, state_every = 500, state_every_epochs = 0;
   bool smoke = false, fuse = false, append_manifest = false;
   std::string manifest_path = "results/crosscoder_sweep_manifest.csv", manifest_notes;
 
@@ -51,6 +51,9 @@ struct TrainConfig {
     v.field("log_every", log_every, "between lines of metrics.jsonl", "steps");
     v.field("state_every", state_every, "between states to resume from; 0: only when stopped early",
             "steps");
+    v.alias("ckpt_every_epochs", "state_every_epochs");
+    v.field("state_every_epochs", state_every_epochs,
+            "the same in epochs, in place of state_every; 0: as that says", "epochs");
     v.field("resume", resume, "auto: go on from the newest state in --out | never | must");
   }
 };

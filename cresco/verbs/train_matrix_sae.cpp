@@ -5,10 +5,13 @@
 #include "cresco/base/interrupt.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/dictionaries/kind_settings.h"
 #include "cresco/dictionaries/matrix_sae_training.h"
 #include "cresco/dictionaries/preprocess.h"
+#include "cresco/dictionaries/training_folder.h"
 #include "cresco/trajectories/stack.h"
 #include "cresco/trajectories/steps.h"
+#include "cresco/verbs/train_members.h"
 
 #include <ATen/core/Tensor.h>
 
@@ -30,7 +33,11 @@ constexpr const char* kMetrics[] = {"mse",           "fve",      "l0",        "l
 
 MatrixSaeRun run_of(const TrainMatrixSaeConfig& config, const Stack& stack,
                     const VerbContext& context) {
-  MatrixSaeRun run{.training = dictionaries::resolved(config.training, stack.width()),
+  MatrixSaeConfig training = config.training;
+  dictionaries::matrix_sae_class(training.sae_class);  // is there such a class
+  require_used(dictionaries::settings_of_classes(), "class", training.sae_class, context.given);
+  keep_given_size(context.given, training.d_sae, training.expansion_factor);
+  MatrixSaeRun run{.training = dictionaries::resolved(training, stack.width()),
                    .name = "dictionary",
                    .model_name = stack.info().model,
                    .matrix = stack.info().matrix,
@@ -44,7 +51,21 @@ MatrixSaeRun run_of(const TrainMatrixSaeConfig& config, const Stack& stack,
                    .stop_requested = interrupted};
   run.manifest.inputs = {stack.path()};
   dictionaries::check(run);
+  dictionaries::check_resume(config.resume, context.options.overwrite);
   return run;
+}
+
+// What cannot fit is refused before anything is written.
+double required_memory(const MatrixSaeRun& run, const Stack& stack) {
+  const double bytes =
+      dictionaries::matrix_sae_bytes(run.training, stack.num_rows(), stack.width());
+  const auto available = static_cast<double>(available_bytes());
+  require(bytes <= available,
+          "{}: training {} features on all {} rows at once takes about {}, {} are there: a smaller "
+          "d_sae may fit, or `train --kind sae`, which takes batches",
+          stack.path().string(), run.training.d_sae, stack.num_rows(), human_bytes(bytes),
+          human_bytes(available));
+  return bytes;
 }
 
 std::string name_of(const MatrixSaeRun& run, std::int64_t step) {
@@ -60,16 +81,17 @@ at::Tensor rows_of(const Stack& stack, std::int64_t step, const std::string& mod
 }
 
 Outcome plan_outcome(const MatrixSaeRun& run, const Stack& stack,
-                     const std::vector<std::int64_t>& steps) {
+                     const std::vector<std::int64_t>& steps, double memory) {
   const MatrixSaeConfig& c = run.training;
   const double flops = dictionaries::matrix_sae_flops(c, stack.num_rows(), stack.width());
   return {.summary = {{"steps", steps},
                       {"epochs", c.n_epochs},
-                      {"flops", flops * static_cast<double>(steps.size())}},
-          .text = fmt::format(
-              "{}: {} features of {} ({} x {}) at each of {} steps\n{} epochs each, {:.3g} FLOPs\n",
-              c.sae_class, c.d_sae, stack.info().matrix, stack.num_rows(), stack.width(),
-              steps.size(), c.n_epochs, flops)};
+                      {"flops", flops * static_cast<double>(steps.size())},
+                      {"memory_bytes", memory}},
+          .text = fmt::format("{}: {} features of {} ({} x {}) at each of {} steps\n{} epochs "
+                              "each, {:.3g} FLOPs, about {} of memory\n",
+                              c.sae_class, c.d_sae, stack.info().matrix, stack.num_rows(),
+                              stack.width(), steps.size(), c.n_epochs, flops, human_bytes(memory))};
 }
 
 Table fold_table() {
@@ -192,7 +214,8 @@ Outcome run_train_matrix_sae(const TrainMatrixSaeConfig& config, VerbContext& co
   require_usage(config.folds == 0 || (config.folds >= 2 && config.folds <= stack.num_rows()),
                 "folds is {}, expected 0 or from 2 to the {} rows", config.folds, stack.num_rows());
   const auto steps = trajectories::choose_steps(config.steps, stack.steps(), stack.path().string());
-  if (context.options.dry_run) return plan_outcome(run, stack, steps);
+  const double memory = required_memory(run, stack);
+  if (context.options.dry_run) return plan_outcome(run, stack, steps, memory);
   const Path folder = context.options.out;
   require_usage(!folder.empty(), "--out is needed: the folder to write");
 

@@ -13,6 +13,9 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <set>
+#include <string>
+
 namespace cresco::verbs {
 namespace {
 
@@ -33,12 +36,44 @@ class TrainMatrixSae : public testing::Test {
     context.options.out = (folder / out).string();
     context.options.overwrite = overwrite;
     context.options.dry_run = dry_run;
+    context.given = given;
     return run_train_matrix_sae(config, context);
   }
 
   TemporaryFolder folder;
   TrainMatrixSaeConfig config;
+  std::set<std::string> given;
 };
+
+TEST_F(TrainMatrixSae, RefusesWhatItWouldNotUseOrCannotHold) {
+  const auto refused = [&](const char* sae_class, const char* setting) {
+    config.training.sae_class = sae_class;
+    given = {setting};
+    EXPECT_THROW(run("x", false, true), UsageError) << sae_class << " " << setting;
+  };
+  refused("topk", "target_l0");
+  refused("vanilla_l1", "k");
+  refused("batchtopk", "auxk_coefficient");
+  refused("batchtopk", "matryoshka_levels");
+  refused("gated", "bandwidth");
+  config.training.sae_class = "matryoshka";
+  given = {"k", "matryoshka_levels"};
+  EXPECT_GT(run("x", false, true).summary["memory_bytes"], 125e6);
+
+  given = {"expansion_factor"};  // the size is a file's
+  config.training.expansion_factor = 4;
+  run("x", false, true);
+  given = {"expansion_factor", "d_sae"};
+  EXPECT_THROW(run("x", false, true), UsageError);
+  config.training.expansion_factor = 0;
+  config.training.d_sae = std::int64_t{1} << 31;
+  given = {};
+  EXPECT_THROW(run("x"), Error);
+  EXPECT_FALSE(std::filesystem::exists(folder / "x"));
+  config.training.d_sae = 32;
+  config.resume = "must";
+  EXPECT_THROW(run("x", /*overwrite=*/true), UsageError);
+}
 
 TEST_F(TrainMatrixSae, WritesADictionaryForEachStepAndLeavesCompleteOnes) {
   config.steps = "100";

@@ -1,4 +1,5 @@
-// Which dictionaries `train` would train, with which settings: what `plan` has in common with it.
+// Which dictionaries `train` would train, with which settings, and what that takes: what `plan` has
+// in common with it.
 #pragma once
 
 #include "cresco/dictionaries/sweep.h"
@@ -6,6 +7,7 @@
 #include "cresco/verbs/train.h"
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,27 +19,50 @@ struct Member {
   TrainConfig config;
   std::uint64_t seed;
   std::vector<std::int64_t> indices;  // among the stack's snapshots
+  dictionaries::TrainingRun run;
+  dictionaries::TrainingShape shape;
+  dictionaries::TrainingPlan plan;
 };
 
-// All together for a crosscoder, each by itself for single-snapshot dictionaries.
+// What the trainings read, or would read.
+struct MemberSource {
+  std::string matrix;
+  std::vector<std::int64_t> steps;  // of all snapshots
+  std::int64_t rows = 0, width = 0, ranks = 1;
+};
+
+// All together for a crosscoder, each by itself for single-snapshot dictionaries; with `smoke` of
+// the first and the last.
 std::vector<std::vector<std::int64_t>> grouped(const TrainConfig& config,
-                                               const std::vector<std::int64_t>& indices);
+                                               std::vector<std::int64_t> indices);
 // The snapshots of the stack that the settings choose, grouped.
 std::vector<std::vector<std::int64_t>> snapshots_of(const TrainConfig& config,
                                                     const trajectories::Stack& stack);
-// One for each combination of the sweep's values and group of snapshots. `steps` are the stack's.
+// One for each combination of the sweep's values and group of snapshots. UsageError for settings
+// that do not go together, or that were given and the kind does not have.
 std::vector<Member> members_of(const TrainConfig& config,
                                const std::vector<std::vector<std::int64_t>>& snapshots,
-                               const std::vector<std::int64_t>& steps, const VerbContext& context);
+                               const MemberSource& source, const VerbContext& context);
 
-dictionaries::TrainingRun training_run(const Member& member, const std::string& matrix,
-                                       const std::vector<std::int64_t>& steps, std::int64_t width,
-                                       const VerbContext& context);
+// Of d_sae and expansion_factor the one that was given, where only one was: the other may be a
+// recipe's.
+void keep_given_size(const std::set<std::string>& given, std::int64_t& d_sae,
+                     double& expansion_factor);
+
+// Memory of several trainings in one process. Their rows are there all the time, those of the same
+// snapshots once; so is the program, and one measurement at a time.
+struct MemoryNeed {
+  double resident = 0;   // rows
+  double once = 0;       // program and measurement
+  double parameter = 0;  // weights and moments of all
+  double one = 0;        // with one training at a time
+  double all = 0;        // with all at once
+};
+MemoryNeed memory_of(const std::vector<Member>& members);
 
 // What cannot fit is refused before anything is read or written; `what` begins the message, `more`
-// ends it.
-void require_memory(const dictionaries::TrainingRun& run, const dictionaries::TrainingPlan& plan,
-                    const dictionaries::TrainingShape& shape, const std::string& what,
+// ends it. The ranks that share this machine are counted together: all have to ask.
+void require_memory(const std::vector<Member>& members, const std::string& what,
                     const std::string& more = "");
 
 }  // namespace cresco::verbs

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct CommonOptions {
   bool overwrite = false, quiet = false, json = false, dry_run = false;
 
   void fields(FieldVisitor& v) {
+    v.alias("output", "out");
     v.field("out", out, "what to write: a file or a folder, as the verb says");
     v.field(
         "lint", lint,
@@ -44,6 +46,8 @@ struct VerbContext {
   CommonOptions options;
   std::vector<std::string> command;  // as it was typed
   Progress& progress;
+  // The fields that the command line names, by an option or --set: not those of files and recipes.
+  std::set<std::string> given = {};
 
   // What goes on where this command stopped: the same without --overwrite, which would begin anew.
   std::string resume_command() const {

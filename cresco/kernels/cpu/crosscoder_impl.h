@@ -360,14 +360,15 @@ inline Number update(const Updated<Number>& t, const AdamRates& rates, const Num
              rest1 = static_cast<Number>(1 - rates.beta1),
              rest2 = static_cast<Number>(1 - rates.beta2), eps = static_cast<Number>(rates.eps),
              step = static_cast<Number>(rates.step_size),
-             correction = static_cast<Number>(1 / rates.root_correction);
+             correction = static_cast<Number>(1 / rates.root_correction),
+             decay = static_cast<Number>(rates.decay);
   Vector<Number> squares{};
   for (std::int64_t i = 0; i < count; i += lanes) {
     const Vector<Number> g = load(gradient + i);
     const Vector<Number> m = load(t.exp_avg + at + i) * beta1 + g * rest1;
     const Vector<Number> v = load(t.exp_avg_sq + at + i) * beta2 + g * g * rest2;
     const Vector<Number> p =
-        load(t.value + at + i) - step * m / (square_root(v) * correction + eps);
+        load(t.value + at + i) * decay - step * m / (square_root(v) * correction + eps);
     store(t.exp_avg + at + i, m);
     store(t.exp_avg_sq + at + i, v);
     store(t.value + at + i, p);

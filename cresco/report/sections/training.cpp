@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace cresco::report {
@@ -25,7 +26,9 @@ Chart loss_terms(const Source& run) {
     Series sparsity = series_of(metrics, "l_s", "step", "l1_coefficient · l_s");
     const std::vector<double> weights = rows_with(metrics, "l_s").numbers("l1_coefficient");
     for (std::size_t i = 0; i < weights.size(); ++i) sparsity.y[i] *= weights[i];
-    chart.series.push_back(std::move(sparsity));
+    // Losses without a sparsity term have the coefficient 0.
+    if (std::any_of(weights.begin(), weights.end(), [](double w) { return w != 0; }))
+      chart.series.push_back(std::move(sparsity));
   } else if (metrics.has("l_s")) {
     chart.series.push_back(series_of(metrics, "l_s", "step", "l_s"));
   }
