@@ -3,13 +3,14 @@ import array
 import csv
 import json
 import math
+import os
 import pathlib
 import random
 import resource
 import unittest
 
 from parity_test import read_npy, relative_error, write_npy, write_safetensors
-from program import FolderTest, run, run_json
+from program import FolderTest, contents, run, run_json
 
 WIDTH, FEATURES, ROWS = 4, 12, 40
 
@@ -101,10 +102,49 @@ class Dictionaries(FolderTest):
         self.assert_fails(1, "convert", self.folder / "nowhere", "--to", "saelens", *out, says="no such file")
         stack = write_stack(self.folder / "stack.safetensors", [0, 100])
         self.assert_fails(1, "convert", heads, "--to", "llamascopium", "--stack", stack, *out, says="share a threshold")
-        self.assertFalse((self.folder / "out" / "config.json").exists())
+        self.assert_fails(1, "convert", heads, "--to", "llamascopium", "--stack", stack, "--dry-run", says="llamascopium")
+        self.assertFalse((self.folder / "out").exists())
         empty = self.folder / "empty"
         empty.mkdir()
         self.assert_fails(1, "convert", empty, "--to", "dictionary", *out, says=["holds no dictionary", "sae"])
+
+    def test_a_failure_leaves_what_it_was_to_replace(self):
+        dictionary = write_dictionary(self.folder / "seed0", heads=9)
+        stack = write_stack(self.folder / "stack.safetensors", [100 * k for k in range(9)])
+        export, life, derived = self.folder / "export", self.folder / "life", self.folder / "derived"
+        run("convert", dictionary, "--to", "llamascopium", "--out", export)
+        lifecycle = ("lifecycle", dictionary, "--stack", stack, "--out", life, "--derived", derived, "--null-permutations", 5)
+        run(*lifecycle, "--quiet")
+        folders = (export, life, derived)
+        before = [contents(folder) for folder in folders]
+        self.assertTrue(all("manifest.json" in files for files in before))
+        self.assert_fails(1, "convert", dictionary, "--to", "llamascopium", "--stack", stack, "--out", export, "--overwrite",
+                          says="share a threshold")
+        larger = self.folder / "larger"
+        run("train", stack, "--d-sae", 20, "--n-epochs", 1, "--batch-size", 16, "--out", larger, "--seed", 1)
+        self.assert_fails(1, *lifecycle, "--overwrite", "--seeds", larger, says=["d12", "d20"])
+        self.assert_fails(1, *lifecycle, "--overwrite", "--seeds", dictionary, says="seed 0 too")
+        config = self.folder / "seed0.config.json"
+        sound = config.read_text()
+        config.write_text(sound.replace("center_scale", "whiten"))
+        self.assert_fails(1, *lifecycle, "--overwrite", says=["seed0.config.json", "'whiten'"])
+        self.assert_fails(1, "eval", dictionary, "--stack", stack, says=["seed0.config.json", "'whiten'"])
+        self.assert_fails(1, "convert", dictionary, "--to", "llamascopium", "--out", export, "--overwrite", says="'whiten'")
+        config.write_text(sound)
+        self.assertEqual([contents(folder) for folder in folders], before)
+        run(*lifecycle, "--quiet", "--overwrite", "--neighbours", 0)
+        self.assertNotIn("neighbours.csv", contents(life))
+
+    def test_an_unreadable_folder_is_named(self):
+        tree = self.folder / "tree"
+        write_dictionary(tree / "a" / "seed0")
+        closed = tree / "b"
+        closed.mkdir()
+        closed.chmod(0)
+        self.addCleanup(closed.chmod, 0o700)
+        if os.access(closed, os.R_OK):
+            self.skipTest("this user may read everything")
+        self.assert_fails(1, "show", tree, says=f"{closed}: cannot be listed")
 
     def test_other_files_need_their_labels(self):
         dictionary, out = write_dictionary(self.folder / "seed0"), self.folder / "npz"
@@ -157,14 +197,21 @@ class Dictionaries(FolderTest):
                         "--seeds", dictionaries[1], "--null-permutations", 20)
         for path in said["derived"]:
             self.assertTrue((derived / path).exists(), path)
-        name = f"wu-model-d{FEATURES}"
+        name = f"wu-model-d{FEATURES}"  # of org/model
         for path in (f"{name}__seed1/cusum_null.pt", f"{name}__seed0/lifecycle.npz",
                      f"aggregates/aggregates_model_d{FEATURES}_seed1.pt", f"rates/{name}-multiseed/decoder_norms_all_seeds.npy"):
             self.assertIn(path, said["derived"])
         shape, _ = read_npy(derived / f"rates/{name}-multiseed/firing_rates_all_seeds.npy")
         self.assertEqual(shape, (2, 9, FEATURES))
+        self.assertIn(f"rates/{name}-multiseed/decoder_norms_dsae{FEATURES}_seed1.npy", said["derived"])
+        one = run_json("lifecycle", dictionaries[0], "--stack", stack, "--out", self.folder / "c", "--derived",
+                       self.folder / "named", "--set-name", "mine", "--null-permutations", 0)["derived"]
+        self.assertIn("mine__seed0/lifecycle.npz", one)
+        self.assertIn("rates/mine/wu_rates_dsae12_seed0.pt", one)
         self.assert_fails(2, "lifecycle", dictionaries[0], "--stack", stack, "--out", self.folder / "b", "--seeds",
                           dictionaries[1], says="--derived")
+        self.assert_fails(2, "lifecycle", dictionaries[0], "--stack", stack, "--out", self.folder / "b", "--derived",
+                          self.folder / "b" / "derived", says="--derived")
 
     def test_trainings_share_a_manifest(self):
         stack = write_stack(self.folder / "stack.safetensors", [0, 100, 200])

@@ -6,7 +6,7 @@ import re
 import struct
 import unittest
 
-from program import ROOT, ProgramTest, peak_bytes, run, run_json
+from program import ROOT, ProgramTest, contents, peak_bytes, run, run_json
 
 STEPS = list(range(0, 8000, 1000))
 WIDTH = 512
@@ -111,10 +111,12 @@ class Eval(ProgramTest):
         functional = rows_of(out / "readout_functional_fidelity.csv")
         self.assertEqual([row["step"] for row in functional], ["0", "8", "20", "40"])
         self.assertEqual(float(functional[-1]["logit_r2"]), last["logit_r2"])
-        strata = [row for row in rows_of(out / "readout_fidelity_strata.csv") if row["step"] == "40"]
-        self.assertEqual([key for key in strata[0] if key not in known | {"model", "d_sae", "seed", "partition", "bin"}], [])
+        self.assertEqual(list(functional[0])[:9], ["model", "d_sae", "seed", "step", "hln_cache", "matrix_ev", "matrix_sse",
+                                                   "matrix_var", "n_predictions"])
+        strata = [row for row in rows_of(out / "strata_summary.csv") if row["step"] == "40"]
+        self.assertEqual([key for key in strata[0] if key not in known | {"model", "d_sae", "seed", "scheme", "bin"}], [])
         for partition in ("freq_decile", "length_bin", "coarse_class"):
-            bins = [row for row in strata if row["partition"] == partition]
+            bins = [row for row in strata if row["scheme"] == partition]
             self.assertEqual(sum(int(row["n_targets"]) for row in bins), 90, partition)
             nll = sum(int(row["n_targets"]) * float(row["nll_native"] or 0) for row in bins) / 90
             self.assertAlmostEqual(nll, last["nll_native"], places=6)
@@ -130,6 +132,41 @@ class Eval(ProgramTest):
         self.assert_fails(1, *arguments[:6], "--corpus", self.corpus, "--fidelity.context", 64, says="context has 32")
         self.assertGreater(run_json(*arguments, "--dry-run")["flops"],
                            run_json(*arguments[:4], "--dry-run")["flops"])
+
+    def test_a_failure_leaves_what_it_was_to_replace(self):
+        out = self.folder / "quality"
+        run("eval", self.dictionary, "--stack", self.stack, "--out", out)
+        before = contents(out)
+        self.assertIn("manifest.json", before)
+        again = ("eval", self.dictionary, "--stack", self.stack, "--out", out, "--overwrite", "--quiet")
+        ends, narrow = self.folder / "ends.safetensors", self.folder / "narrow.safetensors"
+        run("extract", self.run_folder, "--steps", "0,40", "--out", ends)
+        write_stack(narrow, 8, [4])
+        reads = ("--trajectory", self.run_folder, "--corpus", self.corpus)
+        self.assert_fails(1, *again, "--heldout", ends, says="has no step between the trained ones 0, 8, 20, 40")
+        self.assert_fails(1, *again, "--heldout", narrow, says="narrow.safetensors: holds 8 x 512 matrices")
+        self.assert_fails(1, *again, *reads, "--tokenizer", self.folder / "none.json", says="none.json")
+        self.assert_fails(1, *again, *reads, "--fidelity.context", 5000, says="has 32 positions")
+        # What shows only while it works: the trajectory of another model.
+        recipe = self.folder / "other.yaml"
+        recipe.write_text(self.recipe.read_text().replace("lr: 1.0e-2", "lr: 5.0e-2"))
+        run("pretrain", recipe, "--out", self.folder / "other")
+        self.assert_fails(1, *again, "--trajectory", self.folder / "other", "--corpus", self.corpus,
+                          "--fidelity.context", 16, says="another trajectory")
+        self.assertEqual(contents(out), before)
+        run(*again, "--definitions", "all")
+        self.assertNotEqual(contents(out), before)
+
+    def test_what_is_not_held_out_is_said(self):
+        more, out = self.folder / "more.safetensors", self.folder / "quality"
+        few = self.folder / "few.safetensors"
+        run("extract", self.run_folder, "--steps", "8,20", "--out", few)
+        run("train", few, "--d-sae", 32, "--n-epochs", 2, "--batch-size", 64, "--out", self.folder / "d")
+        run("extract", self.run_folder, "--steps", "4,8,12,40", "--out", more)
+        done = run("eval", self.folder / "d", "--stack", few, "--heldout", more, "--out", out)
+        self.assertIn("steps 4, 8, 40 are left out", done.stderr.decode())
+        self.assertEqual([row["step"] for row in rows_of(out / "heldout.csv")], ["12"])
+        self.assertEqual(json.loads((out / "manifest.json").read_text())["facts"]["heldout_left_out"], [4, 8, 40])
 
     def test_a_stack_of_another_trajectory_is_noticed(self):
         other = self.folder / "other"

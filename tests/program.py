@@ -86,6 +86,11 @@ class FolderTest(unittest.TestCase):
         return lines[0]
 
 
+def contents(folder):
+    """Every file below a folder, with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 class ProgramTest(FolderTest):
     """The same with, made once for the class, a corpus and a recipe."""
 

@@ -225,13 +225,13 @@ std::vector<FidelityBin> fidelity_by_bin(const ReadoutFidelity& fidelity,
     const double recon = mean_over(fidelity.nll_recon_N, targets);
     bins.push_back({partition.name,
                     partition.bins[b],
-                    rows.numel(),
-                    targets.numel(),
-                    {{"matrix_ev", deviation > 0 ? 1 - error / deviation
+                    {{"n_rows", static_cast<double>(rows.numel())},
+                     {"matrix_ev", deviation > 0 ? 1 - error / deviation
                                                  : std::numeric_limits<double>::quiet_NaN()},
                      {"matrix_sse", error},
                      {"matrix_var", deviation},
                      {"res_norm_mean", mean_over(fidelity.row_error_V.sqrt(), rows)},
+                     {"n_targets", static_cast<double>(targets.numel())},
                      {"nll_native", native},
                      {"nll_recon", recon},
                      {"delta_nll", recon - native},

@@ -55,8 +55,7 @@ ReadoutFidelity measure_fidelity(const Predictions& predictions, const at::Tenso
 // is to be predicted. NaN where a bin has none.
 struct FidelityBin {
   std::string partition, bin;
-  std::int64_t num_rows = 0, num_targets = 0;
-  std::vector<dictionaries::MetricValue> values;
+  std::vector<dictionaries::MetricValue> values;  // n_rows and n_targets among them
 };
 std::vector<FidelityBin> fidelity_by_bin(const ReadoutFidelity& fidelity,
                                          const at::Tensor& target_N, const Partition& partition);

@@ -86,7 +86,7 @@ std::vector<std::string> token_texts(const text::Tokenizer& tokenizer, std::int6
 }
 
 Partition length_bins(const std::vector<std::string>& texts) {
-  Partition partition{"length_bin", {"0-1", "2-3", "4-7", "8+"}, {}};
+  Partition partition{"length_bin", {"1", "2-3", "4-7", "8+"}, {}};
   for (const std::string& text : texts) {
     const std::vector<char32_t> all = characters(text);
     const auto first = std::find_if_not(all.begin(), all.end(), is_space);

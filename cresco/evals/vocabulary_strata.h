@@ -29,7 +29,7 @@ Partition frequency_deciles(const std::vector<std::int64_t>& counts);
 // stand for no token.
 std::vector<std::string> token_texts(const text::Tokenizer& tokenizer, std::int64_t num_rows);
 
-// By characters without the white space around them: "0-1", "2-3", "4-7", "8+".
+// By characters without the white space around them: "1" (or none), "2-3", "4-7", "8+".
 Partition length_bins(const std::vector<std::string>& texts);
 
 // By class_of_text.

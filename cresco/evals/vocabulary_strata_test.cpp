@@ -47,6 +47,7 @@ TEST(VocabularyStrata, CallTokensWhatTheyAre) {
 TEST(VocabularyStrata, MeasureTokensInCharacters) {
   const Partition lengths =
       length_bins({"", " \n", " a", "é", " ab ", "abc", "abcd", " abcdefg", "abcdefgh", "河河"});
+  EXPECT_EQ(lengths.bins, (std::vector<std::string>{"1", "2-3", "4-7", "8+"}));
   EXPECT_EQ(lengths.bin_of, (std::vector<std::int64_t>{0, 0, 0, 0, 1, 1, 2, 2, 3, 1}));
 }
 

@@ -156,16 +156,25 @@ void write_aggregates(Writer& writer, const std::string& path, const DerivedRun&
   writer.pt(path, values, tensors);
 }
 
+std::string rates_folder(const DerivedSet& set) {
+  return fmt::format("rates/{}{}/", set.name, set.has_seeds ? "-multiseed" : "");
+}
+
 }  // namespace
 
 std::string set_name(const DerivedRun& run) {
-  return fmt::format("{}-{}-d{}", matrix_label(run), model_label(run), features(run));
+  std::string model = model_label(run);
+  if (model.starts_with("pythia-")) model = model.substr(std::string_view("pythia-").size());
+  if (model == "160m") model = "";
+  return fmt::format("{}{}{}-d{}", matrix_label(run), model.empty() ? "" : "-", model,
+                     features(run));
 }
 
-std::vector<std::string> write_derived(const Path& folder, const DerivedRun& run,
+std::vector<std::string> write_derived(const Path& folder, const DerivedSet& set,
+                                       const DerivedRun& run,
                                        const std::optional<CusumNull>& null) {
   Writer writer(folder);
-  const std::string own = fmt::format("{}__seed{}/", set_name(run), run.seed);
+  const std::string own = fmt::format("{}__seed{}/", set.name, run.seed);
   writer.npy(own + "rates_norm.npy", normalised_rates(run.rates_KF));
   writer.npy(own + "rotation.npy", run.rotation_JF);
   const std::int64_t J = run.rotation_JF.size(0);
@@ -182,22 +191,22 @@ std::vector<std::string> write_derived(const Path& folder, const DerivedRun& run
                    fmt::format("aggregates/aggregates_{}_d{}_seed{}.pt", model_label(run),
                                features(run), run.seed),
                    run);
-  const std::string rates = fmt::format("rates/{}/", set_name(run));
+  const std::string rates = rates_folder(set);
   writer.pt(
       fmt::format("{}{}_rates_dsae{}_seed{}.pt", rates, matrix_label(run), features(run), run.seed),
       {{"rates_per_seed", {{run.name, formats::torch_place(0)}}}, {"steps", run.steps}},
       {{run.name, in_float(run.rates_KF)}});
-  writer.npy(fmt::format("{}decoder_norms_dsae{}_seed{}.npy", rates, features(run), run.seed),
-             run.norms_KF);
+  writer.npy(
+      rates + fmt::format(fmt::runtime(run.matrix == "W_E" ? "we_cc_dsae{}_seed{}_norms.npy"
+                                                           : "decoder_norms_dsae{}_seed{}.npy"),
+                          features(run), run.seed),
+      run.norms_KF);
   return writer.paths();
 }
 
-std::vector<std::string> write_derived_of_seeds(const Path& folder,
-                                                const std::vector<DerivedRun>& runs) {
-  std::vector<at::Tensor> rates, norms;
+void check_seeds(const std::vector<DerivedRun>& runs) {
   std::set<std::int64_t> seeds;
-  std::vector<NamedTensor> named;
-  Json places;
+  std::set<std::string> names;
   for (const DerivedRun& run : runs) {
     require(set_name(run) == set_name(runs[0]) && run.steps == runs[0].steps,
             "{}: is of {} and steps {}, {} of {} and steps {}: arrays of several seeds need one "
@@ -206,14 +215,24 @@ std::vector<std::string> write_derived_of_seeds(const Path& folder,
             list_steps(runs[0].steps));
     require(seeds.insert(run.seed).second, "{}: another dictionary has seed {} too", run.name,
             run.seed);
-    require(!places.contains(run.name), "{}: another dictionary has that name too", run.name);
+    require(names.insert(run.name).second, "{}: another dictionary has that name too", run.name);
+  }
+}
+
+std::vector<std::string> write_derived_of_seeds(const Path& folder, const DerivedSet& set,
+                                                const std::vector<DerivedRun>& runs) {
+  check_seeds(runs);
+  std::vector<at::Tensor> rates, norms;
+  std::vector<NamedTensor> named;
+  Json places;
+  for (const DerivedRun& run : runs) {
     places[run.name] = formats::torch_place(named.size());
     rates.push_back(in_float(run.rates_KF));
     norms.push_back(in_float(run.norms_KF));
     named.emplace_back(run.name, rates.back());
   }
   Writer writer(folder);
-  const std::string place = fmt::format("rates/{}-multiseed/", set_name(runs[0]));
+  const std::string place = rates_folder(set);
   writer.npy(place + "firing_rates_all_seeds.npy", at::stack(rates));
   writer.npy(place + "decoder_norms_all_seeds.npy", at::stack(norms));
   writer.pt(place + "rates_all_seeds.pt", {{"rates_per_seed", places}, {"steps", runs[0].steps}},

@@ -26,17 +26,25 @@ struct DerivedRun {
   std::vector<RateLifecycle> lives;                                     // F
 };
 
-// What the files of dictionaries that differ by their seed alone begin with:
-// "wu-pythia-160m-d8192".
+// Of dictionaries that differ by their seed alone, as the release calls such a set: the matrix, the
+// model and the size. Of Pythia only the size is named, and that of 160m is not: "wu-d8192",
+// "wu-1b-d24576".
 std::string set_name(const DerivedRun& run);
+
+struct DerivedSet {
+  std::string name;
+  bool has_seeds = false;  // rates/ has one folder, <name>-multiseed, for all of them
+};
 
 // <set>__seed<S>/, aggregates/ and rates/<set>/ below `folder`; cusum_null.pt when there is a null.
 // The paths, from the folder.
-std::vector<std::string> write_derived(const Path& folder, const DerivedRun& run,
-                                       const std::optional<CusumNull>& null);
+std::vector<std::string> write_derived(const Path& folder, const DerivedSet& set,
+                                       const DerivedRun& run, const std::optional<CusumNull>& null);
 
-// Arrays (S,K,F) of several seeds, in the order given. Error unless the runs differ by seed alone.
-std::vector<std::string> write_derived_of_seeds(const Path& folder,
+// Error unless the runs differ by seed and name alone. Looks at no number.
+void check_seeds(const std::vector<DerivedRun>& runs);
+// Arrays (S,K,F) of several seeds, in the order given.
+std::vector<std::string> write_derived_of_seeds(const Path& folder, const DerivedSet& set,
                                                 const std::vector<DerivedRun>& runs);
 
 }  // namespace cresco::lifecycle

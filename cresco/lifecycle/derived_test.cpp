@@ -51,10 +51,10 @@ TEST(Derived, HoldsTheArraysOfARun) {
   const TemporaryFolder folder;
   const DerivedRun run = run_of(3);
   const CusumNull null = cusum_null(run.rates_KF, 20, 0, no_progress());
-  const auto paths = write_derived(folder.path(), run, null);
+  const auto paths = write_derived(folder.path(), {"set", false}, run, null);
   for (const std::string& path : paths) EXPECT_TRUE(std::filesystem::exists(folder / path)) << path;
   EXPECT_EQ(paths.size(), 10u);
-  const Path own = folder / "wu-pythia-160m-d6__seed3";
+  const Path own = folder / "set__seed3";
 
   const at::Tensor normalised = npy(own / "rates_norm.npy");
   EXPECT_EQ(normalised.scalar_type(), at::kFloat);
@@ -93,7 +93,7 @@ TEST(Derived, HoldsTheArraysOfARun) {
 TEST(Derived, HoldsAggregatesAndRates) {
   const TemporaryFolder folder;
   const DerivedRun run = run_of(0);
-  const auto paths = write_derived(folder.path(), run, std::nullopt);
+  const auto paths = write_derived(folder.path(), {set_name(run)}, run, std::nullopt);
   EXPECT_EQ(paths.size(), 9u);
   const formats::TorchFile aggregates(folder / "aggregates/aggregates_pythia-160m_d6_seed0.pt");
   const auto tensor_at = [&](const char* path) {
@@ -108,18 +108,36 @@ TEST(Derived, HoldsAggregatesAndRates) {
   EXPECT_EQ(tensor_at("peak_steps")[1].item<std::int64_t>(), 100 * run.lives[1].peak);
   EXPECT_EQ(formats::plain_json(aggregates.root())["steps"], Json(run.steps));
 
-  const Path rates = folder / "rates/wu-pythia-160m-d6";
+  const Path rates = folder / "rates/wu-d6";
   const formats::TorchFile file(rates / "wu_rates_dsae6_seed0.pt");
   EXPECT_TRUE(at::equal(tensor::to_tensor(file.tensor("rates_per_seed.seed0")),
                         run.rates_KF.to(at::kFloat)));
   EXPECT_EQ(npy(rates / "decoder_norms_dsae6_seed0.npy").sizes(), at::IntArrayRef({K, F}));
 }
 
+TEST(Derived, IsNamedAsTheReleaseNamesIt) {
+  DerivedRun run = run_of(2);
+  EXPECT_EQ(set_name(run), "wu-d6");
+  run.matrix = "W_E";
+  EXPECT_EQ(set_name(run), "we-d6");
+  const TemporaryFolder folder;
+  write_derived(folder.path(), {"we-d6", true}, run, std::nullopt);
+  for (const char* file : {"we_rates_dsae6_seed2.pt", "we_cc_dsae6_seed2_norms.npy"})
+    EXPECT_TRUE(std::filesystem::exists(folder / "rates/we-d6-multiseed" / file)) << file;
+  run.matrix = "W_U";
+  run.model = "EleutherAI/pythia-1b";
+  EXPECT_EQ(set_name(run), "wu-1b-d6");
+  run.model = "allenai/OLMo-2-1124-7B";
+  EXPECT_EQ(set_name(run), "wu-OLMo-2-1124-7B-d6");
+}
+
 TEST(Derived, HoldsTheArraysOfSeveralSeeds) {
   const TemporaryFolder folder;
   const std::vector<DerivedRun> runs{run_of(0), run_of(4)};
-  write_derived_of_seeds(folder.path(), runs);
-  const Path rates = folder / "rates/wu-pythia-160m-d6-multiseed";
+  const DerivedSet set{set_name(runs[0]), true};
+  write_derived_of_seeds(folder.path(), set, runs);
+  write_derived(folder.path(), set, runs[1], std::nullopt);
+  const Path rates = folder / "rates/wu-d6-multiseed";
   const at::Tensor all = npy(rates / "firing_rates_all_seeds.npy");
   EXPECT_EQ(all.sizes(), at::IntArrayRef({2, K, F}));
   EXPECT_TRUE(at::equal(all[1], runs[1].rates_KF.to(at::kFloat)));
@@ -128,10 +146,12 @@ TEST(Derived, HoldsTheArraysOfSeveralSeeds) {
   const formats::TorchFile file(rates / "rates_all_seeds.pt");
   EXPECT_EQ(file.tensor("rates_per_seed.seed4").shape, (std::vector<std::int64_t>{K, F}));
 
+  EXPECT_TRUE(std::filesystem::exists(rates / "decoder_norms_dsae6_seed4.npy"));
+
   DerivedRun other = run_of(5);
   other.steps[3] = 301;
-  EXPECT_THROW(write_derived_of_seeds(folder.path(), {runs[0], other}), Error);
-  EXPECT_THROW(write_derived_of_seeds(folder.path(), {runs[0], runs[0]}), Error);
+  EXPECT_THROW(check_seeds({runs[0], other}), Error);
+  EXPECT_THROW(check_seeds({runs[0], runs[0]}), Error);
 }
 
 }  // namespace

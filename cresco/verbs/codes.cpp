@@ -43,6 +43,7 @@ Outcome run_codes(const CodesConfig& config, VerbContext& context) {
   require_cpu(context, "codes");
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
+  for (const std::string& note : dictionary.notes) context.progress.note(note);
   const auto crosscoder = dictionary.crosscoder();
   const std::int64_t K = dictionary.parameters.num_heads(), D = dictionary.parameters.width();
   at::Tensor rows;

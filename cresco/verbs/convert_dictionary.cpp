@@ -1,6 +1,7 @@
 #include "cresco/verbs/convert_dictionary.h"
 
 #include "cresco/base/json.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/exports.h"
@@ -38,9 +39,10 @@ std::vector<SnapshotStatistics> statistics_of(const ConvertVerbConfig& config,
   return statistics;
 }
 
-std::vector<std::string> as_strings(const std::vector<Path>& paths) {
+// The files as they will stand in `folder`.
+std::vector<std::string> placed(const std::vector<Path>& files, const Path& folder) {
   std::vector<std::string> texts;
-  for (const Path& path : paths) texts.push_back(path.string());
+  for (const Path& file : files) texts.push_back((folder / file.filename()).string());
   return texts;
 }
 
@@ -76,28 +78,30 @@ Outcome convert_dictionary(const ConvertVerbConfig& config, VerbContext& context
                 "--stack is for other libraries' files: a dictionary says how its rows are "
                 "preprocessed");
   const Dictionary dictionary = dictionaries::import_dictionary(in, from, labels_of(config));
-  if (to != "dictionary") dictionaries::check_export(dictionary, to);
+  for (const std::string& note : dictionary.notes) context.progress.note(note);
   const auto statistics = statistics_of(config, dictionary);
+  if (to != "dictionary") dictionaries::check_export(dictionary, to, statistics);
   if (context.options.dry_run)
     return {.text = fmt::format("would convert {} ({}) to {}\n", dictionary.name, from, to)};
 
   const Path out = context.options.out;
   require_usage(!out.empty(), "--out is needed: the folder to write");
   require_usage(!is_within(in, out), "--out {}: holds what is to be read", out.string());
-  make_output_folder(out, context.options.overwrite, inputs);
+  OutputFolder output(out, context.options.overwrite, inputs);
   artifacts::Manifest manifest = manifest_of("convert", config, context);
   manifest.inputs = inputs;
   if (!config.stack.empty()) manifest.inputs.emplace_back(config.stack);
   Outcome outcome{.summary = {{"from", from}, {"to", to}, {"out", out.string()}}};
   if (to == "dictionary") {
-    write_dictionary(out, dictionary);
-    outcome.summary["files"] = as_strings(dictionary.files(out));
+    write_dictionary(output.folder(), dictionary);
+    outcome.summary["files"] = placed(dictionary.files(out), out);
     outcome.text = fmt::format("{} ({}) is written to {}\n", dictionary.name, from, out.string());
   } else {
-    const auto made = dictionaries::export_dictionary(dictionary, to, out, statistics);
+    const auto made = dictionaries::export_dictionary(dictionary, to, output.folder(), statistics);
     const auto apart = dictionaries::export_difference(
-        dictionary, dictionaries::import_dictionary(out, to, {}), statistics, context.seed());
-    outcome.summary["files"] = as_strings(made.files);
+        dictionary, dictionaries::import_dictionary(output.folder(), to, {}), statistics,
+        context.seed());
+    outcome.summary["files"] = placed(made.files, out);
     outcome.summary["origin"] = made.origin;
     outcome.summary["codes_relative_difference"] = apart.codes;
     outcome.summary["reconstructions_relative_difference"] = apart.reconstructions;
@@ -110,7 +114,8 @@ Outcome convert_dictionary(const ConvertVerbConfig& config, VerbContext& context
         dictionary.name, out.string(), to, apart.codes, apart.reconstructions,
         remaining_work(dictionary, !statistics.empty()));
   }
-  artifacts::write_manifest(out, manifest);
+  artifacts::write_manifest(output.folder(), manifest);
+  output.commit();
   return outcome;
 }
 

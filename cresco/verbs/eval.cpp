@@ -3,6 +3,7 @@
 #include "cresco/artifacts/table.h"
 #include "cresco/artifacts/table_text.h"
 #include "cresco/base/interrupt.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/heldout.h"
@@ -182,8 +183,6 @@ std::vector<HeldoutQuality> run_heldout(const EvalConfig& config, const Dictiona
                                                     context.progress.update(done, "");
                                                   }});
   context.progress.end();
-  require(!all.empty(), "{}: has no step between the trained ones {}; it has {}",
-          held_out.path().string(), list_steps(dictionary.steps), list_steps(held_out.steps()));
   return all;
 }
 
@@ -287,18 +286,27 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   require_cpu(context, "eval");
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
+  for (const std::string& note : dictionary.notes) context.progress.note(note);
   const Stack stack(config.stack);
   const auto indices = heads_in(stack, dictionary);
   auto options = quality_options(config, dictionary);
+  const bool holds_out = !config.heldout.empty();
+  std::vector<std::int64_t> not_held_out;
+  if (holds_out)
+    not_held_out =
+        dictionaries::heldout_steps(Stack(config.heldout), stack, dictionary.steps).left_out;
+  if (!not_held_out.empty())
+    context.progress.note(
+        fmt::format("{}: steps {} are left out: trained, or not between trained ones",
+                    config.heldout, list_steps(not_held_out)));
   if (reads_text(config))
     check_fidelity(config.fidelity, fidelity_inputs(config), dictionary, stack);
   if (context.options.dry_run) return plan_outcome(config, stack, dictionary);
-  const bool writes = !context.options.out.empty(), holds_out = !config.heldout.empty();
-  if (holds_out) Stack(config.heldout);  // refused before anything is replaced
-  if (writes)
-    make_output_folder(context.options.out, context.options.overwrite,
-                       {dictionary_path, config.stack, config.heldout, config.trajectory,
-                        config.corpus, config.tokenizer});
+  std::optional<OutputFolder> output;
+  if (!context.options.out.empty())
+    output.emplace(context.options.out, context.options.overwrite,
+                   std::vector<Path>{dictionary_path, config.stack, config.heldout,
+                                     config.trajectory, config.corpus, config.tokenizer});
 
   watch_for_interrupts();
   options.done = [&](std::int64_t done) {
@@ -321,7 +329,7 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
 
   const bool scaled = dictionary.training.input_preprocess == "center_scale";
   std::optional<ExactPca> pca;
-  if (config.pca && (writes || holds_out || config.baselines))
+  if (config.pca && (output || holds_out || config.baselines))
     pca = exact_pca(rows, scaled, quality.l0, context.progress);
   std::vector<HeldoutQuality> heldout;
   if (holds_out) {
@@ -343,9 +351,9 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
     outcome.summary["fidelity"] = fidelity.steps;
     outcome.text += text_of_fidelity(fidelity.steps);
   }
-  if (!writes) return outcome;
+  if (!output) return outcome;
 
-  const Path folder = context.options.out;
+  const Path& folder = output->folder();
   std::vector<std::string> tables{"quality_pooled.csv", "quality_per_snapshot.csv"};
   write_csv(folder / tables[0], pooled_table(outcome.summary["pooled"]));
   write_csv(folder / tables[1], snapshot_table(outcome.summary["snapshots"]));
@@ -358,14 +366,16 @@ Outcome run_eval(const EvalConfig& config, VerbContext& context) {
   if (config.baselines) write_csv(folder / tables.emplace_back("linear_baselines.csv"), baselines);
   if (reads_text(config)) {
     write_csv(folder / tables.emplace_back("readout_functional_fidelity.csv"), fidelity.functional);
-    write_csv(folder / tables.emplace_back("readout_fidelity_strata.csv"), fidelity.strata);
+    write_csv(folder / tables.emplace_back("strata_summary.csv"), fidelity.strata);
   }
   artifacts::Manifest manifest = manifest_of("eval", config, context);
   manifest.inputs = {dictionary_path, stack.path()};
   if (holds_out) manifest.inputs.push_back(config.heldout);
+  if (!not_held_out.empty()) manifest.facts["heldout_left_out"] = not_held_out;
   manifest.inputs.insert(manifest.inputs.end(), fidelity.inputs.begin(), fidelity.inputs.end());
   if (reads_text(config)) manifest.facts["fidelity"] = fidelity.facts;
   artifacts::write_manifest(folder, manifest);
+  output->commit();
   outcome.summary["tables"] = tables;
   return outcome;
 }

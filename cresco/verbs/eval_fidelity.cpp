@@ -86,8 +86,13 @@ void check_fidelity(const FidelityConfig& config, const FidelityInputs& inputs,
   require(stack.info().note.empty(), "{}: is '{}', which is not what the model reads with",
           stack.path().string(), stack.info().note);
   const Trajectory trajectory(inputs.trajectory);
-  for (const std::int64_t step : steps_of(config, dictionary)) trajectory.place(step);
+  const auto steps = steps_of(config, dictionary);
+  for (const std::int64_t step : steps) trajectory.place(step);
+  const std::int64_t longest = models::max_context(trajectory.open(steps[0]));
+  require(config.context <= longest, "--fidelity.context {}: the model's context has {} positions",
+          config.context, longest);
   formats::TokenFile{inputs.corpus};
+  if (!inputs.tokenizer.empty()) text::read_tokenizer(inputs.tokenizer);
 }
 
 Cost fidelity_cost(const FidelityConfig& config, const FidelityInputs& inputs,
@@ -168,18 +173,17 @@ FidelityTables run_fidelity(const FidelityConfig& config, const FidelityInputs& 
     Json line{{"step", step}};
     for (const auto& [id, value] : fidelity.values) line[id] = value;
     out.steps.push_back(std::move(line));
-    add_row(out.functional, {"model", "d_sae", "seed", "step"}, head_cells(dictionary, step),
+    auto cells = head_cells(dictionary, step);
+    cells.emplace_back();  // the reference's cache of hidden states: there is none here
+    add_row(out.functional, {"model", "d_sae", "seed", "step", "hln_cache"}, std::move(cells),
             fidelity.values);
     for (const evals::Partition& partition : partitions)
       for (const evals::FidelityBin& bin :
            evals::fidelity_by_bin(fidelity, predictions.target_N, partition)) {
-        auto cells = head_cells(dictionary, step);
-        for (const std::string& cell :
-             {bin.partition, bin.bin, Table::cell(bin.num_rows), Table::cell(bin.num_targets)})
-          cells.push_back(cell);
-        add_row(out.strata,
-                {"model", "d_sae", "seed", "step", "partition", "bin", "n_rows", "n_targets"},
-                std::move(cells), bin.values);
+        auto bin_cells = head_cells(dictionary, step);
+        bin_cells.insert(bin_cells.end(), {bin.partition, bin.bin});
+        add_row(out.strata, {"model", "d_sae", "seed", "step", "scheme", "bin"},
+                std::move(bin_cells), bin.values);
       }
   }
   out.facts = {{"windows", ids_NT.size(0)},

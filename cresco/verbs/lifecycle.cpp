@@ -1,6 +1,7 @@
 #include "cresco/verbs/lifecycle.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/preprocess.h"
@@ -200,27 +201,51 @@ Table firing_density_table(const Measured& m, const std::vector<std::int64_t>& s
   return table;
 }
 
+// What the dictionary is, with no number measured.
+lifecycle::DerivedRun described_run(const Dictionary& dictionary, const Stack& stack) {
+  const auto& p = dictionary.parameters;
+  return {.name = dictionary.name,
+          .model = dictionary.model_name,
+          .matrix = dictionary.matrix.empty() ? stack.info().matrix : dictionary.matrix,
+          .seed = dictionary.seed,
+          .steps = dictionary.steps,
+          .input_preprocess = dictionary.training.input_preprocess,
+          .statistics = {},
+          .rates_KF = at::empty({p.num_heads(), p.num_features()}, at::kMeta),
+          .norms_KF = {},
+          .rotation_JF = {},
+          .distance_to_terminal_KF = {},
+          .lives = {}};
+}
+
 lifecycle::DerivedRun derived_run(const Dictionary& dictionary, const Measured& m,
                                   std::vector<dictionaries::SnapshotStatistics> statistics,
                                   const Stack& stack) {
-  return {
-      .name = dictionary.name,
-      .model = dictionary.model_name,
-      .matrix = dictionary.matrix.empty() ? stack.info().matrix : dictionary.matrix,
-      .seed = dictionary.seed,
-      .steps = dictionary.steps,
-      .input_preprocess = dictionary.training.input_preprocess,
-      .statistics = std::move(statistics),
-      .rates_KF = m.rates_KF,
-      .norms_KF = m.norms_KF,
-      .rotation_JF = m.rotation_JF,
-      .distance_to_terminal_KF = lifecycle::distance_to_terminal(dictionary.parameters.decoder_KFD),
-      .lives = m.by_rate};
+  lifecycle::DerivedRun run = described_run(dictionary, stack);
+  run.statistics = std::move(statistics);
+  run.rates_KF = m.rates_KF;
+  run.norms_KF = m.norms_KF;
+  run.rotation_JF = m.rotation_JF;
+  run.distance_to_terminal_KF = lifecycle::distance_to_terminal(dictionary.parameters.decoder_KFD);
+  run.lives = m.by_rate;
+  return run;
+}
+
+// Error, from headers alone, for seeds whose arrays cannot stand side by side.
+void check_seeds(const LifecycleConfig& config, const Dictionary& dictionary, const Stack& stack) {
+  std::vector<lifecycle::DerivedRun> runs{described_run(dictionary, stack)};
+  for (const std::string& path : config.seeds) {
+    const Dictionary other = dictionaries::describe_dictionary(path);
+    dictionaries::heads_in(stack, other);
+    runs.push_back(described_run(other, stack));
+  }
+  lifecycle::check_seeds(runs);
 }
 
 // The files of each seed, then the arrays of all of them.
-std::vector<std::string> write_derived(const LifecycleConfig& config, lifecycle::DerivedRun first,
-                                       const Stack& stack, VerbContext& context) {
+std::vector<std::string> write_derived(const LifecycleConfig& config, const Path& folder,
+                                       lifecycle::DerivedRun first, const Stack& stack,
+                                       VerbContext& context) {
   std::vector<lifecycle::DerivedRun> runs{std::move(first)};
   for (const std::string& path : config.seeds) {
     const Dictionary dictionary = dictionaries::read_dictionary(path);
@@ -229,11 +254,13 @@ std::vector<std::string> write_derived(const LifecycleConfig& config, lifecycle:
     runs.push_back(
         derived_run(dictionary, measure(dictionary, rows.x_VKD), rows.statistics, stack));
   }
+  const lifecycle::DerivedSet set{
+      config.set_name.empty() ? lifecycle::set_name(runs[0]) : config.set_name, runs.size() > 1};
   std::vector<std::string> written;
   const auto add = [&](const std::vector<std::string>& paths) {
     written.insert(written.end(), paths.begin(), paths.end());
   };
-  if (runs.size() > 1) add(lifecycle::write_derived_of_seeds(config.derived, runs));
+  if (runs.size() > 1) add(lifecycle::write_derived_of_seeds(folder, set, runs));
   for (const lifecycle::DerivedRun& run : runs) {
     std::optional<lifecycle::CusumNull> null;
     if (config.null_permutations > 0 && run.rates_KF.size(0) >= lifecycle::kLeastSnapshotsOfCusum)
@@ -242,7 +269,7 @@ std::vector<std::string> write_derived(const LifecycleConfig& config, lifecycle:
     else if (config.null_permutations > 0)
       context.progress.note(fmt::format("{}: {} snapshots, cusum_null.pt needs {}", run.name,
                                         run.rates_KF.size(0), lifecycle::kLeastSnapshotsOfCusum));
-    add(lifecycle::write_derived(config.derived, run, null));
+    add(lifecycle::write_derived(folder, set, run, null));
   }
   return written;
 }
@@ -284,10 +311,20 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
                 config.null_permutations);
   require_usage(config.seeds.empty() || !config.derived.empty(),
                 "--seeds is for the arrays of --derived");
+  require_usage(config.set_name.empty() || !config.derived.empty(),
+                "--set-name is for the folders of --derived");
+  require_usage(config.set_name.find('/') == std::string::npos && !config.set_name.starts_with("."),
+                "--set-name '{}': is to be a folder's name", escape_for_terminal(config.set_name));
+  require_usage(config.derived.empty() || (!is_within(config.derived, context.options.out) &&
+                                           !is_within(context.options.out, config.derived)),
+                "--derived {}: is --out {}, lies in it or holds it: each is replaced as a whole",
+                config.derived, context.options.out);
   const Path dictionary_path = dictionaries::dictionary_file(config.dict);
   const Dictionary dictionary = dictionaries::read_dictionary(dictionary_path);
+  for (const std::string& note : dictionary.notes) context.progress.note(note);
   const Stack stack(config.stack);
   const auto indices = dictionaries::heads_in(stack, dictionary);
+  check_seeds(config, dictionary, stack);
   std::optional<text::Tokenizer> tokenizer;
   if (!config.tokenizer.empty()) tokenizer = text::read_tokenizer(config.tokenizer);
   if (config.token_steps != kFiveSteps)
@@ -296,14 +333,14 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
     return {.summary = {{"num_features", dictionary.parameters.num_features()}},
             .text = fmt::format("{} features over {} snapshots\n",
                                 dictionary.parameters.num_features(), dictionary.steps.size())};
-  const Path folder = context.options.out;
   std::vector<Path> inputs{dictionary_path, stack.path()};
   for (const std::string& path : config.seeds)
     inputs.push_back(dictionaries::dictionary_file(path));
   if (tokenizer) inputs.push_back(config.tokenizer);
-  make_output_folder(folder, context.options.overwrite, inputs);
-  if (!config.derived.empty())
-    make_output_folder(config.derived, context.options.overwrite, inputs);
+  OutputFolder output(context.options.out, context.options.overwrite, inputs);
+  const Path& folder = output.folder();
+  std::optional<OutputFolder> derived;
+  if (!config.derived.empty()) derived.emplace(config.derived, context.options.overwrite, inputs);
 
   const at::Device device = tensor::parse_device(context.options.device);
   const auto rows =
@@ -336,12 +373,15 @@ Outcome run_lifecycle(const LifecycleConfig& config, VerbContext& context) {
   manifest.inputs = inputs;
   Outcome outcome = counts(m);
   outcome.summary["tables"] = tables;
-  if (!config.derived.empty()) {
-    outcome.summary["derived"] =
-        write_derived(config, derived_run(dictionary, m, rows.statistics, stack), stack, context);
-    artifacts::write_manifest(config.derived, manifest);
-  }
   artifacts::write_manifest(folder, manifest);
+  if (derived) {
+    outcome.summary["derived"] =
+        write_derived(config, derived->folder(), derived_run(dictionary, m, rows.statistics, stack),
+                      stack, context);
+    artifacts::write_manifest(derived->folder(), manifest);
+    derived->commit();
+  }
+  output.commit();
   return outcome;
 }
 

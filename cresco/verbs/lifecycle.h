@@ -13,7 +13,7 @@ struct LifecycleConfig {
   std::string dict, stack, tokenizer;
   std::string token_steps = "five";
   std::int64_t top_tokens = 10, neighbours = 5;
-  std::string derived;
+  std::string derived, set_name;
   std::vector<std::string> seeds;
   std::int64_t null_permutations = 10'000;
 
@@ -33,6 +33,10 @@ struct LifecycleConfig {
             "this folder");
     v.field("seeds", seeds,
             "with --derived: dictionaries of other seeds, for the arrays of all seeds");
+    v.field(
+        "set_name", set_name,
+        "with --derived: what its folders are called by; empty is by matrix, model and size, as "
+        "in the release (wu-d8192, wu-1b-d24576)");
     v.field("null_permutations", null_permutations,
             "with --derived: of cusum_null.pt; 0 writes none");
   }

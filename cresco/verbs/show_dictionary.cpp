@@ -41,10 +41,11 @@ Json show_one(const Path& path) {
            {"model", dictionary.model_name},
            {"matrix", dictionary.matrix},
            {"steps", dictionary.steps},
-           {"seed", dictionary.seed},
+           {"seed", dictionary.has_seed ? Json(dictionary.seed) : Json()},
            {"activation", name_of(dictionary.activation.kind)},
            {"input_preprocess", dictionary.training.input_preprocess},
            {"quality", dictionary.quality}};
+  if (!dictionary.notes.empty()) out["notes"] = dictionary.notes;
   if (const Json again = dictionaries::recomputed_metrics(file); !again.is_null())
     out["metrics_recomputed"] = again;
   out["tensors"] = tensors_of(file);

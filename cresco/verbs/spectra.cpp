@@ -2,6 +2,7 @@
 
 #include "cresco/artifacts/table.h"
 #include "cresco/artifacts/table_text.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/spectra/weight_spectra.h"
@@ -16,6 +17,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 namespace cresco::verbs {
 namespace {
@@ -136,6 +138,10 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
       warn_of_findings(
           trajectory, trajectories::choose_steps(config.steps, trajectory.steps(), input), context);
     }
+  std::optional<OutputFolder> output;
+  if (!context.options.out.empty())
+    output.emplace(context.options.out, context.options.overwrite,
+                   std::vector<Path>{config.inputs.begin(), config.inputs.end()});
   const at::Device device = tensor::parse_device(context.options.device);
 
   Outcome outcome;
@@ -152,10 +158,8 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
       outcome.text = arm_differences_text(differences);
     }
   }
-  if (context.options.out.empty()) return outcome;
-  const Path folder = context.options.out;
-  make_output_folder(folder, context.options.overwrite,
-                     {config.inputs.begin(), config.inputs.end()});
+  if (!output) return outcome;
+  const Path& folder = output->folder();
   for (const auto& [name, table] : made) {
     write_csv(folder / name, table);
     outcome.summary["tables"].push_back(name);
@@ -163,6 +167,7 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
   artifacts::Manifest manifest = manifest_of("spectra", config, context);
   if (!is_folder(config.inputs[0])) manifest.inputs = {config.inputs[0]};
   artifacts::write_manifest(folder, manifest);
+  output->commit();
   return outcome;
 }
 
