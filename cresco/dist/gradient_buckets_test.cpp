@@ -84,6 +84,7 @@ class Watched final : public Ranks {
   void largest(const at::Tensor&) override {}
   at::Tensor gather(const at::Tensor& own) override { return own; }
   void wait_for_all() override {}
+  Host host() override { return {}; }
   void broadcast(const std::vector<OwnedTensor>&) override {}
   std::shared_ptr<Transfer> start_sum(const at::Tensor& t) override {
     begun.push_back(t.numel());
