@@ -219,9 +219,9 @@ double matrix_sae_bytes(const MatrixSaeConfig& c, std::int64_t num_rows, std::in
       case ActivationKind::TopK:
         return 11.5;
       case ActivationKind::BatchTopK:
-        return kind.nested ? 11.5 : 8.5;
+        return kind.nested ? 12.5 : 8.5;
       default:
-        return 5.5;
+        return 7.5;
     }
   };
   return kProgramBytes + 4 * (arrays() * V * F + 5 * (kind.tied ? 1 : 2) * D * F + 6 * V * D);
