@@ -1,5 +1,6 @@
 #include "cresco/base/files.h"
 
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 
 #include <fcntl.h>
@@ -330,45 +331,17 @@ OutputLock::~OutputLock() {
   ::close(descriptor_);
 }
 
-namespace {
-
-// What a folder holds, the lock of the process that is at work in it aside.
-std::vector<Path> entries_of(const Path& folder) {
-  std::vector<Path> entries;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (entry.path().filename() != kLockName) entries.push_back(entry.path());
-  return entries;
-}
-
-}  // namespace
-
 void make_output_folder(const Path& path, bool overwrite, const std::vector<Path>& inputs) {
-  require_usage(!path.empty(), "--out is needed: the folder to write");
+  check_output_folder(path, overwrite, inputs);
   std::error_code error;
-  if (std::filesystem::exists(path, error)) {
-    require(std::filesystem::is_directory(path), "{}: exists and is not a folder", path.string());
-    const std::vector<Path> entries = entries_of(path);
-    if (!entries.empty()) {
-      require(overwrite, "{}: exists already; --overwrite replaces it", path.string());
-      const bool is_ours = std::any_of(entries.begin(), entries.end(), [](const Path& entry) {
-        const Path name = entry.filename();
-        return name == "manifest.json" || name == "recipe.yaml" || name == "settings.json" ||
-               entry.string().ends_with(".manifest.json");
-      });
-      require(is_ours,
-              "{}: holds no manifest: it is not an output of this program and is left as it is",
-              path.string());
-      for (const Path& input : inputs)
-        require(!is_within(input, path), "{}: holds {}, which is to be read: it cannot be replaced",
-                path.string(), input.string());
-      for (const Path& entry : entries) {
-        std::filesystem::remove_all(entry, error);
-        require(!error, "{}: cannot be removed: {}", entry.string(), error.message());
-      }
-    }
-  }
   std::filesystem::create_directories(path, error);
   require(!error, "{}: cannot be made: {}", path.string(), error.message());
+  if (!overwrite) return;
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    if (entry.path().filename() == kLockName) continue;
+    std::filesystem::remove_all(entry.path(), error);
+    require(!error, "{}: cannot be removed: {}", entry.path().string(), error.message());
+  }
 }
 
 void make_output_file(const Path& path, bool overwrite) {

@@ -103,4 +103,13 @@ std::unique_ptr<LanguageModel> load_model(const trajectories::Snapshot& snapshot
   return std::make_unique<Neox>(families::neox_from_json(config, where), std::move(weights));
 }
 
+std::int64_t max_context(const trajectories::Snapshot& snapshot) {
+  const Json& config = snapshot.config();
+  const std::string where = snapshot.where() + "/config.json";
+  const std::string type = families::family_of(config, where).model_type();
+  if (type == "olmo2") return families::olmo2_from_json(config, where).max_position_embeddings;
+  if (type == "gpt2") return families::gpt2_from_json(config, where).n_positions;
+  return families::neox_from_json(config, where).max_position_embeddings;
+}
+
 }  // namespace cresco::models

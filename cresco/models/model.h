@@ -15,4 +15,7 @@ std::unique_ptr<LanguageModel> load_model(const trajectories::Snapshot& snapshot
                                           at::ScalarType dtype = at::kFloat,
                                           at::Device device = at::kCPU);
 
+// Positions that its config gives it, without its weights. Errors as above for the config.
+std::int64_t max_context(const trajectories::Snapshot& snapshot);
+
 }  // namespace cresco::models

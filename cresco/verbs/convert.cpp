@@ -2,6 +2,7 @@
 
 #include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/corpora/tokenize.h"
@@ -9,6 +10,7 @@
 #include "cresco/verbs/convert_dictionary.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace cresco::verbs {
 namespace {
@@ -65,10 +67,7 @@ void make_output(const ConvertVerbConfig& config, const VerbContext& context) {
     }
     make_output_folder(out, context.options.overwrite);
     write_json_file(settings, folder_settings(config));
-  } else if (to == "hf_model") {
-    make_output_folder(out, context.options.overwrite);
-    std::filesystem::remove(out);  // it appears whole
-  } else {
+  } else if (to != "hf_model") {
     make_output_file(out, context.options.overwrite);
     if (!context.options.overwrite) return;
     for (const char* suffix : {"", ".part", ".part.json"})
@@ -110,17 +109,22 @@ Outcome run_convert(const ConvertVerbConfig& config, VerbContext& context) {
     context.options.out = given.parent_path().string();  // without a slash at its end
   const Path out = context.options.out;
   make_output(config, context);
-  const bool appears_whole = config.convert.to == "hf_model";
+  std::optional<OutputFolder> whole;  // of a layout that is not gone on with
+  if (config.convert.to == "hf_model") whole.emplace(out, context.options.overwrite);
+  const Path place = whole ? whole->folder() : out;
   const auto put_tokenizer = [&] {
     if (trajectory.tokenizer())
       corpora::put_tokenizer(*trajectory.tokenizer(),
-                             output_folder(config, out) / "tokenizer.json");
+                             output_folder(config, place) / "tokenizer.json");
   };
-  if (!appears_whole) put_tokenizer();  // before the work: another one there is in the way
+  if (!whole) put_tokenizer();  // before the work: another one there is in the way
   watch_for_interrupts();
-  const Converted made = trajectories::convert(trajectory, config.convert, out, context.progress,
-                                               context.resume_command());
-  if (appears_whole) put_tokenizer();
+  Converted made = trajectories::convert(trajectory, config.convert, place, context.progress,
+                                         context.resume_command());
+  if (whole) {
+    put_tokenizer();
+    for (ConvertedStep& step : made.steps) step.out = out;
+  }
   artifacts::Manifest manifest = manifest_of("convert", config, context);
   Json sources = Json::object();
   for (const ConvertedStep& step : made.steps)
@@ -128,7 +132,8 @@ Outcome run_convert(const ConvertVerbConfig& config, VerbContext& context) {
   manifest.facts = {{"layout", trajectory.layout()},
                     {"files", sources},  // name, bytes, time
                     {"compared", as_json(made)}};
-  artifacts::write_manifest(out, manifest);
+  artifacts::write_manifest(place, manifest);
+  if (whole) whole->commit();
   return {.summary = {{"from", made.from},
                       {"to", config.convert.to},
                       {"out", out.string()},

@@ -1,6 +1,7 @@
 #include "cresco/verbs/generate.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/models/model.h"
@@ -9,6 +10,7 @@
 #include "cresco/trajectories/trajectory.h"
 #include "cresco/verbs/lint_warning.h"
 
+#include <optional>
 #include <set>
 
 namespace cresco::verbs {
@@ -41,6 +43,10 @@ Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
     return {.text = fmt::format("would continue {} prompts at steps {}\n", config.prompt.size(),
                                 list_steps(steps))};
 
+  std::optional<OutputFolder> output;
+  if (!context.options.out.empty())
+    output.emplace(context.options.out, context.options.overwrite,
+                   std::vector<Path>{trajectory.path()});
   warn_of_findings(trajectory, steps, context);
   artifacts::Table table({"step", "prompt", "continuation"});
   Outcome outcome;
@@ -72,14 +78,13 @@ Outcome run_generate(const GenerateVerbConfig& config, VerbContext& context) {
     context.progress.update(static_cast<std::int64_t>(i + 1), "");
   }
   context.progress.end();
-  if (!context.options.out.empty()) {
-    const Path out = context.options.out;
-    make_output_folder(out, context.options.overwrite, {trajectory.path()});
-    artifacts::write_csv(out / "continuations.csv", table);
+  if (output) {
+    artifacts::write_csv(output->folder() / "continuations.csv", table);
     artifacts::Manifest manifest = manifest_of("generate", config, context);
     for (const std::int64_t step : steps)
       for (const Path& file : trajectory.open(step).files()) manifest.inputs.push_back(file);
-    artifacts::write_manifest(out, manifest);
+    artifacts::write_manifest(output->folder(), manifest);
+    output->commit();
   }
   return outcome;
 }

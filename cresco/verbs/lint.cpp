@@ -2,10 +2,12 @@
 
 #include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/threads.h"
 #include "cresco/trajectories/steps.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace cresco::verbs {
 namespace {
@@ -33,8 +35,10 @@ Outcome run_lint(const LintVerbConfig& config, VerbContext& context) {
   if (context.options.dry_run)
     return {.text = fmt::format("would read {} snapshots of a trajectory of layout {}: {}\n",
                                 steps.size(), trajectory.layout(), list_steps(steps))};
-  const Path out = context.options.out;
-  if (!out.empty()) make_output_folder(out, context.options.overwrite, {trajectory.path()});
+  std::optional<OutputFolder> output;
+  if (!context.options.out.empty())
+    output.emplace(context.options.out, context.options.overwrite,
+                   std::vector<Path>{trajectory.path()});
   watch_for_interrupts();
 
   const double started = now_seconds();
@@ -67,12 +71,13 @@ Outcome run_lint(const LintVerbConfig& config, VerbContext& context) {
                   count(report.findings, Level::Note), steps.size(),
                   human_bytes(static_cast<double>(num_bytes)),
                   human_bytes(summary["bytes_per_second"].get<double>()));
-  if (!out.empty()) {
+  if (output) {
     summary.erase("bytes_per_second");  // the same trajectory gives the same file
-    write_json_file(out / "lint.json", summary);
+    write_json_file(output->folder() / "lint.json", summary);
     artifacts::Manifest manifest = manifest_of("lint", config, context);
     manifest.facts = {{"trajectory", trajectory.path().string()}};
-    artifacts::write_manifest(out, manifest);
+    artifacts::write_manifest(output->folder(), manifest);
+    output->commit();
   }
   return outcome;
 }

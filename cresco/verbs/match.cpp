@@ -1,12 +1,14 @@
 #include "cresco/verbs/match.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 namespace cresco::verbs {
 namespace {
@@ -211,11 +213,10 @@ Outcome run_match(const MatchVerbConfig& config, VerbContext& context) {
   for (const Pair& pair : pairs)
     for (const std::string& note : pair.plan.notes) context.progress.note(note);
   if (context.options.dry_run) return plan_outcome(pairs);
-  const Path folder = context.options.out;
-  const bool writes = !folder.empty();
-  if (writes)
-    make_output_folder(folder, context.options.overwrite,
-                       {config.dicts.begin(), config.dicts.end()});
+  std::optional<OutputFolder> output;
+  if (!context.options.out.empty())
+    output.emplace(context.options.out, context.options.overwrite,
+                   std::vector<Path>(config.dicts.begin(), config.dicts.end()));
 
   Outcome outcome;
   Json summaries = Json::array();
@@ -224,20 +225,23 @@ Outcome run_match(const MatchVerbConfig& config, VerbContext& context) {
     pair.metrics = match.metrics;
     Json summary{{"a", pair.a.path().string()}, {"b", pair.b.path().string()}};
     summary.update(metrics_json(match.metrics));
-    if (writes) summary["tables"] = write_pair(folder / pair.folder, match, pair, config, context);
+    if (output)
+      summary["tables"] = write_pair(output->folder() / pair.folder, match, pair, config, context);
     summaries.push_back(std::move(summary));
     outcome.text += text_of(match, pair, config);
   }
   if (pairs.size() == 1) {
+    if (output) output->commit();
     outcome.summary = std::move(summaries[0]);
     return outcome;
   }
   outcome.summary = {{"pairs", std::move(summaries)}, {"mean", metrics_json(mean_metrics(pairs))}};
-  if (writes) {
-    write_csv(folder / "pairs.csv", pairs_table(pairs));
+  if (output) {
+    write_csv(output->folder() / "pairs.csv", pairs_table(pairs));
     artifacts::Manifest manifest = manifest_of("match", config, context);
     for (const auto& decoder : decoders) manifest.inputs.push_back(decoder->path());
-    artifacts::write_manifest(folder, manifest);
+    artifacts::write_manifest(output->folder(), manifest);
+    output->commit();
   }
   return outcome;
 }

@@ -1,6 +1,7 @@
 #include "cresco/verbs/spectra.h"
 
 #include "cresco/artifacts/table.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/spectra/weight_spectra.h"
@@ -14,6 +15,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 namespace cresco::verbs {
 namespace {
@@ -81,8 +83,9 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
                                 list_steps(matrices.steps))};
   if (std::filesystem::is_directory(config.input))
     warn_of_findings(trajectories::Trajectory(config.input), matrices.steps, context);
-  const bool writes = !context.options.out.empty();
-  if (writes) make_output_folder(context.options.out, context.options.overwrite, {config.input});
+  std::optional<OutputFolder> output;
+  if (!context.options.out.empty())
+    output.emplace(context.options.out, context.options.overwrite, std::vector<Path>{config.input});
   const at::Device device = tensor::parse_device(context.options.device);
 
   Tables tables;
@@ -97,13 +100,14 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
   context.progress.end();
 
   Outcome outcome{.summary = {{"weights", list}}, .text = to_csv(tables.summary)};
-  if (!writes) return outcome;
-  const Path folder = context.options.out;
+  if (!output) return outcome;
+  const Path& folder = output->folder();
   write_csv(folder / "singular_values.csv", tables.values);
   write_csv(folder / "weight_spectra.csv", tables.summary);
   artifacts::Manifest manifest = manifest_of("spectra", config, context);
   if (!std::filesystem::is_directory(config.input)) manifest.inputs = {config.input};
   artifacts::write_manifest(folder, manifest);
+  output->commit();
   outcome.summary["tables"] = {"singular_values.csv", "weight_spectra.csv"};
   return outcome;
 }
