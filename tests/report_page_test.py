@@ -164,6 +164,8 @@ def check_marks(browser, check, demo):
     heldout = rows_of(demo / "quality/heldout.csv")
     simpler = rows_of(demo / "quality/linear_baselines.csv")
     density = rows_of(demo / "lifecycle/firing_density.csv")
+    fidelity = rows_of(demo / "quality/readout_functional_fidelity.csv")
+    strata = [row for row in rows_of(demo / "quality/strata_summary.csv") if row["scheme"] == "freq_decile"]
     population = rows_of(demo / "lifecycle/population.csv")
     weights = rows_of(demo / "spectra/weight_spectra.csv")
     planted = rows_of(demo / "planted.csv")
@@ -180,6 +182,11 @@ def check_marks(browser, check, demo):
                                                               for rank in ("16", "64")],
         "l0": [len(quality), len(heldout)],
         "dead_rate": [len(quality)],
+        "fidelity_nll": [len(fidelity)] * 2,
+        "fidelity_kl": [len(fidelity)],
+        "fidelity_top1": [len(fidelity)],
+        "fidelity_kl_by_frequency": [sum(row["step"] == step for row in strata) for step in ("0", "8", "64", "512", "5000")],
+        "fidelity_top1_by_frequency": [sum(row["step"] == step for row in strata) for step in ("0", "8", "64", "512", "5000")],
         "firing_density": [sum(row["step"] == step for row in density) for step in ("", "0", "8", "64", "512", "5000")],
         "population": [count_with(population, column) for column in ("alive", "born", "died")],
         "stable_rank": [len(weights)],

@@ -15,6 +15,7 @@ std::vector<SectionKind> section_kinds() {
       {"Training of the dictionary", "metrics.jsonl", build_dictionary_training},
       {"Sweep", "sweep.csv", build_sweep},
       {"Quality of the dictionary", "quality_per_snapshot.csv", build_quality},
+      {"Fidelity of the readout", "readout_functional_fidelity.csv", build_fidelity},
       {"Population of features", "population.csv", build_population},
       {"Firing rates", "firing_density.csv", build_firing_density},
       {"Decoder norms", "decoder_norms.npy", build_decoder_norms},

@@ -54,6 +54,11 @@ TEST(Sections, HaveOneMarkPerRow) {
   EXPECT_EQ(marks("explained_variance"), 16u + 4u + 2 * 16u);
   EXPECT_EQ(marks("dead_rate"), 16u);
   EXPECT_EQ(marks("firing_density"), 6 * 21u);
+  EXPECT_EQ(marks("fidelity_nll"), 2 * 16u);
+  EXPECT_EQ(marks("fidelity_kl"), 16u);
+  EXPECT_EQ(marks("fidelity_top1"), 16u);
+  EXPECT_EQ(marks("fidelity_kl_by_frequency"), 5 * 10u);
+  EXPECT_EQ(find<Chart>(report, "fidelity_kl_by_frequency").data.num_rows(), 16 * 10u);
   EXPECT_EQ(marks("population"), 3u * 16u);
   EXPECT_EQ(marks("singular_values"), 16u * 64u);
   EXPECT_EQ(marks("planted"), 24u);
@@ -132,6 +137,7 @@ TEST(Matches, ShowTheExtremesFirst) {
   ASSERT_EQ(worst.num_rows(), 12u);
   EXPECT_EQ(worst.text(0, "feature"), "20");
   EXPECT_EQ(worst.text(1, "feature"), "0");
+  EXPECT_EQ(find<DataTable>(report, "matches_worst").title, "The smallest cosines");
   const auto& chart = find<Chart>(report, "match_histogram");
   EXPECT_EQ(chart.caption, "one in other");
   ASSERT_EQ(chart.series.size(), 1u);

@@ -50,4 +50,21 @@ double metric_of(const artifacts::Table& table, std::string_view metric) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
+std::set<double> five_of(const std::set<double>& steps) {
+  if (steps.size() <= 5) return steps;
+  const double low = std::log1p(*steps.begin()), high = std::log1p(*steps.rbegin());
+  std::set<double> chosen{*steps.begin(), *steps.rbegin()};
+  for (int i = 1; i <= 3; ++i) {
+    double nearest = NAN, least = INFINITY;
+    for (const double step : steps) {
+      const double distance = std::abs(std::log1p(step) - (low + i / 4.0 * (high - low)));
+      if (distance >= least || chosen.contains(step)) continue;
+      nearest = step;
+      least = distance;
+    }
+    chosen.insert(nearest);
+  }
+  return chosen;
+}
+
 }  // namespace cresco::report

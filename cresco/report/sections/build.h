@@ -5,6 +5,7 @@
 #include "cresco/report/sources.h"
 
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@ std::optional<Section> build_continuations(const Sources& sources);
 std::optional<Section> build_dictionary_training(const Sources& sources);
 std::optional<Section> build_sweep(const Sources& sources);
 std::optional<Section> build_quality(const Sources& sources);
+std::optional<Section> build_fidelity(const Sources& sources);
 std::optional<Section> build_firing_density(const Sources& sources);
 std::optional<Section> build_population(const Sources& sources);
 std::optional<Section> build_decoder_norms(const Sources& sources);
@@ -43,6 +45,9 @@ artifacts::Table rows_with(const artifacts::Table& table, std::string_view colum
 
 // The value of a table of metrics (columns metric, value); NaN when it has no such row.
 double metric_of(const artifacts::Table& table, std::string_view metric);
+
+// The first step, the last, and three between, nearest to even distances on log(1 + step).
+std::set<double> five_of(const std::set<double>& steps);
 
 inline Axis step_axis() { return {.label = "training step", .scale = Scale::LogOnePlus}; }
 

@@ -16,24 +16,6 @@ namespace {
 // press all others flat.
 constexpr double kTowers = 4;
 
-// The first, the last, and three between, nearest to even distances on log(1 + step).
-std::set<double> five_of(const std::set<double>& steps) {
-  if (steps.size() <= 5) return steps;
-  const double low = std::log1p(*steps.begin()), high = std::log1p(*steps.rbegin());
-  std::set<double> chosen{*steps.begin(), *steps.rbegin()};
-  for (int i = 1; i <= 3; ++i) {
-    double nearest = NAN, least = INFINITY;
-    for (const double step : steps) {
-      const double distance = std::abs(std::log1p(step) - (low + i / 4.0 * (high - low)));
-      if (distance >= least || chosen.contains(step)) continue;
-      nearest = step;
-      least = distance;
-    }
-    chosen.insert(nearest);
-  }
-  return chosen;
-}
-
 // The bins of one step, NaN for all snapshots together; those that never fire at rate 0.
 Series bins_of(const artifacts::Table& density, double step) {
   const std::vector<double> steps = density.numbers("step"),

@@ -121,8 +121,9 @@ void add_extremes(Section& section, const Source& source, std::size_t index,
               title_of("The best matched", source, num_sources), "p is p_value_pooled."));
   section.blocks.emplace_back(matches(table, {order.rbegin(), order.rbegin() + count},
                                       figure_id("matches_worst", index),
-                                      title_of("The worst matched", source, num_sources),
-                                      "Features that the other dictionary does not have."));
+                                      title_of("The smallest cosines", source, num_sources),
+                                      "Features farthest from any feature of the other dictionary. "
+                                      "Whether it lacks them is for p to say."));
 }
 
 void add_pairs(Section& section, const Source& source, std::size_t index) {

@@ -147,6 +147,21 @@ void write_quality(const Path& folder) {
   baselines.add("PCA of all snapshots", 16, "pooled", 0.53);
   write_csv(folder / "linear_baselines.csv", baselines);
 
+  Table fidelity({"model", "d_sae", "seed", "step", "hln_cache", "kl_native_to_recon", "nll_native",
+                  "nll_recon", "top1_agreement"});
+  Table strata(
+      {"model", "d_sae", "seed", "step", "scheme", "bin", "kl_to_native", "top1_agreement"});
+  for (const std::int64_t step : kSteps) {
+    const double x = log_step(step), kl = 0.02 + 0.1 * x, native = 6 - x;
+    fidelity.add("tiny", 200, 0, step, "", kl, native, native + kl, 1 - 0.05 * x);
+    for (int decile = 0; decile < 10; ++decile)
+      strata.add("tiny", 200, 0, step, "freq_decile", decile, kl * (2 - 0.15 * decile),
+                 0.6 + 0.03 * decile);
+    strata.add("tiny", 200, 0, step, "length_bin", "8+", kl, 0.7);
+  }
+  write_csv(folder / "readout_functional_fidelity.csv", fidelity);
+  write_csv(folder / "strata_summary.csv", strata);
+
   Table pca({"rank", "explained_variance"});
   for (const int rank : {1, 2, 4, 8, 16, 32, 64, 128})
     pca.add(rank, 1 - std::pow(1 + rank / 9.0, -0.75));
