@@ -300,7 +300,8 @@ const std::vector<std::string>& export_layouts() {
   return names;
 }
 
-void check_export(const Dictionary& dictionary, const std::string& name) {
+void check_export(const Dictionary& dictionary, const std::string& name,
+                  const std::vector<SnapshotStatistics>& statistics) {
   const Layout& layout = layout_named(name);
   const Kind kind = dictionary.activation.kind;
   const std::int64_t K = dictionary.parameters.num_heads();
@@ -318,6 +319,11 @@ void check_export(const Dictionary& dictionary, const std::string& name) {
           "{}: its {} heads share a {} code; crosscoders of {} have a jumprelu gate for each head, "
           "or relu",
           dictionary.name, K, name_of(kind), name);
+  try {
+    check_scales(dictionary, statistics);
+  } catch (const Error& error) {
+    fail("files of {}: {}", name, error.what());
+  }
   if (!is_llamascopium || (K == 1 && kind != Kind::JumpRelu)) return;
   const at::Tensor norm_KF = dictionary.crosscoder().norm_KF();
   if (const at::Tensor zeros = (norm_KF == 0).nonzero(); zeros.size(0) > 0)
@@ -328,7 +334,7 @@ void check_export(const Dictionary& dictionary, const std::string& name) {
 
 Exported export_dictionary(const Dictionary& dictionary, const std::string& name,
                            const Path& folder, const std::vector<SnapshotStatistics>& statistics) {
-  check_export(dictionary, name);
+  check_export(dictionary, name, statistics);
   Dictionary folded = statistics.empty() ? dictionary : fold_preprocess(dictionary, statistics);
   const bool folds_norms = name != "llamascopium" &&
                            !is_one_of(dictionary.activation.kind, {Kind::TopK, Kind::BatchTopK});
@@ -339,7 +345,7 @@ Exported export_dictionary(const Dictionary& dictionary, const std::string& name
       {"model_name", dictionary.model_name},
       {"matrix", dictionary.matrix},
       {"steps", dictionary.steps},
-      {"seed", dictionary.seed},
+      {"seed", dictionary.has_seed ? Json(dictionary.seed) : Json()},
       {"activation", name_of(dictionary.activation.kind)},
       {"input_preprocess", dictionary.training.input_preprocess},
       {"folded", {{"input_preprocess", !statistics.empty()}, {"decoder_norms", folds_norms}}},

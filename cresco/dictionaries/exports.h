@@ -21,8 +21,9 @@ inline constexpr const char* kOriginKey = "cresco";
 const std::vector<std::string>& export_layouts();
 
 // UsageError for a layout that is none of those; Error, with what it is, for a dictionary that the
-// layout cannot hold.
-void check_export(const Dictionary& dictionary, const std::string& layout);
+// layout cannot hold, with these statistics folded into it.
+void check_export(const Dictionary& dictionary, const std::string& layout,
+                  const std::vector<SnapshotStatistics>& statistics = {});
 
 struct Exported {
   std::vector<Path> files;

@@ -7,6 +7,7 @@
 #include "cresco/dictionaries/imports.h"
 #include "cresco/dictionaries/toy_stack.h"
 #include "cresco/formats/npz.h"
+#include "cresco/formats/safetensors.h"
 #include "cresco/formats/torch_file.h"
 #include "cresco/formats/torch_writer.h"
 
@@ -180,6 +181,9 @@ TEST(Exports, RefuseWhatALayoutCannotHold) {
   EXPECT_SAYS(export_dictionary(dictionary_of(Kind::JumpRelu, 2), "llamascopium", folder.path(),
                                 statistics),
               "share a threshold");
+  EXPECT_SAYS(check_export(dictionary_of(Kind::JumpRelu, 2), "llamascopium", statistics),
+              "files of llamascopium");
+  check_export(dictionary_of(Kind::Relu, 2), "llamascopium", statistics);
 }
 
 // --- files as the libraries write them ---------------------------------------------------------
@@ -431,6 +435,82 @@ TEST(Imports, ReadLlamascopium) {
   EXPECT_SAYS(read(), "'clt'");
   write({{"sae_type", "crosscoder"}, {"hook_points", {"a", "b"}}});
   EXPECT_SAYS(read(), "expected (K, D, d)");
+}
+
+// Of every layout an export whose config is changed in one place.
+TEST(Imports, RefuseConfigsOfTheWrongTypeOrSize) {
+  struct Change {
+    const char *layout, *file, *pointer;
+    Json value;
+    const char* says;
+  };
+  const Change changes[] = {
+      {"saelens", "cfg.json", "/architecture", 7, "'architecture' is 7, expected text"},
+      {"saelens", "cfg.json", "/rescale_acts_by_decoder_norm", "yes", "expected true or false"},
+      {"saelens", "cfg.json", "/apply_b_dec_to_input", 1, "'apply_b_dec_to_input' is 1"},
+      {"saelens", "cfg.json", "/d_sae", "17", "'d_sae' is \"17\""},
+      {"saelens", "cfg.json", "/metadata/cresco", 5, "'cresco' is 5, expected an object"},
+      {"llamascopium", "config.json", "/sparsity_include_decoder_norm", "no",
+       "expected true or false"},
+      {"llamascopium", "config.json", "/act_fn", 3, "'act_fn' is 3"},
+      {"llamascopium", "config.json", "/d_model", 7, "'d_model' is 7, but the tensors have 6"},
+      {"llamascopium", "config.json", "/expansion_factor", 4, "'expansion_factor' is 4"},
+      {"dictionary_learning", "config.json", "/trainer/dict_size", 18, "'dict_size' is 18"},
+      {"dictionary_learning", "config.json", "/trainer/activation_dim", 5, "'activation_dim' is 5"},
+      {"dictionary_learning", "config.json", "/trainer/dict_class", false, "expected text"},
+      {"dictionary_learning", "config.json", "/trainer/k", 5, "'k' is 5"},
+      {"sparsify", "cfg.json", "/num_latents", 5, "'num_latents' is 5, but the tensors have 17"},
+      {"sparsify", "cfg.json", "/num_latents", 0, "'expansion_factor' is 2"},
+      {"params_npz", "origin.json", "/cresco/steps", "all", "'cresco.steps' is no list"},
+      {"params_npz", "origin.json", "/cresco/name", 4, "expected text"}};
+  for (const Change& change : changes) {
+    const TemporaryFolder folder;
+    const bool is_jump_relu = std::string_view(change.layout) == "params_npz";
+    export_dictionary(dictionary_of(is_jump_relu ? Kind::JumpRelu : Kind::TopK), change.layout,
+                      folder.path(), {});
+    Json config = read_json_file(folder / change.file);
+    config[Json::json_pointer(change.pointer)] = change.value;
+    write_json_file(folder / change.file, config);
+    SCOPED_TRACE(change.pointer);
+    EXPECT_SAYS(import_dictionary(folder.path(), change.layout, {}), change.says);
+    EXPECT_SAYS(import_dictionary(folder.path(), change.layout, {}), change.file);
+  }
+}
+
+TEST(Imports, RefuseTensorsThatAreNoPartOfTheKind) {
+  const Weights w;
+  const TemporaryFolder folder;
+  std::vector<tensor::NamedTensor> tensors{
+      {"W_enc", w.W_DF}, {"W_dec", w.V_FD}, {"b_dec", w.c_D}, {"b_enc", w.b_F}};
+  write_json_file(folder / "cfg.json",
+                  {{"architecture", "standard"}, {"d_in", kWidth}, {"d_sae", kFeatures}});
+  const auto read = [&] { return import_dictionary(folder.path(), "saelens", kLabels); };
+  tensor::write_tensors(folder / "sae_weights.safetensors", tensors);
+  read();
+  tensors.emplace_back("threshold", at::ones({kFeatures}));
+  tensor::write_tensors(folder / "sae_weights.safetensors", tensors);
+  EXPECT_SAYS(read(), "tensor 'threshold' is no part of a standard dictionary of SAELens");
+
+  const std::pair<const char*, const char*> weights[] = {
+      {"llamascopium", "sae_weights.safetensors"}, {"sparsify", "sae.safetensors"}};
+  for (const auto& [layout, file] : weights) {
+    const TemporaryFolder other;
+    export_dictionary(dictionary_of(Kind::TopK), layout, other.path(), {});
+    std::vector<tensor::NamedTensor> more{{"W_skip", at::ones({kWidth, kWidth})}};
+    {
+      const formats::SafetensorsFile stored(other / file);
+      for (const auto& t : stored.tensors())
+        more.emplace_back(t.name, tensor::to_tensor(t).clone());
+    }
+    tensor::write_tensors(other / file, more);
+    EXPECT_SAYS(import_dictionary(other.path(), layout, {}), "'W_skip' is no part");
+  }
+  std::vector<formats::TensorView> arrays{
+      tensor::view_of("W_enc", w.W_DF), tensor::view_of("b_enc", w.b_F),
+      tensor::view_of("W_dec", w.V_FD), tensor::view_of("b_dec", w.c_D),
+      tensor::view_of("affine_skip_connection", w.c_D)};
+  formats::write_npz(folder / "params.npz", arrays);
+  EXPECT_SAYS(import_dictionary(folder / "params.npz", "params_npz", kLabels), "affine_skip");
 }
 
 TEST(Imports, SayWhatCouldBeMeant) {

@@ -38,22 +38,27 @@ at::Tensor norms_without_zeros(CrosscoderParameters& p) {
 
 }  // namespace
 
+void check_scales(const Dictionary& dictionary, const std::vector<SnapshotStatistics>& statistics) {
+  if (dictionary.activation.kind != ActivationKind::JumpRelu) return;
+  for (std::size_t k = 1; k < statistics.size(); ++k)
+    require(
+        statistics[k].scale == statistics[0].scale,
+        "{}: the rows of steps {} and {} are divided by {} and {}: heads that share a threshold "
+        "cannot take that up, rows have to be preprocessed outside",
+        dictionary.name, dictionary.steps[0], dictionary.steps[k], statistics[0].scale,
+        statistics[k].scale);
+}
+
 Dictionary fold_preprocess(Dictionary dictionary,
                            const std::vector<SnapshotStatistics>& statistics) {
   CrosscoderParameters& p = dictionary.parameters;
   const std::int64_t K = p.num_heads();
   require(static_cast<std::int64_t>(statistics.size()) == K,
           "{} snapshots have statistics, the dictionary has {} heads", statistics.size(), K);
-  const double first = statistics[0].scale;
+  check_scales(dictionary, statistics);
   std::vector<at::Tensor> encoder, encoder_bias, decoder, decoder_bias;
   for (std::int64_t k = 0; k < K; ++k) {
     const SnapshotStatistics& s = statistics[static_cast<std::size_t>(k)];
-    require(
-        dictionary.activation.kind != ActivationKind::JumpRelu || s.scale == first,
-        "{}: the rows of steps {} and {} are divided by {} and {}: heads that share a threshold "
-        "cannot take that up, rows have to be preprocessed outside",
-        dictionary.name, dictionary.steps[0], dictionary.steps[static_cast<std::size_t>(k)], first,
-        s.scale);
     const at::Tensor mean_D = s.mean_D.defined()
                                   ? in_double(s.mean_D)
                                   : at::zeros({p.width()}, at::TensorOptions(at::kDouble));
@@ -67,7 +72,7 @@ Dictionary fold_preprocess(Dictionary dictionary,
   p.decoder_KFD = in_float(at::stack(decoder));
   p.decoder_bias_KD = in_float(at::stack(decoder_bias));
   if (dictionary.activation.kind == ActivationKind::JumpRelu)
-    p.log_threshold_F = in_float(in_double(p.log_threshold_F) + std::log(first));
+    p.log_threshold_F = in_float(in_double(p.log_threshold_F) + std::log(statistics[0].scale));
   dictionary.training.input_preprocess = "none";
   if (!dictionary.training_record.empty()) dictionary.training_record["input_preprocess"] = "none";
   return dictionary;

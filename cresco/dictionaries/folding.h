@@ -11,7 +11,8 @@ namespace cresco::dictionaries {
 
 // For rows as they stand in the snapshots, where the dictionary was trained on (x - mu) / s: the
 // encoder is divided by s, the decoder multiplied, both biases take up mu. Codes stay the same.
-// Error for heads of different s that share a threshold on p |W_D|.
+// Error for heads of different s that share a threshold on p |W_D|: check_scales.
+void check_scales(const Dictionary& dictionary, const std::vector<SnapshotStatistics>& statistics);
 Dictionary fold_preprocess(Dictionary dictionary,
                            const std::vector<SnapshotStatistics>& statistics);
 

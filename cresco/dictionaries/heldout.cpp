@@ -2,6 +2,7 @@
 
 #include "cresco/base/random.h"
 #include "cresco/base/require.h"
+#include "cresco/base/strings.h"
 #include "cresco/dictionaries/quality.h"
 
 #include <ATen/ATen.h>
@@ -50,7 +51,9 @@ class Measurement {
         crosscoder_(dictionary.crosscoder()),
         trained_(trained),
         options_(options),
-        held_out_(held_out, find_steps(held_out), dictionary.training.input_preprocess,
+        steps_(heldout_steps(held_out, trained.stack(), dictionary.steps)),
+        near_(steps_.near),
+        held_out_(held_out, steps_.snapshots, dictionary.training.input_preprocess,
                   trained.block_bytes()) {
     const CrosscoderParameters& p = crosscoder_.parameters();
     // Beside what a block takes by itself: the new head's p, norms, gate and codes, and rows.
@@ -71,7 +74,6 @@ class Measurement {
   }
 
   std::vector<HeldoutQuality> run() {
-    if (near_.empty()) return {};
     const Rows rows = trained_.rows();
     pca_ = row_directions(rows, kPcaRank, options_.seed,
                           rows_of_block(trained_.block_bytes(), 6 * 4 * rows.width));
@@ -89,23 +91,6 @@ class Measurement {
   }
 
  private:
-  // Also fills near_.
-  std::vector<std::int64_t> find_steps(const trajectories::Stack& held_out) {
-    require(held_out.num_rows() == trained_.num_rows() && held_out.width() == trained_.width(),
-            "{}: holds {} x {} matrices, {} holds {} x {}", held_out.path().string(),
-            held_out.num_rows(), held_out.width(), trained_.stack().path().string(),
-            trained_.num_rows(), trained_.width());
-    std::vector<std::int64_t> found;
-    for (std::int64_t k = 0; k < held_out.num_snapshots(); ++k) {
-      const auto near =
-          neighbours_of(held_out.steps()[static_cast<std::size_t>(k)], dictionary_.steps);
-      if (!near) continue;  // a trained step, or one outside the trained ones
-      near_.push_back(*near);
-      found.push_back(k);
-    }
-    return found;
-  }
-
   // |(1 - w) W_D[before] + w W_D[after]| by feature, some features at a time.
   at::Tensor norm_between(const Neighbours& near) const {
     const at::Tensor& decoder_KFD = crosscoder_.parameters().decoder_KFD;
@@ -214,7 +199,8 @@ class Measurement {
   Crosscoder crosscoder_;
   const StackRows& trained_;
   const HeldoutOptions& options_;
-  std::vector<Neighbours> near_;  // of each held-out step; filled while held_out_ is made
+  const HeldoutSteps steps_;
+  const std::vector<Neighbours>& near_;  // of each held-out step
   StackRows held_out_;
   std::int64_t block_ = 0;
   RowDirections pca_;
@@ -235,6 +221,27 @@ std::optional<Neighbours> neighbours_of(std::int64_t step,
     return std::nullopt;
   const std::int64_t index = after - trained_steps.begin();
   return Neighbours{index - 1, index, log_share(step, *(after - 1), *after)};
+}
+
+HeldoutSteps heldout_steps(const trajectories::Stack& held_out, const trajectories::Stack& trained,
+                           const std::vector<std::int64_t>& trained_steps) {
+  const std::string where = held_out.path().string();
+  require(held_out.num_rows() == trained.num_rows() && held_out.width() == trained.width(),
+          "{}: holds {} x {} matrices, {} holds {} x {}", where, held_out.num_rows(),
+          held_out.width(), trained.path().string(), trained.num_rows(), trained.width());
+  HeldoutSteps steps;
+  for (std::int64_t k = 0; k < held_out.num_snapshots(); ++k) {
+    const std::int64_t step = held_out.steps()[static_cast<std::size_t>(k)];
+    if (const auto near = neighbours_of(step, trained_steps)) {
+      steps.near.push_back(*near);
+      steps.snapshots.push_back(k);
+    } else {
+      steps.left_out.push_back(step);
+    }
+  }
+  require(!steps.snapshots.empty(), "{}: has no step between the trained ones {}; it has {}", where,
+          list_steps(trained_steps), list_steps(held_out.steps()));
+  return steps;
 }
 
 std::vector<HeldoutQuality> measure_heldout(const Dictionary& dictionary, const StackRows& trained,

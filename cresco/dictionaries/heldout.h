@@ -26,6 +26,16 @@ struct Neighbours {
 std::optional<Neighbours> neighbours_of(std::int64_t step,
                                         const std::vector<std::int64_t>& trained_steps);
 
+// The snapshots of a stack that lie between trained ones.
+struct HeldoutSteps {
+  std::vector<std::int64_t> snapshots;  // their indices in the stack
+  std::vector<Neighbours> near;         // of each
+  std::vector<std::int64_t> left_out;   // steps that are trained, or outside the trained ones
+};
+// Error when there are none, or when the matrices are not of the trained stack's size.
+HeldoutSteps heldout_steps(const trajectories::Stack& held_out, const trajectories::Stack& trained,
+                           const std::vector<std::int64_t>& trained_steps);
+
 // Explained variances 1 - var(x - r)/var(x) over all numbers of the raw matrix, each variance about
 // its own mean; ids in docs/metrics.md.
 struct HeldoutQuality {
@@ -47,8 +57,8 @@ struct HeldoutOptions {
   std::function<void(std::int64_t rows)> done;  // called after each block; may throw
 };
 
-// Of those steps of `held_out` that lie between trained ones, all from one pass over the rows. The
-// pre-activation of the trained heads is computed once for them all.
+// Of the heldout_steps of `held_out`, all from one pass over the rows. The pre-activation of the
+// trained heads is computed once for them all.
 std::vector<HeldoutQuality> measure_heldout(const Dictionary& dictionary, const StackRows& trained,
                                             const trajectories::Stack& held_out,
                                             const HeldoutOptions& options = {});

@@ -159,7 +159,13 @@ TEST(Heldout, OfAPcaOfAllDimensionsLosesNothing) {
 TEST(Heldout, LeavesOutStepsThatWereTrainedOrLieOutside) {
   Setting s;
   toy::write_stack(s.folder / "h", {s.others[0], s.others[1]}, {1000, 10000});
-  EXPECT_TRUE(s.measure().empty());
+  EXPECT_THROW(s.measure(), Error);
+  toy::write_stack(s.folder / "h", s.others, {10, 100, 3000, 10000});
+  const HeldoutSteps steps = heldout_steps(trajectories::Stack(s.folder / "h"),
+                                           trajectories::Stack(s.folder / "s"), s.dictionary.steps);
+  EXPECT_EQ(steps.snapshots, (std::vector<std::int64_t>{1, 2}));
+  EXPECT_EQ(steps.left_out, (std::vector<std::int64_t>{10, 10000}));
+  EXPECT_EQ(s.measure().size(), 2u);
   toy::write_stack(s.folder / "h", {toy::normal({80, 7}, 0, "x")}, {100});
   EXPECT_THROW(s.measure(), Error);
 }

@@ -4,6 +4,7 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/dictionaries/config_values.h"
 #include "cresco/dictionaries/exports.h"
 #include "cresco/dictionaries/folding.h"
 #include "cresco/dictionaries/legacy_file.h"
@@ -25,47 +26,6 @@ using Kind = ActivationKind;
 
 // Below this a threshold is none: the gate opens at 0.
 constexpr double kLeastThreshold = 1.2e-38;
-
-// --- values of a config ------------------------------------------------------------------------
-
-class Config {
- public:
-  Config(Json values, std::string where) : values_(std::move(values)), where_(std::move(where)) {
-    require(values_.is_object(), "{}: is not a JSON object", where_);
-  }
-
-  const std::string& where() const { return where_; }
-  const Json& json() const { return values_; }
-  bool has(const char* key) const { return values_.contains(key) && !values_[key].is_null(); }
-  std::string text(const char* key, const std::string& otherwise = "") const {
-    return has(key) && values_[key].is_string() ? values_[key].get<std::string>() : otherwise;
-  }
-  bool flag(const char* key, bool otherwise) const {
-    return has(key) && values_[key].is_boolean() ? values_[key].get<bool>() : otherwise;
-  }
-  std::int64_t positive(const char* key) const {
-    const std::int64_t value = get_int(values_, key, where_);
-    require(value > 0, "{}: '{}' is {}, expected more than 0", where_, key, value);
-    return value;
-  }
-  Config below(const char* key) const {
-    require(has(key) && values_[key].is_object(), "{}: '{}' is missing or no object", where_, key);
-    return {values_[key], where_};
-  }
-  // Refused when it is there and anything but one of `known`.
-  void expect(const char* key, std::initializer_list<Json> known) const {
-    if (!has(key)) return;
-    require(std::find(known.begin(), known.end(), values_[key]) != known.end(),
-            "{}: '{}' is {}: dictionaries of this kind are not computed here", where_, key,
-            escape_for_terminal(to_line(values_[key])));
-  }
-
- private:
-  Json values_;
-  std::string where_;
-};
-
-Config config_of(const Path& path) { return {read_json_file(path), path.string()}; }
 
 // --- one autoencoder ---------------------------------------------------------------------------
 
@@ -120,13 +80,20 @@ StoredFloats safetensors_at(const Path& path) {
 
 struct Found {
   Dictionary dictionary;
-  Json origin = Json::object();  // what a file that we wrote says of itself
+  Config origin{Json::object(), ""};  // what a file that we wrote says of itself
   std::string model_name;
 };
 
-Json origin_in(const Json& config) {
-  const auto found = config.find(kOriginKey);
-  return found != config.end() && found->is_object() ? *found : Json::object();
+Config origin_in(const Config& config) { return {config.object(kOriginKey), config.where()}; }
+
+// Error when the config's expansion_factor, if it has one, makes another number of features.
+void require_expansion(const Config& config, std::int64_t width, std::int64_t features) {
+  if (!config.has("expansion_factor")) return;
+  const double factor = config.number("expansion_factor");
+  require(static_cast<double>(width) * factor >= static_cast<double>(features) &&
+              static_cast<double>(width) * factor < static_cast<double>(features + 1),
+          "{}: 'expansion_factor' is {}, but the tensors have {} features of width {}",
+          config.where(), factor, features, width);
 }
 
 Found read_saelens(const Path& folder) {
@@ -152,7 +119,7 @@ Found read_saelens(const Path& folder) {
   if (architecture != "gated") a.encoder_bias_F = file.read("b_enc", {F});
   Dictionary dictionary = dictionary_of(a);
   if (architecture == "gated") {
-    set_gates(dictionary, file.read("b_gate", {F}), file.read("r_mag", {F}),
+    set_gates(dictionary, file.read("b_gate", {F}), file.logarithms("r_mag", {F}),
               file.read("b_mag", {F}), dictionary.parameters.encoder_bias_KF[0]);
   } else if (architecture == "jumprelu") {
     set_threshold(dictionary, file.read("threshold", {F}));
@@ -169,8 +136,9 @@ Found read_saelens(const Path& folder) {
             config.where(), escape_for_terminal(architecture));
     dictionary.activation.kind = Kind::Relu;
   }
+  file.require_all_read(fmt::format("{} dictionary of SAELens", architecture));
   const Config metadata = config.has("metadata") ? config.below("metadata") : config;
-  return {std::move(dictionary), origin_in(metadata.json()), metadata.text("model_name")};
+  return {std::move(dictionary), origin_in(metadata), metadata.text("model_name")};
 }
 
 // One number is the threshold of all features.
@@ -193,6 +161,8 @@ Found read_dictionary_learning(const Path& folder) {
   require(shape.size() == 2, "{}: its encoder has shape {}, expected a matrix", file.where(),
           formats::shape_text(shape));
   const std::int64_t F = shape[is_transposed ? 0 : 1], D = shape[is_transposed ? 1 : 0];
+  trainer.expect_size("activation_dim", D);
+  trainer.expect_size("dict_size", F);
   Autoencoder a;
   if (is_transposed) {
     a.encoder_DF = file.read("encoder.weight", {F, D}).t();
@@ -207,7 +177,7 @@ Found read_dictionary_learning(const Path& folder) {
     a.subtracts_decoder_bias = subtracts;
     return dictionary_of(a);
   };
-  Found found{.origin = origin_in(config.json()), .model_name = trainer.text("lm_name")};
+  Found found{.origin = origin_in(config), .model_name = trainer.text("lm_name")};
   Dictionary& dictionary = found.dictionary;
   if (kind == "AutoEncoder" || kind == "AutoEncoderNew") {
     dictionary = kind == "AutoEncoder" ? with_biases("encoder.bias", "bias", true)
@@ -218,7 +188,7 @@ Found read_dictionary_learning(const Path& folder) {
     set_threshold(dictionary, threshold_of(file, F));
   } else if (kind == "GatedAutoEncoder") {
     dictionary = with_biases("", "decoder_bias", true);
-    set_gates(dictionary, file.read("gate_bias", {F}), file.read("r_mag", {F}),
+    set_gates(dictionary, file.read("gate_bias", {F}), file.logarithms("r_mag", {F}),
               file.read("mag_bias", {F}), dictionary.parameters.encoder_bias_KF[0]);
   } else if (kind == "AutoEncoderTopK") {
     dictionary = with_biases("encoder.bias", "b_dec", true);
@@ -237,6 +207,21 @@ Found read_dictionary_learning(const Path& folder) {
         "GatedAutoEncoder, AutoEncoderTopK, BatchTopKSAE and MatryoshkaBatchTopKSAE are read",
         trainer.where(), escape_for_terminal(kind));
   }
+  if (const std::int64_t k = dictionary.activation.k; k > 0 && file.has("k"))
+    require(tensor::to_tensor(formats::tensor_named(file.tensors(), "k", file.where()))
+                .eq(k)
+                .all()
+                .item<bool>(),
+            "{}: 'k' is {}, but {} holds another", trainer.where(), k, file.where());
+  // What its modules keep beside their weights.
+  if (kind == "AutoEncoderTopK")
+    file.require_all_read(kind, {"k", "threshold"});
+  else if (kind == "BatchTopKSAE")
+    file.require_all_read(kind, {"k"});
+  else if (kind == "MatryoshkaBatchTopKSAE")
+    file.require_all_read(kind, {"k", "group_sizes"});
+  else
+    file.require_all_read(kind);
   return found;
 }
 
@@ -255,8 +240,13 @@ Found read_sparsify(const Path& folder) {
   Found found{.dictionary = dictionary_of(
                   {file.read("encoder.weight", {F, D}).t(), file.read("encoder.bias", {F}),
                    file.read("W_dec", {F, D}), file.read("b_dec", {D}), true}),
-              .origin = origin_in(config.json())};
+              .origin = origin_in(config)};
   found.dictionary.activation = {.kind = Kind::TopK, .k = config.positive("k")};
+  if (config.has("num_latents") && config.integer("num_latents") != 0)
+    config.expect_size("num_latents", F);
+  else
+    require_expansion(config, D, F);
+  file.require_all_read("dictionary of sparsify");
   return found;
 }
 
@@ -279,7 +269,8 @@ Found read_params_npz(const Path& path) {
     set_threshold(found.dictionary, threshold_of(file, F));
   else
     found.dictionary.activation.kind = Kind::Relu;
-  if (fs::exists(origin)) found.origin = origin_in(config_of(origin).json());
+  file.require_all_read("dictionary of Gemma Scope");
+  if (fs::exists(origin)) found.origin = origin_in(config_of(origin));
   return found;
 }
 
@@ -310,8 +301,10 @@ Found read_llamascopium(const Path& folder) {
   if (is_crosscoder) {
     require(config.has("hook_points") && config.json()["hook_points"].is_array(),
             "{}: 'hook_points' is missing or no list", config.where());
-    for (const Json& hook : config.json()["hook_points"])
-      hooks.push_back(hook.is_string() ? hook.get<std::string>() : "");
+    for (const Json& hook : config.json()["hook_points"]) {
+      require(hook.is_string(), "{}: 'hook_points' holds what is no text", config.where());
+      hooks.push_back(hook.get<std::string>());
+    }
   } else {
     hooks = {config.text("hook_point_in")};
     require(hooks[0] == config.text("hook_point_out"),
@@ -323,8 +316,10 @@ Found read_llamascopium(const Path& folder) {
   require(shape.size() == (is_crosscoder ? 3u : 2u), "{}: 'W_D' has shape {}, expected {}",
           file.where(), formats::shape_text(shape), is_crosscoder ? "(K, D, d)" : "(D, d)");
   const std::int64_t F = shape[shape.size() - 2], D = shape.back();
+  config.expect_size("d_model", D);
+  require_expansion(config, D, F);
 
-  Found found{.origin = origin_in(config.json())};
+  Found found{.origin = origin_in(config)};
   Dictionary& dictionary = found.dictionary;
   CrosscoderParameters& p = dictionary.parameters;
   p.encoder_KDF = file.heads("W_E", {K, D, F});
@@ -336,7 +331,7 @@ Found read_llamascopium(const Path& folder) {
   Activation& activation = dictionary.activation;
   if (act_fn == "jumprelu") {
     activation.kind = norms_in_gate ? Kind::JumpRelu : Kind::SharedJumpRelu;
-    p.log_threshold_F = file.read("activation_function.log_jumprelu_threshold", {F});
+    p.log_threshold_F = file.logarithms("activation_function.log_jumprelu_threshold", {F});
   } else if (act_fn == "relu") {
     activation.kind = Kind::Relu;
   } else {
@@ -355,6 +350,8 @@ Found read_llamascopium(const Path& folder) {
     for (std::int64_t k = 0; k < K; ++k) dictionary.steps.push_back(k);
     dictionary = fold_preprocess(std::move(dictionary), norm_factors(file, config, hooks, D));
   }
+  file.require_all_read(fmt::format("{} dictionary of llamascopium", act_fn),
+                        {"dataset_average_activation_norm."});
   return found;
 }
 
@@ -394,11 +391,7 @@ bool holds_dictionary(const Path& path) {
     const auto file = std::make_shared<const InputFile>(path);
     return formats::looks_like_torch(*file) && is_legacy_dictionary(formats::TorchFile(file));
   }
-  for (const auto& entry : fs::directory_iterator(path))
-    if (entry.path().extension() == ".safetensors" &&
-        fs::exists(Path(entry.path()).replace_extension(".config.json")))
-      return true;
-  return false;
+  return !dictionary_files(path).empty();
 }
 
 std::string stem_of(const Path& path) {
@@ -408,14 +401,16 @@ std::string stem_of(const Path& path) {
   return whole.filename().string();
 }
 
-std::vector<std::int64_t> steps_in(const Json& origin, const std::string& where) {
+std::vector<std::int64_t> steps_in(const Config& origin) {
   std::vector<std::int64_t> steps;
-  if (const auto found = origin.find("steps"); found != origin.end() && found->is_array())
-    for (const Json& step : *found) {
-      require(step.is_number_integer(), "{}: '{}.steps' holds what is not an integer", where,
-              kOriginKey);
-      steps.push_back(step.get<std::int64_t>());
-    }
+  if (!origin.has("steps")) return steps;
+  require(origin.json()["steps"].is_array(), "{}: '{}.steps' is no list", origin.where(),
+          kOriginKey);
+  for (const Json& step : origin.json()["steps"]) {
+    require(step.is_number_integer(), "{}: '{}.steps' holds what is not an integer", origin.where(),
+            kOriginKey);
+    steps.push_back(step.get<std::int64_t>());
+  }
   return steps;
 }
 
@@ -424,7 +419,7 @@ void put_labels(Found& found, const DictionaryLabels& labels, const Path& path,
                 const std::string& layout) {
   Dictionary& dictionary = found.dictionary;
   const std::string where = path.string();
-  const Config origin(found.origin, where);
+  const Config& origin = found.origin;
   const auto first = [](std::initializer_list<std::string> texts) {
     for (const std::string& text : texts)
       if (!text.empty()) return text;
@@ -433,7 +428,7 @@ void put_labels(Found& found, const DictionaryLabels& labels, const Path& path,
   dictionary.name = first({origin.text("name"), stem_of(path)});
   dictionary.model_name = first({labels.model_name, origin.text("model_name"), found.model_name});
   dictionary.matrix = first({labels.matrix, origin.text("matrix")});
-  dictionary.steps = labels.steps.empty() ? steps_in(found.origin, where) : labels.steps;
+  dictionary.steps = labels.steps.empty() ? steps_in(origin) : labels.steps;
   require_usage(!dictionary.model_name.empty(),
                 "{}: does not say which model it is of: --model is needed", where);
   require_usage(!dictionary.steps.empty(),
@@ -443,7 +438,8 @@ void put_labels(Found& found, const DictionaryLabels& labels, const Path& path,
           "{}: has {} heads, {} steps are named", where, p.num_heads(), dictionary.steps.size());
   require(std::is_sorted(dictionary.steps.begin(), dictionary.steps.end(), std::less_equal<>()),
           "{}: the steps {} are not in ascending order", where, list_steps(dictionary.steps));
-  if (origin.has("seed")) dictionary.seed = get_int(found.origin, "seed", where);
+  dictionary.has_seed = origin.has("seed");
+  if (dictionary.has_seed) dictionary.seed = origin.integer("seed");
 
   dictionary.training.d_sae = p.num_features();
   dictionary.training.expansion_factor =
@@ -452,8 +448,7 @@ void put_labels(Found& found, const DictionaryLabels& labels, const Path& path,
   if (origin.has("folded") && !origin.below("folded").flag("input_preprocess", false))
     dictionary.training.input_preprocess = origin.text("input_preprocess", "none");
   dictionary.training_record = size_record(dictionary.training);
-  if (origin.has("quality") && origin.json()["quality"].is_object())
-    dictionary.quality = origin.json()["quality"];
+  dictionary.quality = origin.object("quality");
   dictionary.provenance = {{"program", "cresco " + artifacts::version()},
                            {"converted_from", layout}};
 }

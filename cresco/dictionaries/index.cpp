@@ -14,18 +14,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
+void add_files_below(const Path& folder, const Path& root, std::vector<std::string>& files) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().filename().string().starts_with(".")) continue;
+    if (entry.is_directory() && !entry.is_symlink())
+      add_files_below(entry.path(), root, files);
+    else if (entry.is_regular_file())
+      files.push_back(entry.path().lexically_relative(root).generic_string());
+  }
+  require(!error, "{}: cannot be listed: {}", folder.string(), error.message());
+}
+
 // Every file below a folder but hidden ones, by its path from there.
 std::vector<std::string> files_below(const Path& folder) {
   std::vector<std::string> files;
-  for (auto entry = fs::recursive_directory_iterator(folder);
-       entry != fs::recursive_directory_iterator(); ++entry) {
-    if (entry->path().filename().string().starts_with(".")) {
-      if (entry->is_directory()) entry.disable_recursion_pending();
-      continue;
-    }
-    if (entry->is_regular_file())
-      files.push_back(entry->path().lexically_relative(folder).generic_string());
-  }
+  add_files_below(folder, folder, files);
   std::sort(files.begin(), files.end());
   return files;
 }

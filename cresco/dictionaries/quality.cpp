@@ -185,6 +185,7 @@ class Measurement {
         {"nrmse_phase2", head.x.about(0) > 0 ? std::sqrt(shared.about(0) / head.x.about(0)) : kNaN},
         {"l0_phase2", num_shared(head).sum().item<double>() / rows},
         {"fvu", deviation > kNothingToExplain ? error / deviation : kNaN},
+        {"explained_variance_saelens", explained(error, deviation)},
         {"explained_variance_saelens_legacy",
          head.num_row_shares > 0 ? 1 - head.row_shares / static_cast<double>(head.num_row_shares)
                                  : kNaN},
@@ -313,8 +314,10 @@ constexpr const char* kCanon =
     "1 - sum (r - x)^2 / sum x^2: the released dictionaries' recomputed quality";
 constexpr const char* kFvu = "sum (r - x)^2 / sum (x - column mean)^2: sparsify";
 constexpr const char* kLegacy =
-    "mean over rows of 1 - |r - x|^2 / |x - column mean|^2: SAELens before 5.0, and still as "
-    "explained_variance_legacy";
+    "mean over rows of 1 - |r - x|^2 / |x - column mean|^2: explained_variance of SAELens before "
+    "5.8.0, explained_variance_legacy since";
+constexpr const char* kSaeLens =
+    "1 - sum (r - x)^2 / sum (x - column mean)^2: SAELens from 6.45.1 on";
 constexpr const char* kDictionaryLearning =
     "1 - sum var_column(r - x) / sum var_column(x), the residual's mean removed: "
     "dictionary_learning, SAEBench";
@@ -351,8 +354,7 @@ constexpr Definition kDefinitions[] = {
     {"nrmse_phase2_min", "least of them", nullptr},
     {"nrmse_phase2_max", "largest of them", nullptr},
     {"l0_phase2", kL0Phase2, kL0Phase2},
-    {"explained_variance_saelens",
-     "1 - sum (r - x)^2 / sum (x - column mean)^2 over all heads: SAELens", nullptr},
+    {"explained_variance_saelens", kSaeLens, kSaeLens},
     {"explained_variance_saelens_legacy", kLegacy, kLegacy},
     {"frac_variance_explained", kDictionaryLearning, kDictionaryLearning},
     {"fvu", kFvu, kFvu},

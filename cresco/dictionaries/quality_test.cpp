@@ -117,6 +117,8 @@ std::map<std::string, double> slow_definitions(const at::Tensor& x_VKD, const at
     out[at + "nrmse_phase2"] = nrmse.back();
     out[at + "l0_phase2"] = number(shared_open_VKF.select(1, k).sum(1).to(at::kDouble).mean());
     out[at + "fvu"] = number(e.square().sum() / centred.select(1, k).square().sum());
+    out[at + "explained_variance_saelens"] =
+        1 - number(e.square().sum() / centred.select(1, k).square().sum());
     out[at + "explained_variance_saelens_legacy"] =
         number((1 - e.square().sum(1) / centred.select(1, k).square().sum(1)).mean());
     out[at + "frac_variance_explained"] = 1 - number(e.var(0).sum() / x.var(0).sum());
@@ -231,6 +233,32 @@ TEST(Quality, OfEveryDefinitionIsWhatItSaysForEveryActivation) {
        {ActivationKind::JumpRelu, ActivationKind::SharedJumpRelu, ActivationKind::TopK,
         ActivationKind::BatchTopK, ActivationKind::Gated, ActivationKind::Relu})
     expect_all_definitions({kind, 3, 8});
+}
+
+// A row that is the column means has nothing to explain: it is left out, whatever its error is.
+TEST(Quality, RowByRowLeavesOutARowWithoutADeviation) {
+  at::Tensor x_VKD = toy::normal({5, 1, 4}, 0, "x").to(at::kDouble);
+  x_VKD[4] = x_VKD.slice(0, 0, 4).mean(0);  // which is then the mean of all five, too
+  const Crosscoder crosscoder = random_crosscoder(1, 4, 10);
+  const at::Tensor rows_VKD = x_VKD.to(at::kFloat);
+  const Quality quality = measure_quality(crosscoder, rows_in_memory(rows_VKD),
+                                          {.all_definitions = true, .batch_rows = 5});
+  const at::Tensor x = rows_VKD.select(1, 0).to(at::kDouble);
+  const at::Tensor error = crosscoder.reconstruct(rows_VKD).select(1, 0).to(at::kDouble) - x;
+  const at::Tensor share = error.square().sum(1) / (x - x.mean(0)).square().sum(1);
+  EXPECT_GT(error[4].square().sum().item<double>(), 1e-3);
+  const double expected = 1 - share.slice(0, 0, 4).mean().item<double>();
+  for (const auto& [id, value] : quality.others)
+    if (std::string_view(id) == "explained_variance_saelens_legacy")
+      EXPECT_NEAR(value, expected, 1e-5);
+  for (const auto& [id, value] : quality.snapshots[0].others)
+    if (std::string_view(id) == "explained_variance_saelens_legacy")
+      EXPECT_NEAR(value, expected, 1e-5);
+  // Nothing but such rows: no number.
+  const Quality none = measure_quality(crosscoder, rows_in_memory(at::ones({5, 1, 4})),
+                                       {.all_definitions = true, .batch_rows = 5});
+  for (const auto& [id, value] : none.others)
+    if (std::string_view(id) == "explained_variance_saelens_legacy") EXPECT_TRUE(std::isnan(value));
 }
 
 TEST(Quality, KnowsNoOtherDefinitions) {

@@ -4,6 +4,7 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/dictionaries/config_values.h"
 #include "cresco/dictionaries/legacy_file.h"
 #include "cresco/dictionaries/stored_floats.h"
 #include "cresco/formats/safetensors.h"
@@ -13,12 +14,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <tuple>
 
 namespace cresco::dictionaries {
 namespace {
 
 constexpr const char* kThresholdName = "activation_function.log_jumprelu_threshold";
+// Of a batchtopk dictionary that does not say.
+constexpr std::int64_t kReleasedBatchTopK = 64;
 // Of the JumpReLU of the architecture comparison, which has one gate for all heads.
 constexpr const char* kSharedGate = "raw_pre_shared_across_snapshots";
 
@@ -83,9 +87,9 @@ Json config_json(const Dictionary& dictionary) {
   Json out;
   out["kind"] = kind_of(dictionary);
   out["model_name"] = dictionary.model_name;
-  out["matrix"] = dictionary.matrix;
+  if (!dictionary.matrix.empty()) out["matrix"] = dictionary.matrix;
   out["steps"] = dictionary.steps;
-  out["seed"] = dictionary.seed;
+  if (dictionary.has_seed) out["seed"] = dictionary.seed;
   out["config"] = model_json(dictionary);
   out["training"] = training_json(dictionary);
   out["quality"] = dictionary.quality;
@@ -155,25 +159,45 @@ std::string card(const Dictionary& dictionary) {
   return out;
 }
 
-// Each field of the recorded training settings that the file has with the right type; others keep
-// theirs.
-CrosscoderConfig read_training(const Json& recorded) {
-  CrosscoderConfig training;
-  if (!recorded.is_object()) return training;
+// A whole number may be written as 300.0.
+std::int64_t whole_number(const Config& config, const char* key) {
+  if (!config.json()[key].is_number_float()) return config.integer(key);
+  const double value = config.number(key);
+  require(value == std::floor(value) && std::abs(value) < 1e15,
+          "{}: '{}' is {}, expected a whole number", config.where(), key, value);
+  return static_cast<std::int64_t>(value);
+}
+
+// The settings that the file has; the others keep their defaults, and then the record is what the
+// file says.
+void read_training(const Config& recorded, Dictionary& dictionary) {
+  CrosscoderConfig& training = dictionary.training;
+  bool is_complete = true;
   EachField visitor([&](const std::string& name, auto& value, const char*, const char*) {
     using Value = std::decay_t<decltype(value)>;
-    const auto found = recorded.find(name);
-    if (found == recorded.end()) return;
+    const char* const key = name.c_str();
+    if (!recorded.has(key)) {
+      is_complete = false;
+      return;
+    }
     if constexpr (std::is_same_v<Value, std::string>) {
-      if (found->is_string()) value = found->template get<Value>();
+      value = recorded.text(key);
     } else if constexpr (std::is_same_v<Value, std::int64_t>) {
-      if (found->is_number_integer()) value = found->template get<Value>();
+      value = whole_number(recorded, key);
     } else if constexpr (std::is_same_v<Value, double>) {
-      if (found->is_number()) value = found->template get<Value>();
+      value = recorded.number(key);
     }
   });
   training.fields(visitor);
-  return training;
+  const std::string& mode = training.input_preprocess;
+  require(mode == "none" || mode == "center" || mode == "center_scale",
+          "{}: training.input_preprocess is '{}', expected none, center or center_scale",
+          recorded.where(), escape_for_terminal(mode));
+  require(training.batch_size > 0, "{}: training.batch_size is {}, expected more than 0",
+          recorded.where(), training.batch_size);
+  if (is_complete) return;
+  dictionary.training_record = recorded.json();
+  dictionary.training_record["d_sae"] = training.d_sae;  // checked_shape fills it in
 }
 
 // Heads, features and width of the decoder.
@@ -203,33 +227,22 @@ CrosscoderParameters read_parameters(const StoredFloats& file, const DecoderShap
       .decoder_KFD = file.heads("W_D", {K, F, D}),
       .decoder_bias_KD = file.heads("b_D", {K, D}),
   };
-  if (Activation{kind}.has_threshold()) p.log_threshold_F = file.read(kThresholdName, {F});
+  if (Activation{kind}.has_threshold()) p.log_threshold_F = file.logarithms(kThresholdName, {F});
   if (kind == ActivationKind::Gated) {
     p.gate_bias_F = file.read("activation_function.b_gate", {F});
-    p.log_magnitude_F = file.read("activation_function.r_mag", {F});
+    p.log_magnitude_F = file.logarithms("activation_function.r_mag", {F});
     p.magnitude_bias_F = file.read("activation_function.b_mag", {F});
   }
-  const auto known = p.named();
-  for (const auto& view : file.tensors())
-    require(std::any_of(known.begin(), known.end(),
-                        [&](const tensor::NamedTensor& t) { return t.first == view.name; }),
-            "{}: tensor '{}' is no part of a {} dictionary", file.where(),
-            escape_for_terminal(view.name), name_of(kind));
+  file.require_all_read(fmt::format("{} dictionary", name_of(kind)));
   return p;
 }
 
 // `config.arch` marks the variants of the architecture comparison, which share one code among all
 // heads; without it `config.act_fn` is that of the production crosscoder.
-Activation read_activation(const Json& config, const CrosscoderConfig& training,
-                           const std::string& where) {
-  const auto text = [&](const char* key) -> std::string {
-    const auto found = config.is_object() ? config.find(key) : config.end();
-    return config.is_object() && found != config.end() && found->is_string()
-               ? found->get<std::string>()
-               : "";
-  };
-  Activation activation;
-  const std::string arch = text("arch"), act_fn = text("act_fn");
+void read_activation(const Config& config, Dictionary& dictionary) {
+  Activation& activation = dictionary.activation;
+  const std::string& where = config.where();
+  const std::string arch = config.text("arch"), act_fn = config.text("act_fn");
   if (arch == "jumprelu") {
     activation.kind = ActivationKind::SharedJumpRelu;
   } else if (!arch.empty() || (!act_fn.empty() && act_fn != "jumprelu")) {
@@ -242,15 +255,17 @@ Activation read_activation(const Json& config, const CrosscoderConfig& training,
             where, arch.empty() ? "act_fn" : "arch", escape_for_terminal(name));
     activation.kind = activation_named(name);
   }
-  if (activation.kind == ActivationKind::TopK || activation.kind == ActivationKind::BatchTopK) {
-    const char* key = activation.kind == ActivationKind::TopK ? "topk_k" : "batchtopk_k";
-    const auto found = config.find(key);
-    require(found != config.end() && found->is_number_integer() && found->get<std::int64_t>() > 0,
-            "{}: config.{} is missing or no number above 0", where, key);
-    activation.k = found->get<std::int64_t>();
-    activation.slice_rows = training.batch_size;
+  if (activation.kind == ActivationKind::TopK) {
+    activation.k = config.positive("topk_k");
+  } else if (activation.kind == ActivationKind::BatchTopK && config.has("batchtopk_k")) {
+    activation.k = config.positive("batchtopk_k");
+  } else if (activation.kind == ActivationKind::BatchTopK) {
+    activation.k = kReleasedBatchTopK;
+    dictionary.notes.push_back(fmt::format(
+        "{}: config.batchtopk_k is missing: taken as {}, as the release's own loader does", where,
+        activation.k));
   }
-  return activation;
+  if (activation.k > 0) activation.slice_rows = dictionary.training.batch_size;
 }
 
 std::vector<std::int64_t> read_steps(const Json& config, const std::string& where) {
@@ -309,43 +324,44 @@ OpenedFile open_dictionary(const Path& path, const DictionaryLabels& labels = {}
 }
 
 Dictionary all_but_parameters(const OpenedFile& file) {
-  const Json& config = file.config;
+  const Config config(file.config, file.where);
   Dictionary dictionary;
-  const auto text = [&](const char* key) -> std::string {
-    const auto found = config.find(key);
-    return found != config.end() && found->is_string() ? found->get<std::string>() : "";
-  };
   dictionary.name = file.path.stem().string();
-  dictionary.model_name = get_string(config, "model_name", file.where);
-  dictionary.steps = read_steps(config, file.where);
-  if (const auto seed = config.find("seed"); seed != config.end() && seed->is_number_integer())
-    dictionary.seed = seed->get<std::int64_t>();
-  dictionary.kind = text("kind");
-  dictionary.matrix = text("matrix");
+  dictionary.model_name = get_string(file.config, "model_name", file.where);
+  dictionary.steps = read_steps(file.config, file.where);
+  dictionary.has_seed = config.has("seed");
+  if (dictionary.has_seed) dictionary.seed = config.integer("seed");
+  dictionary.kind = config.text("kind");
+  dictionary.matrix = config.text("matrix");
   if (dictionary.matrix.empty()) dictionary.matrix = matrix_of_place(file.path);
-  const Json training = config.value("training", Json());
-  dictionary.training = read_training(training);
-  if (!training.is_object() || !training.contains("lr"))
-    dictionary.training_record = size_record(dictionary.training);
-  dictionary.quality = config.value("quality", Json::object());
-  dictionary.provenance = config.value("provenance", Json::object());
-  dictionary.activation =
-      read_activation(config.value("config", Json()), dictionary.training, file.where);
+  read_training({config.object("training"), file.where}, dictionary);
+  dictionary.quality = config.object("quality");
+  dictionary.provenance = config.object("provenance");
+  read_activation({config.object("config"), file.where}, dictionary);
   return dictionary;
 }
 
-// Error where the config says otherwise.
-DecoderShape checked_shape(const OpenedFile& file, const Dictionary& dictionary) {
+// Error where the config says otherwise. What it does not say of sizes is put into the settings.
+DecoderShape checked_shape(const OpenedFile& file, Dictionary& dictionary) {
   const DecoderShape shape = decoder_shape({file.path.string(), file.tensors},
                                            static_cast<std::int64_t>(dictionary.steps.size()));
   const Json config = file.config.value("config", Json());
-  if (!config.is_object()) return shape;
-  const char* const keys[] = {"n_snapshots", "d_sae", "d_model"};
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    const auto found = config.find(keys[i]);
-    if (found == config.end() || !found->is_number_integer()) continue;
-    require(found->get<std::int64_t>() == shape[i], "{}: config.{} is {}, but the tensors have {}",
-            file.where, keys[i], found->get<std::int64_t>(), shape[i]);
+  if (config.is_object()) {
+    const Config sizes(config, file.where);
+    sizes.expect_size("n_snapshots", shape[0]);
+    sizes.expect_size("d_sae", shape[1]);
+    sizes.expect_size("d_model", shape[2]);
+  }
+  CrosscoderConfig& training = dictionary.training;
+  require(training.d_sae == 0 || training.d_sae == shape[1],
+          "{}: training.d_sae is {}, but the tensors have {}", file.where, training.d_sae,
+          shape[1]);
+  training.d_sae = shape[1];
+  if (training.expansion_factor == 0)
+    training.expansion_factor = static_cast<double>(shape[1]) / static_cast<double>(shape[2]);
+  if (Json& record = dictionary.training_record; !record.empty()) {
+    record["d_sae"] = training.d_sae;
+    record["expansion_factor"] = training.expansion_factor;
   }
   return shape;
 }
@@ -402,6 +418,17 @@ void write_dictionary(const Path& folder, const Dictionary& dictionary) {
   write_file(files[2], card(dictionary));
 }
 
+std::vector<Path> dictionary_files(const Path& folder) {
+  std::vector<Path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.path().extension() == ".safetensors" &&
+        !entry.path().filename().string().starts_with(".") &&
+        std::filesystem::exists(Path(entry.path()).replace_extension(".config.json")))
+      found.push_back(entry.path());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
 Path dictionary_file(const Path& path) {
   if (!std::filesystem::is_directory(path)) {
     require(path.extension() == ".safetensors" || path.extension() == ".pt",
@@ -410,12 +437,7 @@ Path dictionary_file(const Path& path) {
     require(std::filesystem::exists(path), "{}: no such file", path.string());
     return path;
   }
-  std::vector<Path> found;
-  for (const auto& entry : std::filesystem::directory_iterator(path))
-    if (entry.path().extension() == ".safetensors" &&
-        std::filesystem::exists(Path(entry.path()).replace_extension(".config.json")))
-      found.push_back(entry.path());
-  std::sort(found.begin(), found.end());
+  const auto found = dictionary_files(path);
   require(!found.empty(), "{}: holds no dictionary (a .safetensors file with its .config.json)",
           path.string());
   require(found.size() == 1, "{}: holds {} dictionaries: name one, for example {}", path.string(),
@@ -438,8 +460,9 @@ Json recomputed_metrics(const Path& dictionary_file) {
 }
 
 Record read_record(const Path& path) {
-  const Json config = open_dictionary(path).config;
-  return {config.value("quality", Json::object()), config.value("provenance", Json::object())};
+  const OpenedFile file = open_dictionary(path);
+  const Config config(file.config, file.where);
+  return {config.object("quality"), config.object("provenance")};
 }
 
 StoredDecoder::StoredDecoder(const Path& path, Progress& progress) {

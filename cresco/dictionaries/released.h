@@ -21,10 +21,11 @@ struct Dictionary {
   std::string model_name, matrix;   // matrix is "" when the file does not say
   std::vector<std::int64_t> steps;  // one per head, in their order
   std::int64_t seed = 0;
+  bool has_seed = true;  // false: the file does not say
   CrosscoderConfig training;
   // What stands in place of `training` in the file and on the card when not all of that is known,
   // as of a dictionary of another library, or when others were the settings. Reading takes from it
-  // what has the name of a field of `training`.
+  // what has the name of a field of `training`; the others keep their defaults there.
   Json training_record = Json::object();
   Activation activation;
   CrosscoderParameters parameters;
@@ -32,6 +33,7 @@ struct Dictionary {
   Json provenance = Json::object();  // what made it
   // One per head, of a file that keeps them (a training's .pt); the release does not.
   std::vector<SnapshotStatistics> statistics;
+  std::vector<std::string> notes;  // what reading had to assume, a line each
 
   std::vector<Path> files(const Path& folder) const;
   Crosscoder crosscoder() const { return Crosscoder(parameters, activation); }
@@ -42,6 +44,10 @@ Json size_record(const CrosscoderConfig& training);
 
 // Each file atomically, the tensors first.
 void write_dictionary(const Path& folder, const Dictionary& dictionary);
+
+// The .safetensors files of a folder that have their .config.json, in order of their names; hidden
+// files (macOS leaves "._x" beside each "x") are none.
+std::vector<Path> dictionary_files(const Path& folder);
 
 // `path` is a .safetensors file, a .pt file of a training (docs/formats/dictionary.md), or a folder
 // that holds exactly one .safetensors file with its .config.json.
@@ -54,7 +60,8 @@ struct DictionaryLabels {
 };
 
 // Error for tensors that are missing, do not fit each other or the config, or hold numbers that are
-// not finite, and for kinds of dictionary that this program does not compute.
+// not finite, for values of another type than they should have or out of range, and for kinds of
+// dictionary that this program does not compute.
 Dictionary read_dictionary(const Path& path, const DictionaryLabels& labels = {});
 
 // The same from headers alone: the parameters have shapes and no numbers (LibTorch's meta device).

@@ -113,6 +113,57 @@ TEST(Dictionary, IsReadFromASparseConfig) {
   EXPECT_EQ(read.training.input_preprocess, "center_scale");
 }
 
+// What the file says and its tensors show, and nothing else.
+TEST(Dictionary, WrittenAgainSaysNothingThatNobodySaid) {
+  const TemporaryFolder folder;
+  write_dictionary(folder.path(), small_dictionary(1));
+  write_json_file(folder / "seed0.config.json",
+                  {{"model_name", "m"}, {"steps", {1}}, {"training", {{"batch_size", 64}}}});
+  const Dictionary read = read_dictionary(folder.path());
+  EXPECT_EQ(read.training.d_sae, 7);
+  write_dictionary(folder.path(), read);
+  const Json config = read_json_file(folder / "seed0.config.json");
+  EXPECT_EQ(config["training"],
+            (Json{{"batch_size", 64}, {"d_sae", 7}, {"expansion_factor", 7.0 / 4}}));
+  EXPECT_EQ(config["config"]["expansion_factor"], 7.0 / 4);
+  EXPECT_FALSE(config.contains("seed"));
+  EXPECT_FALSE(config.contains("matrix"));
+  EXPECT_EQ(read_file(folder / "seed0.md").find("center_scale"), std::string::npos);
+
+  write_json_file(folder / "seed0.config.json", {{"model_name", "m"}, {"steps", {1}}});
+  write_dictionary(folder.path(), read_dictionary(folder.path()));
+  EXPECT_EQ(read_json_file(folder / "seed0.config.json")["training"],
+            (Json{{"d_sae", 7}, {"expansion_factor", 7.0 / 4}}));
+}
+
+TEST(Dictionary, OfBatchTopKWithoutItsKTakesThatOfTheRelease) {
+  const TemporaryFolder folder;
+  Dictionary written = small_dictionary();
+  written.activation = {.kind = ActivationKind::BatchTopK, .k = 2};
+  written.parameters.log_threshold_F = at::Tensor();
+  write_dictionary(folder.path(), written);
+  Json config = read_json_file(folder / "seed0.config.json");
+  EXPECT_TRUE(read_dictionary(folder.path()).notes.empty());
+  for (const Json& k : {Json(), Json("missing")}) {
+    config["config"]["batchtopk_k"] = k;
+    if (k.is_string()) config["config"].erase("batchtopk_k");
+    write_json_file(folder / "seed0.config.json", config);
+    const Dictionary read = read_dictionary(folder.path());
+    EXPECT_EQ(read.activation.k, 64);
+    ASSERT_EQ(read.notes.size(), 1u);
+    EXPECT_NE(read.notes[0].find("batchtopk_k"), std::string::npos);
+  }
+}
+
+TEST(Dictionary, IsNoneOfTheFilesThatMacOsLeaves) {
+  const TemporaryFolder folder;
+  write_dictionary(folder.path(), small_dictionary());
+  for (const char* name : {"._seed0.safetensors", "._seed0.config.json"})
+    write_file(folder / name, "Mac OS X");
+  EXPECT_EQ(dictionary_file(folder.path()), folder / "seed0.safetensors");
+  EXPECT_EQ(read_dictionary(folder.path()).name, "seed0");
+}
+
 TEST(Dictionary, OfOneSnapshotMayLackTheFirstAxis) {
   const TemporaryFolder folder;
   const Dictionary written = small_dictionary(1);
@@ -198,6 +249,8 @@ TEST(Dictionary, SaysWhatIsWrongWithTensors) {
   expect_refused(folder.path(), "expected floating-point");
   with([](auto& t) { t.emplace_back("activation_function.b_gate", at::ones({7})); });
   expect_refused(folder.path(), "b_gate");
+  with([](auto& t) { t[4].second = at::full({7}, 200.0); });
+  expect_refused(folder.path(), "log_jumprelu_threshold' holds 200, a logarithm of no finite");
   with([](auto& t) { t[2].second = at::ones({7}); });
   expect_refused(folder.path(), "'W_D' has shape (7)");
 }
@@ -222,7 +275,38 @@ TEST(Dictionary, SaysWhatIsWrongWithTheConfig) {
   with([](Json& c) { c.erase("model_name"); });
   expect_refused(folder.path(), "model_name");
   with([](Json& c) { c["config"]["d_sae"] = 8; });
-  expect_refused(folder.path(), "config.d_sae is 8, but the tensors have 7");
+  expect_refused(folder.path(), "'d_sae' is 8, but the tensors have 7");
+  with([](Json& c) { c["training"]["d_sae"] = 8; });
+  expect_refused(folder.path(), "training.d_sae is 8, but the tensors have 7");
+  with([](Json& c) { c["training"]["input_preprocess"] = "whiten"; });
+  expect_refused(folder.path(), "seed0.config.json: training.input_preprocess is 'whiten'");
+  for (const int rows : {0, -3}) {
+    with([&](Json& c) { c["training"]["batch_size"] = rows; });
+    expect_refused(folder.path(), fmt::format("training.batch_size is {}", rows));
+  }
+  // Values of another type than they should have.
+  const std::vector<std::pair<const char*, Json>> wrong{{"/config/act_fn", 5},
+                                                        {"/config/arch", true},
+                                                        {"/config/d_sae", "7"},
+                                                        {"/config/n_snapshots", 2.5},
+                                                        {"/config", "jumprelu"},
+                                                        {"/training", 4},
+                                                        {"/training/batch_size", "64"},
+                                                        {"/training/n_epochs", 2.5},
+                                                        {"/training/input_preprocess", 1},
+                                                        {"/training/lr", "fast"},
+                                                        {"/seed", "0"},
+                                                        {"/kind", 1},
+                                                        {"/matrix", 1},
+                                                        {"/quality", 0.5},
+                                                        {"/provenance", "here"}};
+  for (const auto& [pointer, value] : wrong) {
+    with([&, at = pointer, v = value](Json& c) { c[Json::json_pointer(at)] = v; });
+    const std::string key = std::string(pointer).substr(std::string(pointer).rfind('/') + 1);
+    expect_refused(folder.path(), "seed0.config.json: '" + key + "' is ");
+  }
+  with([](Json& c) { c["training"]["n_epochs"] = 300.0; });
+  EXPECT_EQ(read_dictionary(folder.path()).training.n_epochs, 300);
   with([](Json& c) { c["config"]["act_fn"] = "batchtopk"; });
   expect_refused(folder.path(), "config.act_fn is 'batchtopk'");
   with([](Json& c) { c["config"]["arch"] = "jumpreluu"; });
@@ -230,7 +314,9 @@ TEST(Dictionary, SaysWhatIsWrongWithTheConfig) {
   with([](Json& c) { c["config"]["arch"] = "gated"; });
   expect_refused(folder.path(), "b_gate");
   with([](Json& c) { c["config"]["arch"] = "batchtopk"; });
-  expect_refused(folder.path(), "config.batchtopk_k is missing");
+  expect_refused(folder.path(), "log_jumprelu_threshold' is no part of a batchtopk dictionary");
+  with([](Json& c) { c["config"]["arch"] = "topk"; });
+  expect_refused(folder.path(), "'topk_k' is missing");
   with([](Json& c) { c = Json::array(); });
   expect_refused(folder.path(), "not a JSON object");
   write_file(folder / "seed0.config.json", "{\"steps\": [");

@@ -5,7 +5,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <initializer_list>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cresco::dictionaries {
@@ -29,11 +32,19 @@ class StoredFloats {
   at::Tensor read(const std::string& name, const std::vector<std::int64_t>& shape) const;
   // The same where one head may stand without its axis of length 1.
   at::Tensor heads(const std::string& name, const std::vector<std::int64_t>& shape) const;
+  // Logarithms: Error too where exp of a number is not finite.
+  at::Tensor logarithms(const std::string& name, const std::vector<std::int64_t>& shape) const;
+
+  // Error for a tensor that was neither read nor is one of `others`: the file is not what it is
+  // taken for. An other that ends with a dot stands for all that begin with it.
+  void require_all_read(const std::string& kind,
+                        std::initializer_list<std::string_view> others = {}) const;
 
  private:
   std::string where_;
   std::vector<formats::StoredTensor> tensors_;
   Numbers numbers_;
+  mutable std::set<std::string> read_;  // names
 };
 
 }  // namespace cresco::dictionaries
