@@ -13,6 +13,7 @@
 #include <cmath>
 #include <mutex>
 #include <numeric>
+#include <tuple>
 
 namespace cresco::trajectories {
 namespace {
@@ -22,10 +23,14 @@ void check_state(const Path& folder, std::int64_t step, const Digests& digests,
                  Findings& findings) {
   const Json state = read_json_file(folder / "state.json");
   const std::string where = (folder / "state.json").string();
-  for (const char* key : {"step", "optimizer_steps"}) {
-    const std::int64_t says = get_int(state, key, where);
-    // Updates that mixed precision skipped are no optimizer steps.
-    if (says == step || (key != std::string("step") && says < step && says > 0)) continue;
+  const std::int64_t own = get_int(state, "step", where);
+  require(state.contains("optimizer"), "{}: 'optimizer' is missing", where);
+  const std::int64_t updates = get_int(state["optimizer"], "num_steps", where);
+  // Updates that mixed precision skipped are no optimizer steps.
+  for (const auto& [key, says, fits] :
+       {std::tuple("step", own, own == step),
+        std::tuple("optimizer.num_steps", updates, updates > 0 && updates <= step)}) {
+    if (fits) continue;
     findings.push_back({"foreign-state", Level::Error, step, "",
                         fmt::format("{}: '{}' is {}, its folder is step {}: the state of another "
                                     "step, a resumed run would not be this one",

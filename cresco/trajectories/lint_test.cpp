@@ -334,7 +334,7 @@ TEST_F(LintTest, StatesOfOtherSteps) {
     const Path folder = folder_ / "state" / fmt::format("step{}", step);
     fs::create_directories(folder);
     tensor::write_tensors(folder / "state.safetensors", weights, {});
-    write_json_file(folder / "state.json", {{"step", says}, {"optimizer_steps", says}});
+    write_json_file(folder / "state.json", {{"step", says}, {"optimizer", {{"num_steps", says}}}});
   };
   put_state(200, 200, at_step(200));
   put_state(210, 210, at_step(200));  // no snapshot to compare with
