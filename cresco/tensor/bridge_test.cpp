@@ -27,5 +27,22 @@ TEST(Bridge, RefusesUnknownNames) {
   EXPECT_THROW(parse_device("cuda:127"), Error);  // no machine has so many
 }
 
+TEST(AllFinite, FindsOneNumberWhereverItStands) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    at::Tensor numbers = at::full({2500}, std::numeric_limits<float>::max() / 2, type);
+    numbers[7] = -0.0;
+    EXPECT_TRUE(all_finite(numbers));
+    EXPECT_TRUE(all_finite(numbers.slice(0, 0, 0)));
+    for (const std::int64_t at : {0, 1023, 1024, 2047, 2048, 2499})
+      for (const float odd : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+        at::Tensor with = numbers.clone();
+        with[at] = odd;
+        EXPECT_FALSE(all_finite(with)) << at << ' ' << odd;
+        EXPECT_FALSE(all_finite(with.view({2, 1250}).t()));
+      }
+  }
+}
+
 }  // namespace
 }  // namespace cresco::tensor
