@@ -278,12 +278,12 @@ class Dictionaries(FolderTest):
 
     def test_memory_that_is_not_there_is_said_with_what_asks_for_less(self):
         stack = write_stack(self.folder / "stack.safetensors", [0])
-        limit = 6 << 30  # of addresses: the program's own and some arrays
+        limit = 3 << 30  # of addresses: the program's own and some of the 20 arrays of 160 MiB
 
         def limited():
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
-        self.assert_fails(1, "train", stack, "--d-sae", 1 << 22, "--batch-size", 40, "--n-epochs", 1, "--kind", "gated", "--out",
+        self.assert_fails(1, "train", stack, "--d-sae", 1 << 20, "--batch-size", 40, "--n-epochs", 1, "--kind", "gated", "--out",
                           self.folder / "out", "--quiet", says=["out of memory: ", "bytes asked for", "a smaller --batch-size or --d-sae"],
                           preexec_fn=limited)
 
