@@ -60,10 +60,14 @@ class Side:
 
     def try_settings(self, model, start, arguments, updated):
         """The first measurement, with the update; then whether a peer is quicker when its threads sleep."""
+        if self.name != "cresco" and arguments.sleeping:
+            self.env = self.env | SLEEPING
         self.found = self.measure(model, start, arguments, updated)
         if self.name == "cresco":
             return
         self.more = ["--adamw", self.found["adamw"]]
+        if arguments.sleeping:
+            return
         spinning, self.env = self.env, self.env | SLEEPING
         if min(self.measure(model, start, arguments)["ms"]) > min(self.found["ms"]):
             self.env = spinning
@@ -195,6 +199,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=7, help="our steps a round")
     parser.add_argument("--seconds", type=float, default=6, help="a peer's time a round, for at least three steps")
+    parser.add_argument("--sleeping", action="store_true", help="the peer's threads only sleep: on a machine that does other things, too")
     parser.add_argument("--out", type=pathlib.Path, help="the report; bench/results/pretrain_<cpu>_<YYYY-MM>.md when left out")
     arguments = parser.parse_args()
     if not arguments.out:
