@@ -285,7 +285,7 @@ class Dictionaries(FolderTest):
 
     def test_memory_that_is_not_there_is_said_with_what_asks_for_less(self):
         stack = write_stack(self.folder / "stack.safetensors", [0])
-        limit = 3 << 30  # of addresses: the program's own and some of the 20 arrays of 160 MiB
+        limit = 2 << 30  # of addresses: the program's own and some of the 20 arrays of 160 MiB
 
         def limited():
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
