@@ -1,8 +1,5 @@
 """Runs of `cresco pretrain` against transformers and PyTorch: snapshots open there, and a step is the step they take."""
 import json
-import pathlib
-import shutil
-import tempfile
 import unittest
 
 import numpy
@@ -11,7 +8,7 @@ import transformers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from parity_test import read_npy, relative_error
-from program import run
+from program import FolderTest, run
 
 VOCABULARY, CONTEXT = 96, 24
 MODELS = {
@@ -32,18 +29,17 @@ log: {every: 1}
 """
 
 
-class Pretrain(unittest.TestCase):
+class Pretrain(FolderTest):
     @classmethod
     def setUpClass(cls):
-        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="cresco-test-"))
-        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        super().setUpClass()
         cls.ids = numpy.random.default_rng(0).integers(0, VOCABULARY, 1000).astype("<u2")
-        cls.ids.tofile(cls.folder / "tokens.bin")
+        cls.ids.tofile(cls.shared / "tokens.bin")
 
     def train(self, family, dtype="fp32", *options):
         name = "_".join([family, dtype, *(str(o).strip("-") for o in options)])
         recipe, out = self.folder / f"{name}.yaml", self.folder / name
-        recipe.write_text(RECIPE % (MODELS[family], self.folder / "tokens.bin", CONTEXT, dtype))
+        recipe.write_text(RECIPE % (MODELS[family], self.shared / "tokens.bin", CONTEXT, dtype))
         run("pretrain", recipe, "--out", out, *options)
         return out
 

@@ -3,6 +3,8 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -126,6 +128,36 @@ std::vector<std::string> take_row(std::string_view& text, std::size_t& line,
 }
 
 }  // namespace
+
+namespace {
+
+// A cell as what it says: a number, text, or nothing.
+Json value_of(const std::string& cell) {
+  if (cell.empty()) return nullptr;
+  const Json number = Json::parse(cell, nullptr, /*allow_exceptions=*/false);
+  if (number.is_number()) return number;
+  try {
+    return parse_double(cell, "");
+  } catch (const Error&) {
+    return cell;
+  }
+}
+
+}  // namespace
+
+Json rows_json(const Table& table, const std::vector<std::string>& texts) {
+  Json rows = Json::array();
+  for (std::size_t i = 0; i < table.num_rows(); ++i) {
+    Json row = Json::object();
+    for (std::size_t c = 0; c < table.columns().size(); ++c) {
+      const std::string &column = table.columns()[c], &cell = table.row(i)[c];
+      const bool is_text = std::find(texts.begin(), texts.end(), column) != texts.end();
+      row[column] = is_text && !cell.empty() ? Json(cell) : value_of(cell);
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
 
 std::string to_csv(const Table& table) {
   std::string out;

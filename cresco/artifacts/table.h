@@ -4,6 +4,7 @@
 // a quote or a line end. Numbers are written in their shortest exact form, NaN as an empty cell.
 #pragma once
 
+#include "cresco/base/fields.h"
 #include "cresco/base/files.h"
 
 #include <cstdint>
@@ -52,6 +53,9 @@ class Table {
 };
 
 std::string to_csv(const Table& table);
+// The rows as JSON objects: numbers as numbers, null for an empty cell. Columns of `texts` are
+// text, whatever they look like.
+Json rows_json(const Table& table, const std::vector<std::string>& texts = {});
 void write_csv(const Path& path, const Table& table);
 // Error with file and line for unbalanced quotes, ragged rows, a repeated column, or no header.
 Table parse_csv(std::string_view text, const std::string& where);

@@ -3,6 +3,7 @@
 #include "cresco/base/require.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 
@@ -40,6 +41,16 @@ TEST(Table, RefusesDamage) {
   const Table table = parse_csv("a\nx\n", "test");
   EXPECT_THROW(table.number(0, "a"), Error);
   EXPECT_THROW(table.text(0, "b"), Error);
+}
+
+TEST(Table, BecomesJsonOfWhatItsCellsSay) {
+  Table table({"arm", "step", "loss", "note"});
+  table.add("4", 20, 0.1 + 0.2, "");
+  table.add("slow", 40, 1.0, "1e999 is no number");
+  EXPECT_EQ(rows_json(table, {"arm"}),
+            Json::parse(R"([{"arm": "4", "step": 20, "loss": 0.30000000000000004, "note": null},
+                            {"arm": "slow", "step": 40, "loss": 1, "note": "1e999 is no number"}])"));
+  EXPECT_EQ(rows_json(table)[0]["arm"], 4);
 }
 
 }  // namespace

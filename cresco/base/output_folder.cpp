@@ -66,6 +66,13 @@ void check_output_folder(const Path& path, bool overwrite, const std::vector<Pat
             path.string(), input.string());
 }
 
+void check_resume(const std::string& resume, bool overwrite) {
+  require_usage(resume == "auto" || resume == "never" || resume == "must",
+                "--resume '{}' is not one of auto, never, must", resume);
+  require_usage(resume != "must" || !overwrite,
+                "--resume must goes on from a state, --overwrite removes it: give one of them");
+}
+
 OutputFolder::OutputFolder(const Path& path, bool overwrite, const std::vector<Path>& inputs)
     : path_(path) {
   check_output_folder(path, overwrite, inputs);

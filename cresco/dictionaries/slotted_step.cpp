@@ -3,9 +3,9 @@
 #include "cresco/base/progress.h"
 #include "cresco/dictionaries/training_folder.h"
 #include "cresco/tensor/large_pages.h"
+#include "cresco/tensor/place.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cmath>
 #include <limits>
@@ -15,8 +15,7 @@ namespace cresco::dictionaries {
 StepStopwatch::StepStopwatch(at::Device device) : device_(device), last_(now_seconds()) {}
 
 void StepStopwatch::lap(double& spent) {
-  if (device_.is_cuda())
-    c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
+  tensor::wait_for(device_);
   const double now = now_seconds();
   spent += now - last_;
   last_ = now;

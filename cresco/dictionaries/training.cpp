@@ -3,6 +3,7 @@
 #include "cresco/artifacts/metrics_log.h"
 #include "cresco/base/hash.h"
 #include "cresco/base/json.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/l0_controller.h"

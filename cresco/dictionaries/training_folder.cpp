@@ -102,13 +102,6 @@ void copy_stored(const formats::SafetensorsFile& file,
   }
 }
 
-void check_resume(const std::string& resume, bool overwrite) {
-  require_usage(resume == "auto" || resume == "never" || resume == "must",
-                "resume '{}' is not one of auto, never, must", resume);
-  require_usage(resume != "must" || !overwrite,
-                "--resume must goes on from a state, --overwrite removes it: give one of them");
-}
-
 void open_training_folder(const Path& folder, const Json& settings, const FolderRules& rules) {
   const StateFolders states(folder);
   remove_temporaries(folder);

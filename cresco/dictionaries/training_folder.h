@@ -65,9 +65,6 @@ struct FolderRules {
   std::vector<Path> inputs;    // what --overwrite must not remove
 };
 
-// UsageError for another word, and for `must` of what is to be overwritten.
-void check_resume(const std::string& resume, bool overwrite);
-
 // Leaves the folder, which exists and is locked, ready to begin or to go on; Error when what stands
 // in it is in the way.
 void open_training_folder(const Path& folder, const Json& settings, const FolderRules& rules);

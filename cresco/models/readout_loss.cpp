@@ -194,12 +194,12 @@ double ReadoutLoss::by_blocks(const Call& call) {
       for (std::int64_t n = begin; n < end; ++n) {
         const at::Tensor gradient = logits_of(n), weight = weight_of(n);
         kernels::softmax_gradient(block_of(n, gradient), static_cast<float>(call.scale));
-        at::Tensor sum = hidden_sum(group);
-        if (!call.hidden_gradient_ND.defined()) {
-        } else if (n == begin) {
-          at::mm_out(sum, gradient, weight);
-        } else {
-          sum.addmm_(gradient, weight);
+        if (call.hidden_gradient_ND.defined()) {
+          at::Tensor sum = hidden_sum(group);
+          if (n == begin)
+            at::mm_out(sum, gradient, weight);
+          else
+            sum.addmm_(gradient, weight);
         }
         if (call.weight_gradient_VD.defined())
           call.weight_gradient_VD.narrow(0, n * columns, gradient.size(1))

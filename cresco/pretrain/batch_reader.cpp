@@ -21,12 +21,12 @@ MicroBatches micro_batches(const Recipe& recipe, int ranks) {
   return cut;
 }
 
-BatchReader::BatchReader(const RunData& data, const Recipe& recipe, int rank, int ranks,
-                         std::int64_t first_step, std::int64_t end_step)
+BatchReader::BatchReader(const RunData& data, const MicroBatches& cut, std::int64_t vocab_size,
+                         int rank, std::int64_t first_step, std::int64_t end_step)
     : data_(data),
-      vocab_size_(recipe.model.vocab_size()),
+      vocab_size_(vocab_size),
       rank_(rank),
-      cut_(micro_batches(recipe, ranks)),
+      cut_(cut),
       next_(first_step * cut_.count()),
       end_(end_step * cut_.count()) {
   begin_reading();

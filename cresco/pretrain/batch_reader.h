@@ -24,7 +24,7 @@ MicroBatches micro_batches(const Recipe& recipe, int ranks);
 class BatchReader {
  public:
   // From `first_step` up to, not with, `end_step`. Nothing past that is read.
-  BatchReader(const RunData& data, const Recipe& recipe, int rank, int ranks,
+  BatchReader(const RunData& data, const MicroBatches& cut, std::int64_t vocab_size, int rank,
               std::int64_t first_step, std::int64_t end_step);
 
   at::Tensor next();  // ids, int64 (at_once, window_ids); Error as read_batch

@@ -71,10 +71,12 @@ class Pretrainer {
         data_(data),
         progress_(progress),
         ranks_(*job.ranks),
-        weights_(trainable(job)),
+        cut_(micro_batches(recipe_, ranks_.size())),
+        weights_(trainable(job.initial, recipe_.optimizer, job.device)),
         model_(make_model(recipe_.model, weights_)),
-        step_of_(*model_, precision_named(recipe_.precision)),
-        buckets_(trained(), ranks_),
+        step_of_(*model_, tensor::scalar_type_named(recipe_.precision)),
+        readout_(readout_among(without_frozen(weights_))),
+        buckets_(without_frozen(weights_), ranks_),
         optimizer_(recipe_.optimizer, weights_, ranks_),
         loss_scale_(recipe_.loss_scale),
         total_steps_(recipe_.total_steps()),
@@ -101,7 +103,7 @@ class Pretrainer {
     }
     const std::int64_t stop =
         job_.stop_after >= 0 ? std::min(job_.stop_after, total_steps_) : total_steps_;
-    BatchReader batches(data_, recipe_, ranks_.rank(), ranks_.size(), step_, stop);
+    BatchReader batches(data_, cut_, recipe_.model.vocab_size(), ranks_.rank(), step_, stop);
     while (step_ < stop) {
       const bool stops = train_step(batches);
       after_step();
@@ -123,41 +125,27 @@ class Pretrainer {
   }
 
  private:
-  static std::vector<tensor::NamedTensor> trainable(const PretrainJob& job) {
-    std::vector<tensor::NamedTensor> weights;
-    for (const auto& [name, t] : job.initial) {
-      const at::Tensor own = t.to(job.device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-      const bool frozen = optim::settings_of(job.recipe.optimizer, name, own).frozen;
-      weights.emplace_back(name, own.contiguous().set_requires_grad(!frozen));
-    }
-    return weights;
-  }
-
-  std::vector<at::Tensor> trained() {
-    std::vector<at::Tensor> parameters;
-    for (const auto& [name, weight] : weights_) {
-      if (!weight.requires_grad()) continue;
-      if (!recipe_.model.is_tied() && weight.is_same(model_->readout_weight()))
-        readout_ = parameters.size();
-      parameters.push_back(weight);
-    }
-    return parameters;
+  // Which of these is the readout, where it is a matrix of its own: its gradient is complete before
+  // autograd's.
+  std::optional<std::size_t> readout_among(const std::vector<at::Tensor>& trained) const {
+    for (std::size_t i = 0; i < trained.size(); ++i)
+      if (!recipe_.model.is_tied() && trained[i].is_same(model_->readout_weight())) return i;
+    return std::nullopt;
   }
 
   // Whether somebody asked for a stop meanwhile.
   bool train_step(BatchReader& batches) {
     buckets_.zero();
-    const MicroBatches cut = micro_batches(recipe_, ranks_.size());
-    const double targets =
-        static_cast<double>(recipe_.batch.sequences * data_.targets_per_window());
+    const std::int64_t count = cut_.count();
+    const double targets = static_cast<double>(cut_.sequences * data_.targets_per_window());
     const bool scales = recipe_.precision == "fp16";
     const double scale = scales ? loss_scale_.scale() : 1;
     at::Tensor sums = at::zeros({2}, at::kDouble);  // loss, stops
     double* const own = sums.mutable_data_ptr<double>();
-    for (std::int64_t i = 0; i < cut.count(); ++i) {
-      if (i + 1 == cut.count()) buckets_.expect();
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (i + 1 == count) buckets_.expect();
       own[0] += step_of_.add(batches.next().to(job_.device), scale / targets, [&] {
-        if (readout_ && i + 1 == cut.count()) buckets_.ready(*readout_);
+        if (readout_ && i + 1 == count) buckets_.ready(*readout_);
       });
     }
     buckets_.wait();
@@ -342,10 +330,11 @@ class Pretrainer {
   const RunData& data_;
   Progress& progress_;
   dist::Ranks& ranks_;
+  MicroBatches cut_;
   std::vector<tensor::NamedTensor> weights_;
   std::unique_ptr<models::LanguageModel> model_;
   GradientStep step_of_;
-  std::optional<std::size_t> readout_;  // which of the trained parameters; none where it is tied
+  std::optional<std::size_t> readout_;  // among the buckets' parameters
   dist::GradientBuckets buckets_;
   optim::Optimizer optimizer_;
   optim::LossScale loss_scale_;

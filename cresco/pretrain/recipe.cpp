@@ -16,12 +16,6 @@ std::int64_t Recipe::total_steps() const {
                           : (budget.tokens + tokens_per_step() - 1) / tokens_per_step();
 }
 
-at::ScalarType precision_named(const std::string& name) {
-  require_usage(name == "fp32" || name == "bf16" || name == "fp16",
-                "precision '{}' is not one of fp32, bf16, fp16", name);
-  return tensor::scalar_type_named(name);
-}
-
 namespace {
 
 void check_data(const DataConfig& data) {
@@ -106,7 +100,7 @@ void check(const Recipe& r) {
   require_usage(r.state.every >= 0 && r.eval.every >= 0,
                 "state.every and eval.every cannot be negative");
   check_data(r.data);
-  precision_named(r.precision);
+  tensor::scalar_type_named(r.precision, "precision");
   tensor::scalar_type_named(r.snapshots.dtype);
   trajectories::snapshot_schedule(r.snapshots.at, r.total_steps(), r.tokens_per_step());
   optim::check(r.optimizer);

@@ -159,8 +159,6 @@ struct Recipe {
   std::int64_t total_steps() const;
 };
 
-at::ScalarType precision_named(const std::string& name);  // UsageError for another one
-
 // UsageError that names the field when a value is out of its range or two contradict each other.
 void check(const Recipe& recipe);
 

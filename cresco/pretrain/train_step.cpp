@@ -16,6 +16,25 @@ at::Tensor targets_of(const at::Tensor& ids_NT) { return ids_NT.slice(1, 1).flat
 
 }  // namespace
 
+std::vector<tensor::NamedTensor> trainable(const std::vector<tensor::NamedTensor>& initial,
+                                           const optim::OptimizerConfig& optimizer,
+                                           at::Device device) {
+  std::vector<tensor::NamedTensor> weights;
+  for (const auto& [name, t] : initial) {
+    const at::Tensor own = t.to(device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+    const bool frozen = optim::settings_of(optimizer, name, own).frozen;
+    weights.emplace_back(name, own.contiguous().set_requires_grad(!frozen));
+  }
+  return weights;
+}
+
+std::vector<at::Tensor> without_frozen(const std::vector<tensor::NamedTensor>& weights) {
+  std::vector<at::Tensor> trained;
+  for (const auto& [name, weight] : weights)
+    if (weight.requires_grad()) trained.push_back(weight);
+  return trained;
+}
+
 GradientStep::GradientStep(const models::LanguageModel& model, at::ScalarType precision)
     : model_(model), precision_(precision) {}
 

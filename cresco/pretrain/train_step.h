@@ -3,12 +3,21 @@
 
 #include "cresco/models/language_model.h"
 #include "cresco/models/readout_loss.h"
+#include "cresco/optim/optimizer_config.h"
 
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <vector>
 
 namespace cresco::pretrain {
+
+// Copies of `initial` as a training changes them: float32, on the device, asking for gradients
+// unless a rule of the optimizer freezes them.
+std::vector<tensor::NamedTensor> trainable(const std::vector<tensor::NamedTensor>& initial,
+                                           const optim::OptimizerConfig& optimizer,
+                                           at::Device device);
+std::vector<at::Tensor> without_frozen(const std::vector<tensor::NamedTensor>& weights);
 
 // Seconds of the parts of a step, added up.
 struct StepTimes {

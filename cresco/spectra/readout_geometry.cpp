@@ -1,7 +1,5 @@
 #include "cresco/spectra/readout_geometry.h"
 
-#include "cresco/spectra/weight_spectra.h"
-
 #include <ATen/ATen.h>
 
 #include <cmath>
@@ -15,11 +13,10 @@ at::Tensor row_norms(const at::Tensor& matrix_VD) {
 
 }  // namespace
 
-ReadoutGeometry readout_geometry(const at::Tensor& readout_VD, const at::Tensor& embedding_VD,
-                                 const at::Tensor& gain_D) {
+ReadoutGeometry readout_geometry(const at::Tensor& readout_VD, const at::Tensor& s,
+                                 const at::Tensor& embedding_VD, const at::Tensor& gain_D) {
   const at::Tensor norms_V = row_norms(readout_VD);
   const double median = norms_V.median().item<double>();  // PyTorch's is the lower one
-  const at::Tensor s = weight_spectrum(readout_VD).singular_values;
   const double sum = s.sum().item<double>(), squares = s.square().sum().item<double>(),
                largest = s[0].item<double>();
   ReadoutGeometry g{.rn_mean = norms_V.mean().item<double>(),

@@ -17,9 +17,9 @@ struct ReadoutGeometry {
   double lnf_norm = 0, lnf_max = 0;  // of the final norm's gain
 };
 
-// W_U and W_E (V, D), the gain (D); all in any floating type. All rows count, those beyond the
-// tokenizer, too.
-ReadoutGeometry readout_geometry(const at::Tensor& readout_VD, const at::Tensor& embedding_VD,
-                                 const at::Tensor& gain_D);
+// W_U and W_E (V, D), the gain (D), in any floating type; `singular_values` of W_U as
+// weight_spectrum() has them. All rows count, those beyond the tokenizer, too.
+ReadoutGeometry readout_geometry(const at::Tensor& readout_VD, const at::Tensor& singular_values,
+                                 const at::Tensor& embedding_VD, const at::Tensor& gain_D);
 
 }  // namespace cresco::spectra

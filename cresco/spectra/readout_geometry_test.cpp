@@ -1,5 +1,7 @@
 #include "cresco/spectra/readout_geometry.h"
 
+#include "cresco/spectra/weight_spectra.h"
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +15,8 @@ TEST(ReadoutGeometry, OfRowsAlongTheAxes) {
   const at::Tensor w = at::zeros({6, 2});
   const double values[6] = {1, 1, 2, 3, 4, 0};
   for (int v = 0; v < 6; ++v) w[v][v % 2] = values[v];
-  const auto g = readout_geometry(w, 2 * w, at::tensor({3.0F, -4.0F}));
+  const auto g =
+      readout_geometry(w, weight_spectrum(w).singular_values, 2 * w, at::tensor({3.0F, -4.0F}));
   EXPECT_DOUBLE_EQ(g.rn_mean, 11.0 / 6);
   EXPECT_DOUBLE_EQ(g.rn_med, 1);  // the lower of 1 and 2
   EXPECT_DOUBLE_EQ(g.rn_max, 4);
@@ -35,7 +38,8 @@ TEST(ReadoutGeometry, OfRowsAlongTheAxes) {
 }
 
 TEST(ReadoutGeometry, OfZerosIsZero) {
-  const auto g = readout_geometry(at::zeros({4, 3}), at::zeros({4, 3}), at::ones({3}));
+  const auto g =
+      readout_geometry(at::zeros({4, 3}), at::zeros({3}), at::zeros({4, 3}), at::ones({3}));
   EXPECT_EQ(g.stable_rank, 0);
   EXPECT_EQ(g.eff_rank, 0);
   EXPECT_EQ(g.rn_tail_frac, 0);

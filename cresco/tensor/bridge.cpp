@@ -50,11 +50,11 @@ DType dtype_of(const at::Tensor& tensor) {
   fail("tensors of LibTorch's type {} cannot be stored", c10::toString(tensor.scalar_type()));
 }
 
-at::ScalarType scalar_type_named(const std::string& name) {
+at::ScalarType scalar_type_named(const std::string& name, const std::string& field) {
   if (name == "fp32") return at::kFloat;
   if (name == "bf16") return at::kBFloat16;
   if (name == "fp16") return at::kHalf;
-  fail_usage("dtype '{}' is not one of fp32, bf16, fp16", name);
+  fail_usage("{} '{}' is not one of fp32, bf16, fp16", field, name);
 }
 
 at::Tensor to_tensor(const formats::StoredTensor& stored) {

@@ -16,7 +16,7 @@ using NamedTensor = std::pair<std::string, at::Tensor>;
 at::ScalarType scalar_type(formats::DType dtype);
 formats::DType dtype_of(const at::Tensor& tensor);
 // "fp32", "bf16", "fp16" of settings and file names; UsageError otherwise.
-at::ScalarType scalar_type_named(const std::string& name);
+at::ScalarType scalar_type_named(const std::string& name, const std::string& field = "dtype");
 
 // A copy in memory of our own, of the file's type and shape.
 at::Tensor to_tensor(const formats::StoredTensor& stored);

@@ -26,17 +26,13 @@ at::Tensor random_ids(const Recipe& recipe) {
   return ids_NT;
 }
 
-std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe, at::Device device) {
-  std::vector<tensor::NamedTensor> weights;
-  for (auto& [name, t] : pretrain::initialise(recipe.model, recipe.init.name,
-                                              static_cast<std::uint64_t>(recipe.seed)))
-    weights.emplace_back(name, t.to(device).set_requires_grad(
-                                   !optim::settings_of(recipe.optimizer, name, t).frozen));
-  return weights;
+std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe) {
+  return pretrain::initialise(recipe.model, recipe.init.name,
+                              static_cast<std::uint64_t>(recipe.seed));
 }
 
 Outcome write_start(const Path& path, const Recipe& recipe) {
-  std::vector<tensor::NamedTensor> tensors = initial_weights(recipe, at::kCPU);
+  std::vector<tensor::NamedTensor> tensors = initial_weights(recipe);
   tensors.emplace_back("ids", random_ids(recipe));
   const optim::OptimizerConfig& o = recipe.optimizer;
   tensor::write_tensors(path, tensors,
@@ -66,14 +62,11 @@ Outcome run_bench_pretrain(const BenchPretrainConfig& config, VerbContext& conte
   if (!config.write_start.empty()) return write_start(config.write_start, recipe);
 
   const at::Tensor ids_NT = random_ids(recipe).to(device);
-  const auto weights = initial_weights(recipe, device);
+  const auto weights = pretrain::trainable(initial_weights(recipe), recipe.optimizer, device);
   const auto model = pretrain::make_model(recipe.model, weights);
-  std::vector<at::Tensor> trained;
-  for (const auto& [name, weight] : weights)
-    if (weight.requires_grad()) trained.push_back(weight);
-  dist::GradientBuckets gradients(trained, dist::one_rank());
+  dist::GradientBuckets gradients(pretrain::without_frozen(weights), dist::one_rank());
   optim::Optimizer optimizer(recipe.optimizer, weights, dist::one_rank());
-  pretrain::GradientStep step(*model, pretrain::precision_named(recipe.precision));
+  pretrain::GradientStep step(*model, tensor::scalar_type_named(recipe.precision));
   pretrain::StepTimes times;
   step.time_into(times);
 

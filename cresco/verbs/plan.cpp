@@ -137,9 +137,7 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
   const auto available = static_cast<double>(available_bytes());
   const MemoryNeed need = memory_of(members);
   const bool fits = need.one <= available;
-  const Member& largest = *std::max_element(
-      members.begin(), members.end(),
-      [](const Member& a, const Member& b) { return a.plan.memory_bytes < b.plan.memory_bytes; });
+  const Member& largest = largest_of(members);
   const Ranks ranks =
       fits || members.size() > 1 ? Ranks{} : ranks_that_fit(largest.run, largest.shape, available);
   const std::string text = ranks_text(ranks);

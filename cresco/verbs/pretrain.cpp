@@ -3,6 +3,7 @@
 #include "cresco/base/hash.h"
 #include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/models/model.h"
@@ -36,7 +37,7 @@ std::string plan_text(const Recipe& recipe, const pretrain::RunData& data, at::D
   const double steps = static_cast<double>(recipe.total_steps());
   const auto snapshots = trajectories::snapshot_schedule(recipe.snapshots.at, recipe.total_steps(),
                                                          recipe.tokens_per_step());
-  const double gflops = tensor::product_gflops(device, pretrain::precision_named(recipe.precision));
+  const double gflops = tensor::product_gflops(device, tensor::scalar_type_named(recipe.precision));
   const double work = pretrain::flops_per_step(recipe) * steps;
   return fmt::format(
       "{} parameters, {} steps of {} tokens, {:.2f} epochs of {} windows\n"
@@ -67,8 +68,9 @@ std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe) {
 
 // A new run: everything that stands before the first step.
 void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& data,
-               const Path& tokenizer, std::optional<std::int64_t> end_of_text,
-               const PretrainVerbConfig& config, const VerbContext& context) {
+               const Json& data_order, const Path& tokenizer,
+               std::optional<std::int64_t> end_of_text, const PretrainVerbConfig& config,
+               const VerbContext& context) {
   artifacts::Manifest manifest = manifest_of("pretrain", config, context);
   manifest.settings = fields_to_json(fields_of(recipe));
   add_input_files(data.files(), manifest);
@@ -82,7 +84,7 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
   }
   manifest.dtype = recipe.precision;
   write_json_file(run.path / "config.json", recipe.model.to_json("float32", end_of_text));
-  write_json_file(run.data_order(), pretrain::data_order(recipe, data));
+  write_json_file(run.data_order(), data_order);
   artifacts::write_manifest(run.path, manifest);
   write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));  // last: from here on it is a run
 }
@@ -119,17 +121,20 @@ bool is_allowed(const std::string& path, const std::vector<std::string>& allowed
   return names("data." + own);
 }
 
+// Whether --resume agrees with what stands there.
+void require_resumable(const RunFolder& run, bool goes_on, const std::string& resume) {
+  const std::string where = run.path.string();
+  require(!goes_on || resume != "never", "{}: is a run already; --overwrite replaces it", where);
+  if (resume != "must") return;
+  require(goes_on, "{}: is not a run, there is nothing to resume", where);
+  require(run.is_complete() || !run.states().empty(), "{}: has no state to resume from", where);
+}
+
 // What this command changes of the run it goes on with; all of it was allowed.
-std::vector<Difference> check_resume(const RunFolder& run, const Recipe& recipe,
-                                     const pretrain::RunData& data,
-                                     const PretrainVerbConfig& config) {
-  require(config.resume != "never", "{}: is a run already; --overwrite replaces it",
-          run.path.string());
-  require(config.resume != "must" || run.is_complete() || !run.states().empty(),
-          "{}: has no state to resume from", run.path.string());
+std::vector<Difference> check_changes(const RunFolder& run, const Recipe& recipe,
+                                      const Json& data_order, const PretrainVerbConfig& config) {
   std::vector<Difference> changes = pretrain::recipe_changes(run, recipe);
-  for (Difference& change : differences(read_json_file(run.data_order()),
-                                        pretrain::data_order(recipe, data), "data_order"))
+  for (Difference& change : differences(read_json_file(run.data_order()), data_order, "data_order"))
     changes.push_back(std::move(change));
   for (const Difference& change : changes)
     require(is_allowed(change.path, config.allow_change),
@@ -141,7 +146,7 @@ std::vector<Difference> check_resume(const RunFolder& run, const Recipe& recipe,
 
 // From here on the run is one of the new recipe; its manifest says what it was before, and since
 // which step.
-void record_changes(const RunFolder& run, Recipe recipe, const pretrain::RunData& data,
+void record_changes(const RunFolder& run, Recipe recipe, const Json& data_order,
                     const std::vector<Difference>& changes) {
   const auto states = run.states();
   Json manifest = artifacts::read_manifest(run.path);
@@ -152,7 +157,7 @@ void record_changes(const RunFolder& run, Recipe recipe, const pretrain::RunData
                                    {"now", change.now}});
   std::filesystem::remove(run.complete());
   write_json_file(artifacts::manifest_path(run.path), manifest);
-  write_json_file(run.data_order(), pretrain::data_order(recipe, data));
+  write_json_file(run.data_order(), data_order);
   write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));
 }
 
@@ -174,10 +179,7 @@ Outcome outcome_of(const RunFolder& run, const pretrain::PretrainResult& result)
 Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   Recipe recipe = config.settings;
   require_usage(!recipe.data.sources().empty(), "data.tokens is needed: the prefix of a corpus");
-  require_usage(config.resume == "auto" || config.resume == "never" || config.resume == "must",
-                "--resume '{}' is not one of auto, never, must", config.resume);
-  require_usage(config.resume != "must" || !context.options.overwrite,
-                "--resume must goes on from a state, --overwrite removes it: give one of them");
+  check_resume(config.resume, context.options.overwrite);
   const Path tokenizer_path = pretrain::tokenizer_path(recipe.data);
   std::optional<std::int64_t> end_of_text;
   if (std::filesystem::exists(tokenizer_path)) {
@@ -187,10 +189,11 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
     require(tokenizer.vocab_size() <= recipe.model.vocab_size(),
             "{}: the tokenizer has {} tokens, more than model.vocab_size {}",
             tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.vocab_size());
+  } else {
+    require_usage(recipe.model.vocab_size() != 0,
+                  "{}: is not there to say how many tokens there are: model.vocab_size is needed",
+                  tokenizer_path.string());
   }
-  require_usage(recipe.model.neox.vocab_size != 0 || std::filesystem::exists(tokenizer_path),
-                "{}: is not there to say how many tokens there are: model.vocab_size is needed",
-                tokenizer_path.string());
   pretrain::check(recipe);
   const pretrain::RunData data = pretrain::RunData::open(recipe);
   if (context.options.dry_run)
@@ -207,23 +210,21 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   bool goes_on = false, is_done = false, has_changes = false;
   if (ranks.first()) {
     goes_on = run.is_run() && !context.options.overwrite;
+    require_resumable(run, goes_on, config.resume);
+    const Json data_order = pretrain::data_order(recipe, data);  // hashes the data
     std::vector<Difference> changes;
-    if (goes_on)
-      changes = check_resume(run, recipe, data, config);
-    else
-      require(config.resume != "must", "{}: is not a run, there is nothing to resume",
-              run.path.string());
+    if (goes_on) changes = check_changes(run, recipe, data_order, config);
     has_changes = !changes.empty();
     std::filesystem::create_directories(run.path);
     lock = std::make_unique<FolderLock>(run.path);
-    if (has_changes) record_changes(run, recipe, data, changes);
+    if (has_changes) record_changes(run, recipe, data_order, changes);
     is_done = goes_on && run.is_complete();
     if (!goes_on) {
       std::vector<Path> inputs = data.files();
       inputs.insert(inputs.end(), {config.recipe, recipe.init.from});
       remove_half_made(run);
       make_output_folder(run.path, context.options.overwrite, inputs);
-      begin_run(run, recipe, data, tokenizer_path, end_of_text, config, context);
+      begin_run(run, recipe, data, data_order, tokenizer_path, end_of_text, config, context);
     }
   }
   // What the first rank found out, all do.
@@ -234,7 +235,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
 
   watch_for_interrupts();
   const at::Device device = tensor::parse_device(context.options.device);
-  const double peak = tensor::product_gflops(device, pretrain::precision_named(recipe.precision));
+  const double peak = tensor::product_gflops(device, tensor::scalar_type_named(recipe.precision));
   return outcome_of(run, pretrain::pretrain({.recipe = recipe,
                                              .run = run,
                                              .initial = initial,

@@ -1,10 +1,12 @@
 #include "cresco/verbs/readout_geometry.h"
 
+#include "cresco/artifacts/table_text.h"
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/pretrain/run_folder.h"
 #include "cresco/spectra/readout_geometry.h"
+#include "cresco/spectra/weight_spectra.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
 
@@ -86,7 +88,7 @@ bool has_readout(const std::string& path) {
 }
 
 Table readout_geometries(const std::vector<std::string>& paths, const std::string& steps,
-                         at::Device device, VerbContext& context) {
+                         const KnownSpectra& known, at::Device device, VerbContext& context) {
   Table table({"cond", "wu_mult", "warmup", "step", "tokens", "rn_mean", "rn_std", "rn_med",
                "rn_max", "rn_tail_frac", "stable_rank", "eff_rank", "top1_frac", "s1", "s2v",
                "we_rn_mean", "lnf_norm", "lnf_max", "seed"});
@@ -105,7 +107,13 @@ Table readout_geometries(const std::vector<std::string>& paths, const std::strin
                 snapshot.where(), name);
         return t;
       };
-      const auto g = spectra::readout_geometry(read("W_U"), read("W_E"), read("ln_final.w"));
+      const at::Tensor readout_VD = read("W_U");
+      const auto found = known.find(step);
+      const auto g = spectra::readout_geometry(
+          readout_VD,
+          found != known.end() ? found->second
+                               : spectra::weight_spectrum(readout_VD).singular_values,
+          read("W_E"), read("ln_final.w"));
       table.add(arm.name, arm.readout_multiplier, arm.warmup, step,
                 arm.tokens_per_step * static_cast<double>(step), g.rn_mean, g.rn_std, g.rn_med,
                 g.rn_max, g.rn_tail_frac, g.stable_rank, g.eff_rank, g.top1_frac, g.s1, g.s2v,
@@ -157,23 +165,13 @@ Table arm_differences(const Table& geometries) {
 }
 
 std::string arm_differences_text(const Table& differences) {
-  std::string text = fmt::format("{:<14} {:<12} {:>5} {:>10} {:>12} {:>12} {:>8}\n", "arm",
-                                 "metric", "seeds", "mean", "seed spread", "difference", "spreads");
-  const auto shown = [](double value, const char* format) {
-    return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : std::string("-");
-  };
+  Table shown(differences.columns());
   for (std::size_t row = 0; row < differences.num_rows(); ++row) {
     const std::string& metric = differences.text(row, "metric");
-    if (metric != "rn_mean" && metric != "stable_rank" && metric != "eff_rank") continue;
-    text += fmt::format("{:<14} {:<12} {:>5} {:>10} {:>12} {:>12} {:>8}\n",
-                        escape_for_terminal(differences.text(row, "cond")), metric,
-                        differences.text(row, "num_seeds"),
-                        shown(differences.number(row, "mean"), "{:.4f}"),
-                        shown(differences.number(row, "seed_spread"), "{:.4f}"),
-                        shown(differences.number(row, "difference"), "{:+.4f}"),
-                        shown(differences.number(row, "spreads"), "{:.1f}"));
+    if (metric == "rn_mean" || metric == "stable_rank" || metric == "eff_rank")
+      shown.add_row(differences.row(row));
   }
-  return text;
+  return to_aligned_text(shown);
 }
 
 }  // namespace cresco::verbs

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,9 +16,11 @@ namespace cresco::verbs {
 //   cond,wu_mult,warmup,step,tokens,rn_mean,...,lnf_max,seed
 // `cond` is the run's arm, or its folder's name; wu_mult and warmup are its readout's rate
 // multiplier and warm-up steps, empty where the trajectory does not say. Ids: docs/metrics.md.
+// `known` are the singular values of readouts that somebody has taken already.
+using KnownSpectra = std::map<std::int64_t, at::Tensor>;  // by step
 artifacts::Table readout_geometries(const std::vector<std::string>& trajectories,
-                                    const std::string& steps, at::Device device,
-                                    VerbContext& context);
+                                    const std::string& steps, const KnownSpectra& known,
+                                    at::Device device, VerbContext& context);
 
 // Of such a table: each arm at its last step beside the first arm. Columns: cond, metric,
 // num_seeds, mean, seed_spread (largest less smallest of the arm's seeds; empty for one),

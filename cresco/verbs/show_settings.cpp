@@ -41,7 +41,7 @@ Json settings_at(const std::string& path) {
   if (std::filesystem::exists(folder / "settings.json"))
     return read_json_file(folder / "settings.json");
   require(std::filesystem::exists(path), "{}: no such file or folder", path);
-  const dictionaries::Dictionary dictionary = dictionaries::read_dictionary(path);
+  const dictionaries::Dictionary dictionary = dictionaries::describe_dictionary(path);
   dictionaries::CrosscoderConfig training = dictionary.training;
   return {{"training", fields_to_json([&](FieldVisitor& v) { training.fields(v); })},
           {"model", dictionary.model_name},

@@ -74,33 +74,24 @@ Matrices open_matrices(const SpectraConfig& config, const std::string& input) {
           }};
 }
 
-Json rows_json(const Table& table) {
-  Json rows = Json::array();
-  for (std::size_t i = 0; i < table.num_rows(); ++i) {
-    Json row;
-    for (const std::string& column : table.columns()) {
-      const std::string& text = table.text(i, column);
-      row[column] = text.empty()                             ? Json()
-                    : column == "cond" || column == "metric" ? Json(text)
-                                                             : Json(table.number(i, column));
-    }
-    rows.push_back(std::move(row));
-  }
-  return rows;
-}
+// Columns that name something, also when an arm is called 4.
+const std::vector<std::string> kNames{"cond", "metric"};
 
 // A table under its file's name.
 using NamedTable = std::pair<const char*, Table>;
 
-void decompose(const SpectraConfig& config, const std::string& input, at::Device device,
-               VerbContext& context, Outcome& outcome, std::vector<NamedTable>& made) {
+// The singular values by step.
+KnownSpectra decompose(const SpectraConfig& config, const std::string& input, at::Device device,
+                       VerbContext& context, Outcome& outcome, std::vector<NamedTable>& made) {
   const Matrices matrices = open_matrices(config, input);
   Tables tables;
+  KnownSpectra known;
   Json list = Json::array();
   context.progress.begin("spectra", static_cast<std::int64_t>(matrices.steps.size()), "snapshot");
   for (std::size_t k = 0; k < matrices.steps.size(); ++k) {
-    add(tables, list, matrices.steps[k], matrices.name,
-        spectra::weight_spectrum(matrices.read(k).to(device)));
+    const auto spectrum = spectra::weight_spectrum(matrices.read(k).to(device));
+    add(tables, list, matrices.steps[k], matrices.name, spectrum);
+    known[matrices.steps[k]] = spectrum.singular_values;
     context.progress.update(static_cast<std::int64_t>(k + 1),
                             fmt::format("step {}", matrices.steps[k]));
   }
@@ -109,6 +100,7 @@ void decompose(const SpectraConfig& config, const std::string& input, at::Device
   outcome.text = artifacts::to_aligned_text(tables.summary);
   made.emplace_back("singular_values.csv", tables.values);
   made.emplace_back("weight_spectra.csv", tables.summary);
+  return known;
 }
 
 }  // namespace
@@ -146,15 +138,18 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
 
   Outcome outcome;
   std::vector<NamedTable> made;
-  if (!several) decompose(config, config.inputs[0], device, context, outcome, made);
+  KnownSpectra known;
+  if (!several) known = decompose(config, config.inputs[0], device, context, outcome, made);
+  if (config.matrix != "W_U") known.clear();  // of another matrix
   if (several || (is_folder(config.inputs[0]) && has_readout(config.inputs[0]))) {
-    const Table geometries = readout_geometries(config.inputs, config.steps, device, context);
+    const Table geometries =
+        readout_geometries(config.inputs, config.steps, known, device, context);
     made.emplace_back("readout_geometry.csv", geometries);
-    outcome.summary["readout"] = rows_json(geometries);
+    outcome.summary["readout"] = rows_json(geometries, kNames);
     if (several) {
       const Table differences = arm_differences(geometries);
       made.emplace_back("arm_differences.csv", differences);
-      outcome.summary["differences"] = rows_json(differences);
+      outcome.summary["differences"] = rows_json(differences, kNames);
       outcome.text = arm_differences_text(differences);
     }
   }

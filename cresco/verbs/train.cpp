@@ -122,18 +122,6 @@ void open_sweep_folder(const Path& folder, const VerbContext& context, const Sta
   write_json_file(folder / kSweepFile, {{"stack", stack.path().filename().string()}});
 }
 
-// A cell of a table as what it says: a number, text, or nothing.
-Json value_of(const std::string& cell) {
-  if (cell.empty()) return nullptr;
-  const Json number = Json::parse(cell, nullptr, /*allow_exceptions=*/false);
-  if (number.is_number()) return number;
-  try {
-    return parse_double(cell, "");
-  } catch (const Error&) {
-    return cell;
-  }
-}
-
 Outcome train_many(const TrainConfig& config, const std::vector<Member>& members,
                    const Stack& stack, const Path& folder, at::Device device,
                    const VerbContext& context) {
@@ -169,16 +157,9 @@ Outcome train_many(const TrainConfig& config, const std::vector<Member>& members
   artifacts::write_manifest(folder, members[0].run.manifest);
 
   Outcome outcome;
-  Json rows = Json::array();
-  for (std::size_t i = 0; i < table.num_rows(); ++i) {
-    const std::vector<std::string>& row = table.row(i);
-    Json object;
-    for (std::size_t c = 0; c < table.columns().size(); ++c)
-      object[table.columns()[c]] = value_of(row[c]);
-    rows.push_back(std::move(object));
-  }
-  outcome.summary = {
-      {"members", rows}, {"table", (folder / "sweep.csv").string()}, {"folder", folder.string()}};
+  outcome.summary = {{"members", rows_json(table)},
+                     {"table", (folder / "sweep.csv").string()},
+                     {"folder", folder.string()}};
   outcome.text = artifacts::to_aligned_text(table);
   return outcome;
 }

@@ -3,6 +3,7 @@
 #include "cresco/artifacts/table.h"
 #include "cresco/base/hash.h"
 #include "cresco/base/interrupt.h"
+#include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/kind_settings.h"
@@ -51,7 +52,7 @@ MatrixSaeRun run_of(const TrainMatrixSaeConfig& config, const Stack& stack,
                    .stop_requested = interrupted};
   run.manifest.inputs = {stack.path()};
   dictionaries::check(run);
-  dictionaries::check_resume(config.resume, context.options.overwrite);
+  check_resume(config.resume, context.options.overwrite);
   return run;
 }
 

@@ -151,6 +151,12 @@ MemoryNeed memory_of(const std::vector<Member>& members) {
   return need;
 }
 
+const Member& largest_of(const std::vector<Member>& members) {
+  return *std::max_element(members.begin(), members.end(), [](const Member& a, const Member& b) {
+    return a.plan.memory_bytes < b.plan.memory_bytes;
+  });
+}
+
 namespace {
 
 // The largest dictionary whose training fits into so much beside the rows of all, or 0.
@@ -171,9 +177,7 @@ void require_memory(const std::vector<Member>& members, const std::string& what,
                     const std::string& more) {
   const auto available = static_cast<double>(available_bytes());
   const MemoryNeed need = memory_of(members);
-  const Member& largest = *std::max_element(
-      members.begin(), members.end(),
-      [](const Member& a, const Member& b) { return a.plan.memory_bytes < b.plan.memory_bytes; });
+  const Member& largest = largest_of(members);
   // The ranks of a host share its memory; the first of all also gathers the dictionary.
   const dist::Host host = largest.shape.ranks > 1 ? dist::world().host() : dist::Host{};
   const double gathered = host.has_first ? largest.plan.gathered_bytes : 0;

@@ -59,6 +59,7 @@ struct MemoryNeed {
   double all = 0;        // with all at once
 };
 MemoryNeed memory_of(const std::vector<Member>& members);
+const Member& largest_of(const std::vector<Member>& members);  // by memory
 
 // What cannot fit is refused before anything is read or written; `what` begins the message, `more`
 // ends it. The ranks that share this machine are counted together: all have to ask.
