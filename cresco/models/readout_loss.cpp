@@ -73,8 +73,8 @@ struct ReadoutLoss::Call {
     if (weight_gradient_VD.defined())
       TORCH_INTERNAL_ASSERT(
           weight_gradient_VD.sizes() == weight_VD.sizes() &&
-          weight_gradient_VD.scalar_type() !=
-              (weight_VD.scalar_type() == at::kDouble ? at::kFloat : at::kDouble));
+          weight_gradient_VD.scalar_type() ==
+              (weight_VD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat));
     if (!targets_N.is_cpu()) return;
     const std::int64_t* const targets = targets_N.const_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < N(); ++i)
@@ -195,11 +195,11 @@ double ReadoutLoss::by_blocks(const Call& call) {
         const at::Tensor gradient = logits_of(n), weight = weight_of(n);
         kernels::softmax_gradient(block_of(n, gradient), static_cast<float>(call.scale));
         at::Tensor sum = hidden_sum(group);
-        if (!call.hidden_gradient_ND.defined()) {
-        } else if (n == begin) {
-          at::mm_out(sum, gradient, weight);
-        } else {
-          sum.addmm_(gradient, weight);
+        if (call.hidden_gradient_ND.defined()) {
+          if (n == begin)
+            at::mm_out(sum, gradient, weight);
+          else
+            sum.addmm_(gradient, weight);
         }
         if (call.weight_gradient_VD.defined())
           call.weight_gradient_VD.narrow(0, n * columns, gradient.size(1))
