@@ -16,7 +16,7 @@
 // -infinity make the row's loss NaN.
 #pragma once
 
-#include "cresco/kernels/isa.h"
+#include "cresco/kernels/panel_product.h"
 #include "cresco/kernels/place.h"
 #include "cresco/kernels/small_floats.h"
 
@@ -26,16 +26,18 @@ namespace cresco::kernels {
 
 inline constexpr std::int64_t kIgnoredTarget = -1;
 
-// Columns [first, first + columns) of R rows.
+// Columns [first, first + columns) of `panels` x 64 rows, in panels as products make them
+// (panel_product.h): the numbers of 64 rows for a column lie side by side. Rows that a panel does
+// not need have the target -1.
 struct SoftmaxBlock {
-  std::int64_t rows = 0, columns = 0, stride = 0;
+  std::int64_t panels = 0, columns = 0;
   std::int64_t first = 0;
-  float* x = nullptr;  // (R, stride): logits, then exp(x - m), then the gradient
+  float* x = nullptr;  // (panels, columns, 64): logits, then exp(x - m), then the gradient
   const std::int64_t* target_R = nullptr;
   float* target_logit_R = nullptr;  // written for rows whose target is one of these columns
   float* largest_R = nullptr;       // m
   float* sum_R = nullptr;           // of exp(x - m)
-  float* factor_R = nullptr;        // weight exp(m - log-sum-exp)
+  float* factor_R = nullptr;        // weight exp(m - log-sum-exp); 0 for ignored rows
 };
 
 // The exponential is within 2 units in the last place, and 0 below exp(-87.3).

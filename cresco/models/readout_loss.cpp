@@ -3,7 +3,6 @@
 #include "cresco/base/require.h"
 #include "cresco/kernels/softmax_loss.h"
 #include "cresco/tensor/large_pages.h"
-#include "cresco/tensor/one_thread.h"
 #include "cresco/tensor/place.h"
 
 #include <ATen/ATen.h>
@@ -17,13 +16,18 @@
 namespace cresco::models {
 namespace {
 
+using kernels::kPanelWidth;
+using kernels::num_column_panels;
+
 // What a chunk costs on a CPU. Its 6 R V D operations come with, in bytes, the weights read twice
 // and their gradient read and written, 16 V D, and the logits written, read, and written once more,
 // 12 R V: 16/(6 R) + 12/(6 D) bytes an operation. With 256 rows and D = 128 that is 0.026: a core
-// that does 1e11 operations a second asks for 2.6 GB/s. More rows take more memory and save little.
+// that does 1.7e11 operations a second asks for 4.4 GB/s. More rows take more memory and save
+// little.
 constexpr std::int64_t kChunkRows = 256;
-// A block of logits, its weights and their gradient stay in a core's second-level cache.
-constexpr std::int64_t kBlockBytes = 1536 << 10;
+// A block of logits, its weights and their gradient stay in a core's second-level cache, with as
+// much of the next block, which is asked for meanwhile.
+constexpr std::int64_t kBlockBytes = 384 << 10;
 // Blocks come in groups with a sum of hidden gradients each; the sums are added in order, so that
 // nothing depends on which thread did what.
 constexpr std::int64_t kGroups = 16;
@@ -31,19 +35,17 @@ constexpr std::int64_t kGroups = 16;
 constexpr std::int64_t kRowsNumbers = std::int64_t{1} << 27;
 
 std::int64_t block_columns(std::int64_t V, std::int64_t D) {
-  const std::int64_t fits = kBlockBytes / 4 / (kChunkRows + 2 * D) / 64 * 64;
-  return std::min(std::clamp<std::int64_t>(fits, 64, 1024), V);
+  constexpr std::int64_t kStep = 48;  // whole steps of rows for the products' kernels
+  const std::int64_t fits = kBlockBytes / 4 / (kChunkRows + 2 * D) / kStep * kStep;
+  return std::min(std::clamp<std::int64_t>(fits, kStep, 20 * kStep), V);
 }
 
-// Tasks go to whichever thread is free. Inside, LibTorch's products run on the thread that calls
-// them.
+// Tasks go to whichever thread is free.
 template <class Task>
 void share_tasks(std::int64_t count, const Task& task) {
   std::atomic<std::int64_t> next{0};
   at::parallel_for(0, std::min<std::int64_t>(at::get_num_threads(), count), 1,
                    [&](std::int64_t, std::int64_t) {
-                     const torch::autograd::AutoGradMode no_grad(false);
-                     const tensor::OneThreadProducts one_thread;
                      for (std::int64_t i; (i = next++) < count;) task(i);
                    });
 }
@@ -73,8 +75,8 @@ struct ReadoutLoss::Call {
     if (weight_gradient_VD.defined())
       TORCH_INTERNAL_ASSERT(
           weight_gradient_VD.sizes() == weight_VD.sizes() &&
-          weight_gradient_VD.scalar_type() !=
-              (weight_VD.scalar_type() == at::kDouble ? at::kFloat : at::kDouble));
+          weight_gradient_VD.scalar_type() ==
+              (weight_VD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat));
     if (!targets_N.is_cpu()) return;
     const std::int64_t* const targets = targets_N.const_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < N(); ++i)
@@ -111,110 +113,172 @@ double ReadoutLoss::loss(const at::Tensor& hidden_ND, const at::Tensor& weight_V
   return add(hidden_ND, weight_VD, targets_N, 1, {}, {});
 }
 
+// Letters beside the kernels': P panels of 64 tokens (R = 64 P), Q panels of 64 dimensions, C
+// columns of a block. The products, with every operand where it is:
+//   logits (P,C,64)           = weights (C,D)          . hidden states' panels (P,D,64)
+//   hidden gradient (P,D,64) += weights^T (D,C)        . logits' gradient (P,C,64)
+//   weight gradient (C,D)    += logits' gradient^T (R) . hidden states' columns (Q,R,64)
 double ReadoutLoss::by_blocks(const Call& call) {
   const std::int64_t N = call.N(), D = call.D(), V = call.V();
-  const std::int64_t columns = block_columns(V, D), blocks = (V + columns - 1) / columns;
-  const std::int64_t most_rows = std::min(N, kChunkRows), groups = std::min(kGroups, blocks);
+  const std::int64_t C = block_columns(V, D), blocks = (V + C - 1) / C;
+  const std::int64_t most_rows = num_column_panels(std::min(N, kChunkRows)) * kPanelWidth,
+                     Q = num_column_panels(D);
+  const std::int64_t groups = std::min(kGroups, blocks), threads = at::get_num_threads();
   const bool gradients = call.wants_gradients();
-  const std::int64_t threads = at::get_num_threads();
   const auto floats = [&](at::Tensor& buffer, at::IntArrayRef sizes) {
-    return room(buffer, sizes, at::kFloat, at::kCPU);
+    return room(buffer, sizes, at::kFloat, at::kCPU).mutable_data_ptr<float>();
   };
   // Where losses are all that is wanted, a block's logits are dropped at once.
-  const at::Tensor logits = floats(logits_, {gradients ? blocks : threads, most_rows * columns});
+  float* const logits = floats(logits_, {gradients ? blocks : threads, most_rows * C});
   // Of each block: largest, sum and factor of each row; then the logits of the targets.
-  const at::Tensor sums = floats(block_sums_, {3 * blocks + 1, most_rows});
-  const at::Tensor hidden_sums = floats(hidden_sums_, {groups, most_rows, D});
-  const at::Tensor loss_N = room(loss_, {N}, at::kDouble, at::kCPU);
+  float* const sums = floats(block_sums_, {3 * blocks + 1, most_rows});
+  const auto sums_of = [&](std::int64_t part, std::int64_t n) {
+    return sums + (part * blocks + n) * most_rows;
+  };
+  float* const hidden_sums_GPD64 = floats(hidden_sums_, {groups, most_rows, D});
+  const at::Tensor targets_R = room(targets_, {most_rows}, at::kLong, at::kCPU),
+                   loss_R = room(loss_, {most_rows}, at::kDouble, at::kCPU);
   const bool converts = call.weight_VD.scalar_type() != at::kFloat;
-  if (converts) floats(weight_block_, {threads, columns, D});
+  float* const converted = converts ? floats(weight_block_, {threads, C * D}) : nullptr;
+  float* const weight_gradient_VD = call.weight_gradient_VD.defined()
+                                        ? call.weight_gradient_VD.mutable_data_ptr<float>()
+                                        : nullptr;
 
-  // Weights of a block, as floats.
-  const auto weight_of = [&](std::int64_t n) {
-    const std::int64_t first = n * columns, count = std::min(columns, V - first);
-    const at::Tensor stored = call.weight_VD.narrow(0, first, count);
-    if (!converts) return stored;
-    const at::Tensor own =
-        weight_block_.narrow(0, at::get_thread_num() * columns * D, count * D).view({count, D});
-    own.copy_(stored);
+  const auto columns_of = [&](std::int64_t n) { return std::min(C, V - n * C); };
+  // (C, D), as floats.
+  const auto weight_of = [&](std::int64_t n) -> const float* {
+    if (!converts) return call.weight_VD.const_data_ptr<float>() + n * C * D;
+    const torch::autograd::AutoGradMode no_grad(false);  // every thread has its own setting
+    float* const own = converted + at::get_thread_num() * C * D;
+    at::from_blob(own, {columns_of(n), D}).copy_(call.weight_VD.narrow(0, n * C, columns_of(n)));
     return own;
   };
-
-  for (std::int64_t first = 0; first < N; first += kChunkRows) {
-    const std::int64_t rows = std::min(kChunkRows, N - first);
-    const at::Tensor hidden = call.hidden_ND.narrow(0, first, rows).to(at::kFloat).contiguous();
-    const auto logits_of = [&](std::int64_t n) {
-      const std::int64_t count = std::min(columns, V - n * columns);
-      return logits[gradients ? n : at::get_thread_num()]
-          .narrow(0, 0, rows * count)
-          .view({rows, count});
-    };
-    float* const sum_data = sums.mutable_data_ptr<float>();
-    const auto sums_of = [&](std::int64_t part, std::int64_t n) {
-      return sum_data + (part * blocks + n) * rows;
-    };
-    const std::int64_t* const targets = call.targets_N.const_data_ptr<std::int64_t>() + first;
-    const auto block_of = [&](std::int64_t n, const at::Tensor& x) {
-      return kernels::SoftmaxBlock{.rows = rows,
-                                   .columns = x.size(1),
-                                   .stride = x.size(1),
-                                   .first = n * columns,
-                                   .x = x.mutable_data_ptr<float>(),
-                                   .target_R = targets,
-                                   .target_logit_R = sums_of(3, 0),
-                                   .largest_R = sums_of(0, n),
-                                   .sum_R = sums_of(1, n),
-                                   .factor_R = sums_of(2, n)};
-    };
-
-    share_tasks(blocks, [&](std::int64_t n) {
-      at::Tensor x = logits_of(n);
-      at::mm_out(x, hidden, weight_of(n).t());
-      kernels::softmax_block(block_of(n, x));
+  // The share of call i of `count` in what the next block of a group needs.
+  const auto ask_for = [](kernels::PanelProduct& product, const float* numbers, std::int64_t size,
+                          std::int64_t i, std::int64_t count) {
+    product.next = numbers + i * size / count;
+    product.next_bytes = ((i + 1) * size / count - i * size / count) * std::int64_t{sizeof(float)};
+  };
+  const auto over_groups = [&](const auto& task) {
+    share_tasks(groups, [&](std::int64_t group) {
+      const std::int64_t begin = group * blocks / groups, end = (group + 1) * blocks / groups;
+      for (std::int64_t n = begin; n < end; ++n) task(group, n, n == begin, n + 1 == end);
     });
-    const kernels::SoftmaxMerge merge{.rows = rows,
+  };
+
+  double loss = 0;
+  for (std::int64_t first = 0; first < N; first += kChunkRows) {
+    const std::int64_t rows = std::min(kChunkRows, N - first), P = num_column_panels(rows),
+                       R = P * kPanelWidth;
+    const at::Tensor hidden = room(hidden_, {R, Q * kPanelWidth}, at::kFloat, at::kCPU).zero_();
+    hidden.narrow(0, 0, rows).narrow(1, 0, D).copy_(call.hidden_ND.narrow(0, first, rows));
+    float* const panels_PD64 = floats(hidden_panels_, {P, D, kPanelWidth});
+    at::from_blob(panels_PD64, {P, D, kPanelWidth})
+        .copy_(hidden.view({P, kPanelWidth, -1}).narrow(2, 0, D).transpose(1, 2));
+    float* const columns_QR64 = floats(hidden_columns_, {Q, R, kPanelWidth});
+    at::from_blob(columns_QR64, {Q, R, kPanelWidth})
+        .copy_(hidden.view({R, Q, kPanelWidth}).transpose(0, 1));
+    targets_R.fill_(kernels::kIgnoredTarget);
+    targets_R.narrow(0, 0, rows).copy_(call.targets_N.narrow(0, first, rows));
+    const auto block_of = [&](std::int64_t n) {
+      return kernels::SoftmaxBlock{
+          .panels = P,
+          .columns = columns_of(n),
+          .first = n * C,
+          .x = logits + (gradients ? n : at::get_thread_num()) * most_rows * C,
+          .target_R = targets_R.const_data_ptr<std::int64_t>(),
+          .target_logit_R = sums_of(3, 0),
+          .largest_R = sums_of(0, n),
+          .sum_R = sums_of(1, n),
+          .factor_R = sums_of(2, n)};
+    };
+
+    over_groups([&](std::int64_t, std::int64_t n, bool, bool is_last) {
+      const kernels::SoftmaxBlock block = block_of(n);
+      const float* const weight_CD = weight_of(n);
+      for (std::int64_t p = 0; p < P; ++p) {
+        kernels::PanelProduct product{.rows = block.columns,
+                                      .depth = D,
+                                      .a = weight_CD,
+                                      .a_row = D,
+                                      .a_depth = 1,
+                                      .panel = panels_PD64 + p * D * kPanelWidth,
+                                      .out = block.x + p * block.columns * kPanelWidth,
+                                      .out_row = kPanelWidth};
+        if (!is_last && !converts) ask_for(product, weight_of(n + 1), columns_of(n + 1) * D, p, P);
+        kernels::panel_product(product);
+      }
+      kernels::softmax_block(block);
+    });
+    const kernels::SoftmaxMerge merge{.rows = most_rows,
                                       .blocks = blocks,
-                                      .target_R = targets,
+                                      .target_R = targets_R.const_data_ptr<std::int64_t>(),
                                       .target_logit_R = sums_of(3, 0),
                                       .largest_NR = sums_of(0, 0),
                                       .sum_NR = sums_of(1, 0),
                                       .weight = call.scale,
                                       .factor_NR = gradients ? sums_of(2, 0) : nullptr,
-                                      .loss_R = loss_N.mutable_data_ptr<double>() + first};
-    at::parallel_for(0, rows, 16, [&](std::int64_t begin, std::int64_t end) {
+                                      .loss_R = loss_R.mutable_data_ptr<double>()};
+    at::parallel_for(0, R, 16, [&](std::int64_t begin, std::int64_t end) {
       kernels::softmax_merge(merge, begin, end);
     });
+    for (std::int64_t i = 0; i < rows; ++i) loss += merge.loss_R[i];
     if (!gradients) continue;
 
-    const auto hidden_sum = [&](std::int64_t group) {
-      return hidden_sums[group].narrow(0, 0, rows);
-    };
-    share_tasks(groups, [&](std::int64_t group) {
-      const std::int64_t begin = group * blocks / groups, end = (group + 1) * blocks / groups;
-      for (std::int64_t n = begin; n < end; ++n) {
-        const at::Tensor gradient = logits_of(n), weight = weight_of(n);
-        kernels::softmax_gradient(block_of(n, gradient), static_cast<float>(call.scale));
+    over_groups([&](std::int64_t group, std::int64_t n, bool is_first, bool is_last) {
+      const kernels::SoftmaxBlock block = block_of(n);
+      const float* const weight_CD = weight_of(n);
+      kernels::softmax_gradient(block, static_cast<float>(call.scale));
+      for (std::int64_t p = 0; p < P; ++p) {
+        const float* const gradient_C64 = block.x + p * block.columns * kPanelWidth;
         if (call.hidden_gradient_ND.defined()) {
-          at::Tensor sum = hidden_sum(group);
-          if (n == begin)
-            at::mm_out(sum, gradient, weight);
-          else
-            sum.addmm_(gradient, weight);
+          kernels::PanelProduct product{
+              .rows = D,
+              .depth = block.columns,
+              .a = weight_CD,
+              .a_row = 1,
+              .a_depth = D,
+              .panel = gradient_C64,
+              .out = hidden_sums_GPD64 + group * most_rows * D + p * D * kPanelWidth,
+              .out_row = kPanelWidth,
+              .adds = !is_first};
+          if (!is_last) ask_for(product, block_of(n + 1).x, columns_of(n + 1) * R, p, P);
+          kernels::panel_product(product);
         }
-        if (call.weight_gradient_VD.defined())
-          call.weight_gradient_VD.narrow(0, n * columns, gradient.size(1))
-              .addmm_(gradient.t(), hidden);
+        for (std::int64_t q = 0; weight_gradient_VD && q < Q; ++q) {
+          kernels::PanelProduct product{
+              .rows = block.columns,
+              .depth = kPanelWidth,
+              .columns = std::min(kPanelWidth, D - q * kPanelWidth),
+              .a = gradient_C64,
+              .a_row = kPanelWidth,
+              .a_depth = 1,
+              .panel = columns_QR64 + (q * R + p * kPanelWidth) * kPanelWidth,
+              .out = weight_gradient_VD + block.first * D + q * kPanelWidth,
+              .out_row = D,
+              .adds = true};
+          // Half of these calls ask for weights, half for their gradient.
+          const std::int64_t i = p * Q + q, half = (P * Q + 1) / 2;
+          if (!is_last && i >= half)
+            ask_for(product, weight_gradient_VD + (n + 1) * C * D, columns_of(n + 1) * D, i - half,
+                    P * Q - half);
+          else if (!is_last && !converts)
+            ask_for(product, weight_of(n + 1), columns_of(n + 1) * D, i, half);
+          kernels::panel_product(product);
+        }
       }
     });
     if (call.hidden_gradient_ND.defined()) {
-      at::Tensor sum = hidden_sum(0);
-      for (std::int64_t group = 1; group < groups; ++group) sum += hidden_sum(group);
-      call.hidden_gradient_ND.narrow(0, first, rows).copy_(sum);
+      const auto sum_of = [&](std::int64_t group) {
+        return at::from_blob(hidden_sums_GPD64 + group * most_rows * D, {P, D, kPanelWidth});
+      };
+      at::Tensor sum_PD64 = sum_of(0);
+      for (std::int64_t group = 1; group < groups; ++group) sum_PD64 += sum_of(group);
+      call.hidden_gradient_ND.narrow(0, first, rows)
+          .copy_(sum_PD64.transpose(1, 2).reshape({R, D}).narrow(0, 0, rows));
     }
   }
-  double sum = 0;
-  for (std::int64_t i = 0; i < N; ++i) sum += loss_N.const_data_ptr<double>()[i];
-  return sum;
+  return loss;
 }
 
 double ReadoutLoss::by_rows(const Call& call) {

@@ -39,7 +39,8 @@ class ReadoutLoss {
   at::Tensor room(at::Tensor& buffer, at::IntArrayRef sizes, at::ScalarType dtype,
                   at::Device device);
 
-  at::Tensor logits_, gradient_, block_sums_, loss_, hidden_sums_, weight_block_;
+  at::Tensor logits_, gradient_, loss_, targets_, weight_block_, block_sums_;
+  at::Tensor hidden_, hidden_panels_, hidden_columns_, hidden_sums_;
 };
 
 }  // namespace cresco::models

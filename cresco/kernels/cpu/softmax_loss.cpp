@@ -47,6 +47,7 @@ void softmax_merge(const SoftmaxMerge& m, std::int64_t begin, std::int64_t end) 
   for (std::int64_t row = begin; row < end; ++row) {
     if (m.target_R[row] < 0) {
       m.loss_R[row] = 0;
+      for (std::int64_t n = 0; m.factor_NR && n < m.blocks; ++n) m.factor_NR[n * m.rows + row] = 0;
       continue;
     }
     const auto largest_of = [&](std::int64_t n) {

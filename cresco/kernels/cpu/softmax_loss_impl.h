@@ -12,6 +12,9 @@ namespace {
 #include "cresco/kernels/cpu/vectors.h"
 
 constexpr std::int64_t kFloats = 16;
+constexpr int kParts = kPanelWidth / kFloats;  // vectors of a panel's rows
+// Sums of so many columns are added to sums of sums, which keeps their rounding small.
+constexpr std::int64_t kSumColumns = 64;
 constexpr float kMostFloat = 3.40282347e38f;
 
 typedef VectorOf<float>::integers Integers;
@@ -35,71 +38,58 @@ inline Vector<float> exp_of_negative(Vector<float> y) {
 
 inline Vector<float> larger(Vector<float> a, Vector<float> b) { return a > b ? a : b; }
 
-// The last vector of a row may lack some numbers: read as `missing`, not written.
-inline Vector<float> load_some(const float* from, std::int64_t count, float missing) {
-  Vector<float> v = broadcast(missing);
-  __builtin_memcpy(&v, from, static_cast<unsigned long>(count) * sizeof(float));
-  return v;
-}
-inline void store_some(float* to, std::int64_t count, Vector<float> v) {
-  __builtin_memcpy(to, &v, static_cast<unsigned long>(count) * sizeof(float));
-}
-
-inline float largest_of(const float* x, std::int64_t columns) {
-  // Several at a time: one maximum waits for the other.
-  Vector<float> most[4];
-  for (auto& m : most) m = broadcast(-kMostFloat);
-  std::int64_t c = 0;
-  for (; c + 4 * kFloats <= columns; c += 4 * kFloats)
-    for (int i = 0; i < 4; ++i) most[i] = larger(load(x + c + i * kFloats), most[i]);
-  for (; c + kFloats <= columns; c += kFloats) most[0] = larger(load(x + c), most[0]);
-  if (c < columns) most[1] = larger(load_some(x + c, columns - c, -kMostFloat), most[1]);
-  const Vector<float> all = larger(larger(most[0], most[1]), larger(most[2], most[3]));
-  float largest = all[0];
-  for (int i = 1; i < kFloats; ++i) largest = all[i] > largest ? all[i] : largest;
-  return largest;
-}
-
 }  // namespace
 
 void softmax_block(const SoftmaxBlock& b) {
-  for (std::int64_t row = 0; row < b.rows; ++row) {
-    float* const x = b.x + row * b.stride;
-    const std::int64_t target = b.target_R[row] - b.first;
-    if (target >= 0 && target < b.columns) b.target_logit_R[row] = x[target];
-    const float largest = largest_of(x, b.columns);
-    Vector<float> sums[2] = {};
-    std::int64_t c = 0;
-    for (; c + 2 * kFloats <= b.columns; c += 2 * kFloats)
-      for (int i = 0; i < 2; ++i) {
-        const Vector<float> e = exp_of_negative(load(x + c + i * kFloats) - largest);
-        store(x + c + i * kFloats, e);
-        sums[i] += e;
-      }
-    for (; c < b.columns; c += kFloats) {
-      const std::int64_t count = b.columns - c < kFloats ? b.columns - c : kFloats;
-      const Vector<float> e = exp_of_negative(load_some(x + c, count, -__builtin_inff()) - largest);
-      store_some(x + c, count, e);
-      sums[0] += e;
+  for (std::int64_t panel = 0; panel < b.panels; ++panel) {
+    float* const x = b.x + panel * b.columns * kPanelWidth;
+    const std::int64_t first_row = panel * kPanelWidth;
+    for (std::int64_t row = 0; row < kPanelWidth; ++row) {
+      const std::int64_t column = b.target_R[first_row + row] - b.first;
+      if (column >= 0 && column < b.columns)
+        b.target_logit_R[first_row + row] = x[column * kPanelWidth + row];
     }
-    b.largest_R[row] = largest;
-    b.sum_R[row] = sum(sums[0] + sums[1]);
+    Vector<float> largest[kParts];
+    for (auto& m : largest) m = broadcast(-kMostFloat);
+    for (std::int64_t c = 0; c < b.columns; ++c)
+      for (int i = 0; i < kParts; ++i)
+        largest[i] = larger(load(x + c * kPanelWidth + i * kFloats), largest[i]);
+    Vector<float> sum[kParts] = {};
+    for (std::int64_t begin = 0; begin < b.columns; begin += kSumColumns) {
+      const std::int64_t end = begin + kSumColumns < b.columns ? begin + kSumColumns : b.columns;
+      Vector<float> part[kParts] = {};
+      for (std::int64_t c = begin; c < end; ++c)
+        for (int i = 0; i < kParts; ++i) {
+          float* const at = x + c * kPanelWidth + i * kFloats;
+          const Vector<float> e = exp_of_negative(load(at) - largest[i]);
+          store(at, e);
+          part[i] += e;
+        }
+      for (int i = 0; i < kParts; ++i) sum[i] += part[i];
+    }
+    for (int i = 0; i < kParts; ++i) {
+      store(b.largest_R + first_row + i * kFloats, largest[i]);
+      store(b.sum_R + first_row + i * kFloats, sum[i]);
+    }
   }
 }
 
 void softmax_gradient(const SoftmaxBlock& b, float weight) {
-  for (std::int64_t row = 0; row < b.rows; ++row) {
-    float* const x = b.x + row * b.stride;
-    if (b.target_R[row] < 0) {  // what is there may be no number
-      for (std::int64_t c = 0; c < b.columns; ++c) x[c] = 0;
-      continue;
+  for (std::int64_t panel = 0; panel < b.panels; ++panel) {
+    float* const x = b.x + panel * b.columns * kPanelWidth;
+    const std::int64_t first_row = panel * kPanelWidth;
+    Vector<float> factor[kParts];
+    for (int i = 0; i < kParts; ++i) factor[i] = load(b.factor_R + first_row + i * kFloats);
+    for (std::int64_t c = 0; c < b.columns; ++c)
+      for (int i = 0; i < kParts; ++i) {
+        float* const at = x + c * kPanelWidth + i * kFloats;
+        // What an ignored row holds may be no number.
+        store(at, factor[i] == 0.0f ? Vector<float>{} : load(at) * factor[i]);
+      }
+    for (std::int64_t row = 0; row < kPanelWidth; ++row) {
+      const std::int64_t column = b.target_R[first_row + row] - b.first;
+      if (column >= 0 && column < b.columns) x[column * kPanelWidth + row] -= weight;
     }
-    const float factor = b.factor_R[row];
-    std::int64_t c = 0;
-    for (; c + kFloats <= b.columns; c += kFloats) store(x + c, load(x + c) * factor);
-    for (; c < b.columns; ++c) x[c] *= factor;
-    const std::int64_t target = b.target_R[row] - b.first;
-    if (target >= 0 && target < b.columns) x[target] -= weight;
   }
 }
 

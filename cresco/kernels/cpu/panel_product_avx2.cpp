@@ -1,0 +1,2 @@
+#define CRESCO_ISA avx2
+#include "cresco/kernels/cpu/panel_product_impl.h"
