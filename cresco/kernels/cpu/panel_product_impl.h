@@ -72,6 +72,7 @@ inline void make_some(const PanelProduct& p, std::int64_t row, std::int64_t firs
 }  // namespace
 
 void panel_product(const PanelProduct& p) {
+  if (p.rows == 0) return;
   constexpr std::int64_t kLine = 64;
   const std::int64_t steps =
       (p.rows + kRows - 1) / kRows * ((p.depth + kPieceDepth - 1) / kPieceDepth);
