@@ -53,6 +53,15 @@ TEST(OpenTokens, KnowsEachLayout) {
     expect_layout(folder / name, "flat u16", false, 7);  // a rest that fills no row is no matter
   }
 
+  write_file(folder / "part_1.bin", counting_bytes(40).substr(0, 22));
+  write_file(folder / "part_2.bin", "");
+  write_file(folder / "part_3.bin", counting_bytes(40).substr(22));
+  expect_layout(folder / "part_*.bin", "flat u16", false);
+  EXPECT_EQ(open_tokens(folder / "part_*.bin")->files().size(), 3U);
+  EXPECT_THROW(open_tokens(folder / "parts_*.bin"), Error);
+  std::vector<std::int32_t> beyond(2);
+  EXPECT_THROW(open_tokens(folder / "part_*.bin")->read(39, beyond), Error);
+
   const std::string all = counting_bytes(40);
   write_file(folder / "d-00000-of-00001.bin", all.substr(0, 50));
   write_file(folder / "d-00001-of-00001.bin", all.substr(50));

@@ -53,6 +53,7 @@ class PreshuffledRows final : public formats::TokenSource {
 
   std::int64_t num_tokens() const override { return num_tokens_; }
   void read(std::int64_t first, std::span<std::int32_t> out) const override;
+  std::int64_t bytes_per_token() const override { return formats::token_bytes(type_); }
   std::string name() const override { return prefix_.string(); }
   const char* layout() const override { return "preshuffled"; }
   std::vector<Path> files() const override;

@@ -1,6 +1,7 @@
 #include "cresco/evals/fidelity.h"
 
 #include "cresco/base/require.h"
+#include "cresco/corpora/open_tokens.h"
 #include "cresco/corpora/windows.h"
 #include "cresco/formats/megatron.h"
 
@@ -150,7 +151,7 @@ class Measurement {
 at::Tensor first_windows(const Path& corpus, std::int64_t count, std::int64_t context) {
   require_usage(count > 0 && context > 1, "{} windows of {} ids: expected at least 1 of at least 2",
                 count, context);
-  const corpora::TokenStream stream(std::make_shared<const formats::TokenFile>(corpus),
+  const corpora::TokenStream stream(corpora::open_tokens(corpus),
                                     [](std::int64_t) { return true; });
   const std::int64_t there = std::min(count, stream.num_tokens() / context);
   require(there > 0, "{}: holds {} tokens, a window takes {}", corpus.string(), stream.num_tokens(),

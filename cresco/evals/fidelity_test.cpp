@@ -3,6 +3,7 @@
 #include "cresco/base/random.h"
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
+#include "cresco/formats/megatron.h"
 #include "cresco/models/neox.h"
 
 #include <ATen/ATen.h>

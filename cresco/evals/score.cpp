@@ -1,7 +1,7 @@
 #include "cresco/evals/score.h"
 
 #include "cresco/base/require.h"
-#include "cresco/formats/megatron.h"
+#include "cresco/corpora/open_tokens.h"
 #include "cresco/formats/npy.h"
 
 #include <ATen/ATen.h>
@@ -51,7 +51,7 @@ double sum_of_losses(const models::LanguageModel& model, const at::Tensor& hidde
 double Score::perplexity() const { return std::exp(loss); }
 
 ScoreWindows windows_of_corpus(const Path& prefix, std::int64_t context) {
-  const auto file = std::make_shared<const formats::TokenFile>(prefix);
+  const auto file = corpora::open_tokens(prefix);
   const auto windows = std::make_shared<const corpora::Windows>(
       corpora::TokenStream(file, [](std::int64_t) { return true; }), context);
   require(windows->size() > 0, "{}: holds {} tokens, a window of {} needs one more",

@@ -42,7 +42,7 @@ bool all(const std::vector<char32_t>& text, const Predicate& predicate) {
 
 }  // namespace
 
-std::vector<std::int64_t> count_tokens(const formats::TokenFile& corpus, std::int64_t num_rows) {
+std::vector<std::int64_t> count_tokens(const formats::TokenSource& corpus, std::int64_t num_rows) {
   std::vector<std::int64_t> counts(static_cast<std::size_t>(num_rows));
   std::vector<std::int32_t> ids(std::size_t{1} << 16);
   for (std::int64_t at = 0; at < corpus.num_tokens();) {
@@ -50,7 +50,7 @@ std::vector<std::int64_t> count_tokens(const formats::TokenFile& corpus, std::in
     corpus.read(at, ids);
     for (std::size_t i = 0; i < ids.size(); ++i) {
       require(ids[i] >= 0 && ids[i] < num_rows, "{}: token {} is id {}, the matrix has {} rows",
-              corpus.bin_path().string(), at + static_cast<std::int64_t>(i), ids[i], num_rows);
+              corpus.name(), at + static_cast<std::int64_t>(i), ids[i], num_rows);
       ++counts[static_cast<std::size_t>(ids[i])];
     }
     at += static_cast<std::int64_t>(ids.size());

@@ -1,7 +1,7 @@
 // Partitions of a vocabulary, for numbers that are wanted by kind of token.
 #pragma once
 
-#include "cresco/formats/megatron.h"
+#include "cresco/formats/token_source.h"
 #include "cresco/text/tokenizer.h"
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct Partition {
 };
 
 // How often each id stands in the whole corpus. Error for an id past the rows.
-std::vector<std::int64_t> count_tokens(const formats::TokenFile& corpus, std::int64_t num_rows);
+std::vector<std::int64_t> count_tokens(const formats::TokenSource& corpus, std::int64_t num_rows);
 
 // Bin b of 0 to 9: tokens that were seen, by rank from the rarest (0) of n, min(10 rank / max(n -
 // 1, 1), 9.999) rounded down; of equal counts the lower id comes first. Tokens that were not seen

@@ -2,6 +2,7 @@
 
 #include "cresco/base/require.h"
 #include "cresco/base/temporary_folder.h"
+#include "cresco/formats/megatron.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,6 @@
 #include "cresco/formats/flat_tokens.h"
 
+#include "cresco/base/pattern.h"
 #include "cresco/base/require.h"
 
 #include <algorithm>
@@ -29,6 +30,9 @@ FlatTokenFile::FlatTokenFile(std::shared_ptr<const InputFile> file) : file_(std:
   const std::string start = file_->read_text(0, std::min<std::int64_t>(size, 12));
   require(!start.starts_with("\x93NUMPY"), "{}: is a NumPy array, not a file of token ids alone",
           where);
+  // Archives of weights, which are called .bin, too.
+  require(!start.starts_with("PK\x03\x04") && !start.starts_with("\x80\x02\x8a\x0a"),
+          "{}: is an archive of torch.save, not a file of token ids alone; a damaged one?", where);
   require(!start.starts_with(kTokenIndexMagic), "{}: is a token index, its ids are in the .bin",
           where);
   std::array<std::int32_t, 3> header{};  // kind, version, how many ids
@@ -73,6 +77,37 @@ void FlatTokenFile::read(std::int64_t first, std::span<std::int32_t> out) const 
   for (const std::int32_t id : out)
     require(id >= 0, "{}: token id {} does not fit 31 bits", name(),
             static_cast<std::uint32_t>(id));
+}
+
+FlatTokenFiles::FlatTokenFiles(const Path& pattern) : pattern_(pattern), begin_{0} {
+  for (const Path& path : files_matching(pattern)) {
+    const FlatTokenFile& file = files_.emplace_back(path);
+    require(std::string_view(file.layout()) == files_.front().layout(),
+            "{}: is {}, {} is {}: files of one layout are needed", file.name(), file.layout(),
+            files_.front().name(), files_.front().layout());
+    begin_.push_back(begin_.back() + file.num_tokens());
+  }
+}
+
+void FlatTokenFiles::read(std::int64_t first, std::span<std::int32_t> out) const {
+  const auto count = static_cast<std::int64_t>(out.size());
+  require(first >= 0 && count <= num_tokens() && first <= num_tokens() - count,
+          "{}: {} tokens from {} on asked for, they have {}", name(), count, first, num_tokens());
+  auto next = std::upper_bound(begin_.begin(), begin_.end(), first);
+  while (!out.empty()) {
+    const auto part = std::min(static_cast<std::int64_t>(out.size()), *next - first);
+    const auto i = static_cast<std::size_t>(next - begin_.begin() - 1);
+    files_[i].read(first - begin_[i], out.first(static_cast<std::size_t>(part)));
+    out = out.subspan(static_cast<std::size_t>(part));
+    first += part;
+    ++next;
+  }
+}
+
+std::vector<Path> FlatTokenFiles::files() const {
+  std::vector<Path> paths;
+  for (const FlatTokenFile& file : files_) paths.push_back(file.files().front());
+  return paths;
 }
 
 }  // namespace cresco::formats

@@ -7,6 +7,7 @@
 #include "cresco/formats/token_source.h"
 
 #include <memory>
+#include <vector>
 
 namespace cresco::formats {
 
@@ -19,6 +20,7 @@ class FlatTokenFile final : public TokenSource {
 
   std::int64_t num_tokens() const override { return num_tokens_; }
   void read(std::int64_t first, std::span<std::int32_t> out) const override;
+  std::int64_t bytes_per_token() const override { return token_bytes(type_); }
   std::string name() const override { return file_->path().string(); }
   const char* layout() const override;  // "flat u16" | "llm.c u16" | "llm.c u32"
   std::vector<Path> files() const override { return {file_->path()}; }
@@ -27,6 +29,26 @@ class FlatTokenFile final : public TokenSource {
   std::shared_ptr<const InputFile> file_;
   std::int64_t num_tokens_ = 0, header_bytes_ = 0;
   TokenType type_ = TokenType::U16;  // I32 for ids of 32 bits without sign
+};
+
+// Several such files as one, the ids of each after those of the one before: what llm.c and
+// modded-nanogpt call the shards of a data set.
+class FlatTokenFiles final : public TokenSource {
+ public:
+  // Error for files of different layouts, and for none.
+  explicit FlatTokenFiles(const Path& pattern);
+
+  std::int64_t num_tokens() const override { return begin_.back(); }
+  void read(std::int64_t first, std::span<std::int32_t> out) const override;
+  std::int64_t bytes_per_token() const override { return files_.front().bytes_per_token(); }
+  std::string name() const override { return pattern_.string(); }
+  const char* layout() const override { return files_.front().layout(); }
+  std::vector<Path> files() const override;
+
+ private:
+  Path pattern_;
+  std::vector<FlatTokenFile> files_;
+  std::vector<std::int64_t> begin_;  // of each file's ids, and the end of all
 };
 
 }  // namespace cresco::formats

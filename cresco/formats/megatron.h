@@ -62,6 +62,7 @@ class TokenFile final : public TokenSource {
   void read(std::int64_t first, std::span<std::int32_t> out) const override;
 
   bool names_documents() const override { return true; }
+  std::int64_t bytes_per_token() const override { return token_bytes(type_); }
   std::string name() const override { return prefix_.string(); }
   const char* layout() const override { return "megatron"; }
   std::vector<Path> files() const override { return {bin_path(), idx_path()}; }

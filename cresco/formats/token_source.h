@@ -25,6 +25,7 @@ class TokenSource {
   virtual std::int64_t begin(std::int64_t i) const { return i == 0 ? 0 : num_tokens(); }
   virtual bool names_documents() const { return false; }
 
+  virtual std::int64_t bytes_per_token() const = 0;  // as they are stored
   virtual std::string name() const = 0;         // for messages
   virtual const char* layout() const = 0;       // "megatron", "flat u16", ...
   virtual std::vector<Path> files() const = 0;  // what it is made of

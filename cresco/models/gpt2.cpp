@@ -44,30 +44,24 @@ at::Tensor Gpt2::attention(const Layer& layer, const at::Tensor& x_NTD) const {
 }
 
 at::Tensor Gpt2::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
-  const auto show = [&](const char* name, std::int64_t layer, const at::Tensor& x_NTD) {
-    if (tap) tap(name, layer, x_NTD);
-  };
   const std::int64_t T = ids_NT.size(1);
   require(T <= config_.n_positions, "model: {} positions, its n_positions is {}", T,
           config_.n_positions);
-  at::Tensor x_NTD = embed(embed_VD_, ids_NT) + positions_TD_.narrow(0, 0, T);
-  show("embed", -1, x_NTD);
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = layers_[i];
-    const auto at = static_cast<std::int64_t>(i);
-    show("resid_pre", at, x_NTD);
+  const at::Tensor embedded_NTD = embed(embed_VD_, ids_NT) + positions_TD_.narrow(0, 0, T);
+  const auto layer_of = [this, tap](std::int64_t i, const at::Tensor& x_NTD) {
+    const Layer& layer = layers_[static_cast<std::size_t>(i)];
     const at::Tensor attention_NTD = attention(layer, layer.attention_norm(x_NTD));
-    show("attn_out", at, attention_NTD);
-    x_NTD = x_NTD + attention_NTD;
-    const at::Tensor inner = gelu(layer.in(layer.mlp_norm(x_NTD)), config_.activation_function);
+    show(tap, "attn_out", i, attention_NTD);
+    const at::Tensor between_NTD = x_NTD + attention_NTD;
+    const at::Tensor inner =
+        gelu(layer.in(layer.mlp_norm(between_NTD)), config_.activation_function);
     const at::Tensor mlp_NTD = layer.out(inner);
-    show("mlp_out", at, mlp_NTD);
-    x_NTD = x_NTD + mlp_NTD;
-    show("resid_post", at, x_NTD);
-  }
-  x_NTD = final_norm_(x_NTD);
-  show("final_norm", num_layers(), x_NTD);
-  return x_NTD;
+    show(tap, "mlp_out", i, mlp_NTD);
+    return between_NTD + mlp_NTD;
+  };
+  const at::Tensor normed_NTD = final_norm_(through_layers(embedded_NTD, tap, layer_of));
+  show(tap, "final_norm", num_layers(), normed_NTD);
+  return normed_NTD;
 }
 
 }  // namespace cresco::models

@@ -1,6 +1,7 @@
 #include "cresco/models/language_model.h"
 
 #include "cresco/base/require.h"
+#include "cresco/models/recomputed.h"
 
 #include <ATen/ATen.h>
 
@@ -18,6 +19,20 @@ LanguageModel::LanguageModel(const std::vector<families::TensorSpec>& specs,
             formats::shape_text(found->second.sizes().vec()), formats::shape_text(spec.shape));
     by_name_.insert(*found);
   }
+}
+
+at::Tensor LanguageModel::through_layers(at::Tensor x_NTD, const Tap& tap,
+                                         const Layers& layer) const {
+  const bool recomputes = checkpoints_ && !tap && at::GradMode::is_enabled();
+  show(tap, "embed", -1, x_NTD);
+  for (std::int64_t i = 0; i < num_layers(); ++i) {
+    show(tap, "resid_pre", i, x_NTD);
+    x_NTD = recomputes
+                ? recomputed([layer, i](const at::Tensor& x) { return layer(i, x); }, x_NTD)
+                : layer(i, x_NTD);
+    show(tap, "resid_post", i, x_NTD);
+  }
+  return x_NTD;
 }
 
 at::Tensor LanguageModel::readout(const at::Tensor& hidden_NTD) const {

@@ -45,6 +45,10 @@ class LanguageModel {
     return readout(hidden(ids_NT, tap));
   }
 
+  // From now on a training step keeps what each layer reads, and computes the rest of it again in
+  // the backward pass: the layers' forward pass twice, and the same gradients to the bit.
+  void checkpoint_activations() { checkpoints_ = true; }
+
   // As they were given: under their canonical names, as files store them.
   const std::vector<tensor::NamedTensor>& weights() const { return weights_; }
   at::Device device() const { return weights_.front().second.device(); }
@@ -54,12 +58,21 @@ class LanguageModel {
   // copied. Error for a missing tensor or another shape.
   LanguageModel(const std::vector<families::TensorSpec>& specs,
                 std::vector<tensor::NamedTensor> weights);
+  // x through all layers, with the taps of what stands between them. layer(i, x) is kept for the
+  // backward pass, so that it must own what it uses beside the model.
+  using Layers = std::function<at::Tensor(std::int64_t layer, const at::Tensor& x_NTD)>;
+  at::Tensor through_layers(at::Tensor x_NTD, const Tap& tap, const Layers& layer) const;
+  static void show(const Tap& tap, const char* name, std::int64_t layer, const at::Tensor& x_NTD) {
+    if (tap) tap(name, layer, x_NTD);
+  }
+
   at::Tensor weight(const std::string& name) const;  // undefined when `specs` has no such tensor
   Linear linear(const std::string& name) const;      // of `name`.weight and `name`.bias
   LayerNorm layer_norm(const std::string& name, double epsilon) const;
   RmsNorm rms_norm(const std::string& name, double epsilon) const;
 
  private:
+  bool checkpoints_ = false;
   std::vector<tensor::NamedTensor> weights_;
   std::unordered_map<std::string, at::Tensor> by_name_;
 };

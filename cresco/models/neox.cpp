@@ -36,34 +36,22 @@ at::Tensor Neox::mlp(const Layer& layer, const at::Tensor& x_NTD) const {
 }
 
 at::Tensor Neox::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
-  const auto show = [&](const char* name, std::int64_t layer, const at::Tensor& x_NTD) {
-    if (tap) tap(name, layer, x_NTD);
-  };
-  at::Tensor x_NTD = embed(embed_in_VD_, ids_NT);
+  const at::Tensor embedded_NTD = embed(embed_in_VD_, ids_NT);
   const RotaryTable table =
-      rotary_table(ids_NT.size(1), config_.rotary_size(), config_.rotary_emb_base, x_NTD);
-  show("embed", -1, x_NTD);
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = layers_[i];
-    const auto at = static_cast<std::int64_t>(i);
-    show("resid_pre", at, x_NTD);
+      rotary_table(ids_NT.size(1), config_.rotary_size(), config_.rotary_emb_base, embedded_NTD);
+  const auto layer_of = [this, tap, table](std::int64_t i, const at::Tensor& x_NTD) {
+    const Layer& layer = layers_[static_cast<std::size_t>(i)];
     const at::Tensor attention_NTD = attention(layer, layer.input_norm(x_NTD), table);
-    show("attn_out", at, attention_NTD);
-    if (config_.use_parallel_residual) {
-      const at::Tensor mlp_NTD = mlp(layer, layer.post_attention_norm(x_NTD));
-      show("mlp_out", at, mlp_NTD);
-      x_NTD = mlp_NTD + attention_NTD + x_NTD;
-    } else {
-      x_NTD = x_NTD + attention_NTD;
-      const at::Tensor mlp_NTD = mlp(layer, layer.post_attention_norm(x_NTD));
-      show("mlp_out", at, mlp_NTD);
-      x_NTD = x_NTD + mlp_NTD;
-    }
-    show("resid_post", at, x_NTD);
-  }
-  x_NTD = final_norm_(x_NTD);
-  show("final_norm", static_cast<std::int64_t>(layers_.size()), x_NTD);
-  return x_NTD;
+    show(tap, "attn_out", i, attention_NTD);
+    const at::Tensor between_NTD =
+        config_.use_parallel_residual ? x_NTD : x_NTD + attention_NTD;
+    const at::Tensor mlp_NTD = mlp(layer, layer.post_attention_norm(between_NTD));
+    show(tap, "mlp_out", i, mlp_NTD);
+    return config_.use_parallel_residual ? mlp_NTD + attention_NTD + x_NTD : between_NTD + mlp_NTD;
+  };
+  const at::Tensor normed_NTD = final_norm_(through_layers(embedded_NTD, tap, layer_of));
+  show(tap, "final_norm", num_layers(), normed_NTD);
+  return normed_NTD;
 }
 
 }  // namespace cresco::models

@@ -45,30 +45,23 @@ at::Tensor Olmo2::attention(const Layer& layer, const at::Tensor& x_NTD,
 }
 
 at::Tensor Olmo2::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
-  const auto show = [&](const char* name, std::int64_t layer, const at::Tensor& x_NTD) {
-    if (tap) tap(name, layer, x_NTD);
-  };
-  at::Tensor x_NTD = at::embedding(embed_VD_, ids_NT);
+  const at::Tensor embedded_NTD = at::embedding(embed_VD_, ids_NT);
   const RotaryTable table =
-      rotary_table(ids_NT.size(1), config_.head_size(), config_.rope_theta, x_NTD);
-  show("embed", -1, x_NTD);
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = layers_[i];
-    const auto at = static_cast<std::int64_t>(i);
-    show("resid_pre", at, x_NTD);
+      rotary_table(ids_NT.size(1), config_.head_size(), config_.rope_theta, embedded_NTD);
+  const auto layer_of = [this, tap, table](std::int64_t i, const at::Tensor& x_NTD) {
+    const Layer& layer = layers_[static_cast<std::size_t>(i)];
     const at::Tensor attention_NTD = layer.post_attention_norm(attention(layer, x_NTD, table));
-    show("attn_out", at, attention_NTD);
-    x_NTD = x_NTD + attention_NTD;
+    show(tap, "attn_out", i, attention_NTD);
+    const at::Tensor between_NTD = x_NTD + attention_NTD;
     // SwiGLU (Shazeer 2020).
-    const at::Tensor inner = at::silu(layer.gate(x_NTD)) * layer.up(x_NTD);
+    const at::Tensor inner = at::silu(layer.gate(between_NTD)) * layer.up(between_NTD);
     const at::Tensor mlp_NTD = layer.post_feedforward_norm(layer.down(inner));
-    show("mlp_out", at, mlp_NTD);
-    x_NTD = x_NTD + mlp_NTD;
-    show("resid_post", at, x_NTD);
-  }
-  x_NTD = final_norm_(x_NTD);
-  show("final_norm", num_layers(), x_NTD);
-  return x_NTD;
+    show(tap, "mlp_out", i, mlp_NTD);
+    return between_NTD + mlp_NTD;
+  };
+  const at::Tensor normed_NTD = final_norm_(through_layers(embedded_NTD, tap, layer_of));
+  show(tap, "final_norm", num_layers(), normed_NTD);
+  return normed_NTD;
 }
 
 }  // namespace cresco::models

@@ -1,5 +1,6 @@
 #include "cresco/optim/optimizer_config.h"
 
+#include "cresco/base/pattern.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 
@@ -86,25 +87,6 @@ void check(const OptimizerConfig& c) {
                   "another",
                   where, rule.optimizer, c.name);
   }
-}
-
-bool matches(std::string_view pattern, std::string_view name) {
-  std::size_t p = 0, n = 0, star = std::string_view::npos, retry = 0;
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      retry = n;
-    } else if (p < pattern.size() && pattern[p] == name[n]) {
-      ++p;
-      ++n;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      n = ++retry;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
 TensorSettings settings_of(const OptimizerConfig& c, const std::string& name,

@@ -87,9 +87,6 @@ struct OptimizerConfig {
 // UsageError that names the field.
 void check(const OptimizerConfig& config);
 
-// '*' matches any run of characters; everything else matches itself.
-bool matches(std::string_view pattern, std::string_view name);
-
 // What holds for one tensor.
 struct TensorSettings {
   std::string algorithm;    // adamw | adam | sgd | muon

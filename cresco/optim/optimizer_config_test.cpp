@@ -17,15 +17,6 @@ std::string wrong(const OptimizerConfig& config) {
   return "";
 }
 
-TEST(Matches, KnowsStars) {
-  EXPECT_TRUE(matches("embed_out.*", "embed_out.weight"));
-  EXPECT_TRUE(matches("*.bias", "a.b.bias"));
-  EXPECT_TRUE(matches("*layers.*.mlp*", "gpt_neox.layers.3.mlp.x"));
-  EXPECT_FALSE(matches("embed", "embed_out"));
-  EXPECT_FALSE(matches("*x", "ab"));
-  EXPECT_TRUE(matches("*", ""));
-}
-
 TEST(OptimizerConfig, NamesTheWrongField) {
   EXPECT_EQ(wrong({}), "");
   EXPECT_EQ(wrong({.name = "muon"}), "");

@@ -43,9 +43,15 @@ std::vector<tensor::NamedTensor> initialise(const ModelConfig& config, const std
 }
 
 std::unique_ptr<models::LanguageModel> make_model(const ModelConfig& config,
-                                                  std::vector<tensor::NamedTensor> weights) {
-  if (config.is_gpt2()) return std::make_unique<models::Gpt2>(config.gpt2, std::move(weights));
-  return std::make_unique<models::Neox>(config.neox, std::move(weights));
+                                                  std::vector<tensor::NamedTensor> weights,
+                                                  bool checkpoints_activations) {
+  std::unique_ptr<models::LanguageModel> model;
+  if (config.is_gpt2())
+    model = std::make_unique<models::Gpt2>(config.gpt2, std::move(weights));
+  else
+    model = std::make_unique<models::Neox>(config.neox, std::move(weights));
+  if (checkpoints_activations) model->checkpoint_activations();
+  return model;
 }
 
 }  // namespace cresco::pretrain

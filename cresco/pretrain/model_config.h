@@ -52,6 +52,7 @@ void check(const ModelConfig& config);
 std::vector<tensor::NamedTensor> initialise(const ModelConfig& config, const std::string& name,
                                             std::uint64_t seed);
 std::unique_ptr<models::LanguageModel> make_model(const ModelConfig& config,
-                                                  std::vector<tensor::NamedTensor> weights);
+                                                  std::vector<tensor::NamedTensor> weights,
+                                                  bool checkpoints_activations);
 
 }  // namespace cresco::pretrain

@@ -73,7 +73,7 @@ class Pretrainer {
         ranks_(*job.ranks),
         cut_(micro_batches(recipe_, ranks_.size())),
         weights_(trainable(job.initial, recipe_.optimizer, job.device)),
-        model_(make_model(recipe_.model, weights_)),
+        model_(make_model(recipe_.model, weights_, recipe_.activation_checkpointing)),
         step_of_(*model_, tensor::scalar_type_named(recipe_.precision)),
         readout_(readout_among(without_frozen(weights_))),
         buckets_(without_frozen(weights_), ranks_),
@@ -110,7 +110,7 @@ class Pretrainer {
       if (stops && step_ < total_steps_) interrupt();
     }
     progress_.end();
-    writer_.wait();
+    wait_for_snapshots();
     if (step_ == total_steps_ && log_) {
       log_->flush_to_disk();
       write_file(job_.run.complete(), fmt::format("{}\n", step_ * recipe_.tokens_per_step()));
@@ -120,6 +120,7 @@ class Pretrainer {
             .train_loss = train_loss_,
             .val_loss = val_loss_,
             .tokens_per_second = tokens_per_second(first_step_, started_),
+            .seconds = now_seconds() - started_,
             .snapshot_seconds = snapshot_seconds_,
             .snapshots = schedule_};
   }
@@ -265,12 +266,18 @@ class Pretrainer {
     snapshot_seconds_ += now_seconds() - started;
   }
 
+  void wait_for_snapshots() {
+    const double started = now_seconds();
+    writer_.wait();
+    snapshot_seconds_ += now_seconds() - started;
+  }
+
   // A state stands for all that was written before it.
   void save_state() {
     std::vector<tensor::NamedTensor> tensors = weights_;
     for (const auto& moment : optimizer_.state()) tensors.push_back(moment);
     if (ranks_.first()) {
-      writer_.wait();
+      wait_for_snapshots();
       log_->flush_to_disk();
       AtomicFolder folder(job_.run.state(step_));
       tensor::write_tensors(folder.folder() / "state.safetensors", tensors);

@@ -32,7 +32,8 @@ struct PretrainJob {
 struct PretrainResult {
   std::int64_t step = 0, tokens = 0;
   double train_loss = 0, val_loss = 0, tokens_per_second = 0;
-  double snapshot_seconds = 0;  // that training stood still for snapshots
+  double seconds = 0;           // of this run of the program
+  double snapshot_seconds = 0;  // of them, that training stood still for snapshots
   std::vector<std::int64_t> snapshots;
 };
 

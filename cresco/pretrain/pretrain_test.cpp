@@ -153,6 +153,21 @@ TEST(Pretrain, ResumesToTheVeryBytes) {
   }
 }
 
+TEST(Pretrain, CheckpointedActivationsChangeNoNumber) {
+  for (const char* precision : {"fp32", "bf16"}) {
+    std::vector<double> losses;
+    for (const bool checkpoints : {false, true}) {
+      Recipe recipe = small_recipe();
+      recipe.precision = precision;
+      recipe.activation_checkpointing = checkpoints;
+      Bench bench(recipe);
+      bench.go("run");
+      losses.push_back(bench.metrics("run").back()["val/loss"].get<double>());
+    }
+    EXPECT_EQ(losses[0], losses[1]) << precision;
+  }
+}
+
 struct Variant {
   const char* name;
   std::function<void(Recipe&)> change;

@@ -129,6 +129,7 @@ struct Recipe {
   StateConfig state;
   EvalConfig eval;
   LogConfig log;
+  bool activation_checkpointing = false;
   std::int64_t seed = 0;
 
   void fields(FieldVisitor& v) {
@@ -149,6 +150,9 @@ struct Recipe {
     v.config("state", state, "what a killed run resumes from");
     v.config("eval", eval, "validation");
     v.config("log", log, "metrics");
+    v.field("activation_checkpointing", activation_checkpointing,
+            "layers keep only what they read and are computed again in the backward pass: less "
+            "memory, the same numbers");
     v.field("seed", seed, "of the initial weights");
   }
 

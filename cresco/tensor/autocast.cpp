@@ -19,4 +19,10 @@ Autocast::~Autocast() {
   at::autocast::set_autocast_enabled(device_, false);
 }
 
+at::ScalarType autocast_dtype(at::Device device) {
+  return at::autocast::is_autocast_enabled(device.type())
+             ? at::autocast::get_autocast_dtype(device.type())
+             : at::kFloat;
+}
+
 }  // namespace cresco::tensor

@@ -19,4 +19,7 @@ class Autocast {
   bool active_;
 };
 
+// Of the Autocast that is in force on this thread; float32 where none is.
+at::ScalarType autocast_dtype(at::Device device);
+
 }  // namespace cresco::tensor

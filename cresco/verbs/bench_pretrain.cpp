@@ -63,7 +63,7 @@ Outcome run_bench_pretrain(const BenchPretrainConfig& config, VerbContext& conte
 
   const at::Tensor ids_NT = random_ids(recipe).to(device);
   const auto weights = pretrain::trainable(initial_weights(recipe), recipe.optimizer, device);
-  const auto model = pretrain::make_model(recipe.model, weights);
+  const auto model = pretrain::make_model(recipe.model, weights, recipe.activation_checkpointing);
   dist::GradientBuckets gradients(pretrain::without_frozen(weights), dist::one_rank());
   optim::Optimizer optimizer(recipe.optimizer, weights, dist::one_rank());
   pretrain::GradientStep step(*model, tensor::scalar_type_named(recipe.precision));

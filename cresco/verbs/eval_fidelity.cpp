@@ -1,5 +1,6 @@
 #include "cresco/verbs/eval_fidelity.h"
 
+#include "cresco/corpora/open_tokens.h"
 #include "cresco/dictionaries/reconstruction.h"
 #include "cresco/evals/fidelity.h"
 #include "cresco/models/model.h"
@@ -35,7 +36,7 @@ std::int64_t head_of(const Dictionary& dictionary, std::int64_t step) {
 }
 
 // The partitions of the vocabulary; those of its texts need a tokenizer.
-std::vector<evals::Partition> partitions_of(const formats::TokenFile& corpus,
+std::vector<evals::Partition> partitions_of(const formats::TokenSource& corpus,
                                             const std::optional<Path>& tokenizer,
                                             std::int64_t num_rows) {
   std::vector<evals::Partition> all{
@@ -91,7 +92,7 @@ void check_fidelity(const FidelityConfig& config, const FidelityInputs& inputs,
   const std::int64_t longest = models::max_context(trajectory.open(steps[0]));
   require(config.context <= longest, "--fidelity.context {}: the model's context has {} positions",
           config.context, longest);
-  formats::TokenFile{inputs.corpus};
+  corpora::open_tokens(inputs.corpus);
   if (!inputs.tokenizer.empty()) text::read_tokenizer(inputs.tokenizer);
 }
 
@@ -121,16 +122,16 @@ FidelityTables run_fidelity(const FidelityConfig& config, const FidelityInputs& 
                             VerbContext& context) {
   const Trajectory trajectory(inputs.trajectory);
   const auto steps = steps_of(config, dictionary);
-  const formats::TokenFile corpus(inputs.corpus);
+  const auto corpus = corpora::open_tokens(inputs.corpus);
   const auto tokenizer = tokenizer_of(inputs, trajectory);
-  const auto partitions = partitions_of(corpus, tokenizer, rows.num_rows());
+  const auto partitions = partitions_of(*corpus, tokenizer, rows.num_rows());
   if (!tokenizer)
     context.progress.note(
         "strata by frequency only: the trajectory has no tokenizer.json, --tokenizer names one");
   warn_of_findings(trajectory, steps, context);
 
   FidelityTables out;
-  out.inputs = {corpus.bin_path(), corpus.idx_path()};
+  out.inputs = corpus->files();
   if (tokenizer) out.inputs.push_back(*tokenizer);
   const dictionaries::Crosscoder crosscoder = dictionary.crosscoder();
   const dictionaries::Reconstruction reconstruction(crosscoder, rows);

@@ -162,16 +162,25 @@ void record_changes(const RunFolder& run, Recipe recipe, const Json& data_order,
 }
 
 Outcome outcome_of(const RunFolder& run, const pretrain::PretrainResult& result) {
-  return {.summary = {{"step", result.step},
-                      {"tokens", result.tokens},
-                      {"train_loss", result.train_loss},
-                      {"val_loss", result.val_loss},
-                      {"tokens_per_second", result.tokens_per_second},
-                      {"snapshots", result.snapshots}},
-          .text = fmt::format(
-              "{}: step {}, {} tokens, train loss {:.4f}, validation loss {:.4f}, {} snapshots\n",
-              run.path.string(), result.step, human_count(static_cast<double>(result.tokens)),
-              result.train_loss, result.val_loss, result.snapshots.size())};
+  Outcome outcome{
+      .summary = {{"step", result.step},
+                  {"tokens", result.tokens},
+                  {"train_loss", result.train_loss},
+                  {"val_loss", result.val_loss},
+                  {"tokens_per_second", result.tokens_per_second},
+                  {"snapshots", result.snapshots}},
+      .text = fmt::format(
+          "{}: step {}, {} tokens, train loss {:.4f}, validation loss {:.4f}, {} snapshots",
+          run.path.string(), result.step, human_count(static_cast<double>(result.tokens)),
+          result.train_loss, result.val_loss, result.snapshots.size())};
+  if (result.seconds > 0) {
+    outcome.summary["seconds"] = result.seconds;
+    outcome.summary["snapshot_seconds"] = result.snapshot_seconds;
+    outcome.text += fmt::format(", which training waited for {:.2f} % of the time",
+                                100 * result.snapshot_seconds / result.seconds);
+  }
+  outcome.text += "\n";
+  return outcome;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "cresco/artifacts/table_text.h"
 #include "cresco/base/json.h"
+#include "cresco/base/pattern.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/pretrain/run_folder.h"
@@ -41,7 +42,7 @@ Arm arm_of_run(const pretrain::RunFolder& run, const std::string& name) {
           .seed = static_cast<double>(recipe.seed)};
   const char* const readout = recipe.model.is_gpt2() ? "lm_head.weight" : "embed_out.weight";
   for (const optim::ParameterRule& rule : recipe.optimizer.rules)
-    if (optim::matches(rule.match, readout) && rule.lr_multiplier >= 0)
+    if (matches(rule.match, readout) && rule.lr_multiplier >= 0)
       arm.readout_multiplier = rule.lr_multiplier;
   return arm;
 }

@@ -6,8 +6,8 @@
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/corpora/open_tokens.h"
 #include "cresco/evals/score.h"
-#include "cresco/formats/megatron.h"
 #include "cresco/models/model.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
@@ -27,14 +27,14 @@ using trajectories::Trajectory;
 // Bytes of the original text a token, from the manifest of a corpus that we made.
 std::optional<double> bytes_per_token(const ScoreConfig& config) {
   if (config.corpus.empty()) return std::nullopt;
-  const formats::TokenFile file(config.corpus);
-  const Json manifest = artifacts::read_manifest(file.bin_path());
+  const auto tokens = corpora::open_tokens(config.corpus);
+  const Json manifest = artifacts::read_manifest(tokens->files().front());
   if (!manifest.is_object() || !manifest.contains("facts")) return std::nullopt;
   const Json& facts = manifest["facts"];
   if (!facts.contains("num_bytes") || !facts["num_bytes"].is_number()) return std::nullopt;
   const double bytes = facts["num_bytes"].get<double>();
-  if (!(bytes > 0) || file.num_tokens() == 0) return std::nullopt;
-  return bytes / static_cast<double>(file.num_tokens());
+  if (!(bytes > 0) || tokens->num_tokens() == 0) return std::nullopt;
+  return bytes / static_cast<double>(tokens->num_tokens());
 }
 
 evals::ScoreWindows open_windows(const ScoreConfig& config, std::int64_t model_context) {
@@ -157,12 +157,8 @@ Outcome run_score(const ScoreConfig& config, VerbContext& context) {
 
   artifacts::Manifest manifest = manifest_of("score", config, context);
   manifest.dtype = config.dtype;
-  if (config.ids.empty()) {
-    const formats::TokenFile file(config.corpus);
-    manifest.inputs = {file.bin_path(), file.idx_path()};
-  } else {
-    manifest.inputs = {config.ids};
-  }
+  manifest.inputs = config.ids.empty() ? corpora::open_tokens(config.corpus)->files()
+                                       : std::vector<Path>{config.ids};
   if (context.options.dry_run)
     return {.text = fmt::format("would score {} snapshots of a trajectory of layout {}: {}\n",
                                 steps.size(), trajectory.layout(), list_steps(steps))};

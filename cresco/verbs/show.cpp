@@ -2,11 +2,12 @@
 
 #include "cresco/artifacts/table.h"
 #include "cresco/base/json.h"
+#include "cresco/base/pattern.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
+#include "cresco/corpora/open_tokens.h"
 #include "cresco/corpora/tokenize.h"
 #include "cresco/families/pythia.h"
-#include "cresco/formats/megatron.h"
 #include "cresco/formats/npy.h"
 #include "cresco/formats/npz.h"
 #include "cresco/formats/safetensors.h"
@@ -158,12 +159,13 @@ Json show_tensors(const Path& path) {
 }
 
 Json show_corpus(const Path& path) {
-  const formats::TokenFile file(path);
+  const auto tokens = corpora::open_tokens(path);
   Json out{{"kind", "corpus"},
-           {"num_tokens", file.num_tokens()},
-           {"num_documents", file.num_sequences()},
-           {"bytes_per_token", formats::token_bytes(file.type())}};
-  add_provenance(file.bin_path(), out);
+           {"layout", tokens->layout()},
+           {"num_tokens", tokens->num_tokens()},
+           {"bytes_per_token", tokens->bytes_per_token()}};
+  if (tokens->names_documents()) out["num_documents"] = tokens->num_sequences();
+  add_provenance(tokens->files().front(), out);
   return out;
 }
 
@@ -223,7 +225,7 @@ Json show_any(const Path& path) {
   const bool is_file = std::filesystem::is_regular_file(path);
   const bool has_index = std::filesystem::exists(Path(path).replace_extension(".idx"));
   if (extension == ".idx" || (extension == ".bin" && has_index) ||
-      std::filesystem::exists(path.string() + ".bin"))
+      std::filesystem::exists(path.string() + ".bin") || is_pattern(path))
     return show_corpus(path);
   if (is_file && trajectories::holds_weights(path)) return show_snapshot(path);
   if (extension == ".bin") return show_corpus(path);
