@@ -3,11 +3,12 @@ import csv
 import json
 import os
 import signal
+import struct
 import subprocess
 import time
 import unittest
 
-from program import ProgramTest, run, run_json
+from program import PROGRAM, ProgramTest, run, run_json
 from ranks_test import finish, start
 from resume_test import contents
 
@@ -120,6 +121,62 @@ arms:
         row = next(d for d in printed["differences"] if d["cond"] == "fast" and d["metric"] == "rn_mean")
         self.assertAlmostEqual(row["difference"], norm["fast", "0"] - sum(base) / 2, places=9)
         self.assertAlmostEqual(row["spreads"], row["difference"] / (max(base) - min(base)), places=4)
+
+
+class FilesOfIds(ProgramTest):
+    def test_shards_of_llm_c_are_one_text(self):
+        ids = self.corpus.with_suffix(".bin").read_bytes()
+        cut = len(ids) // 5 * 2
+        for number, part in ((1, ids[:cut]), (2, ids[cut:])):
+            header = struct.pack("<256i", 20240520, 1, len(part) // 2, *[0] * 253)
+            (self.folder / f"train_{number:06}.bin").write_bytes(header + part)
+        whole = self.folder / "whole.bin"
+        whole.write_bytes(ids)
+        shards = self.folder / "train_*.bin"
+        for path, layout in ((shards, "llm.c u16"), (whole, "flat u16")):
+            found = run_json("show", path)
+            self.assertEqual((found["kind"], found["layout"], found["num_tokens"]), ("corpus", layout, len(ids) // 2))
+
+        tokenizer = self.tokenizer.read_bytes()
+        (self.folder / "tokenizer.json").write_bytes(tokenizer)
+        runs = {}
+        for name, path in (("shards", shards), ("whole", whole)):
+            runs[name] = self.folder / name
+            run("pretrain", self.recipe, "--data.tokens", path, "--budget.steps", 8, "--out", runs[name])
+        self.assertEqual(*(contents(out)["metrics.jsonl"] for out in runs.values()))
+        inputs = json.loads((runs["shards"] / "manifest.json").read_text())["inputs"]
+        self.assertEqual(sum("train_" in str(entry) for entry in inputs), 2)
+        scores = [run_json("score", runs["whole"], "--steps", 8, "--corpus", path)["snapshots"] for path in (shards, whole, self.corpus)]
+        for found in scores[:2]:
+            self.assertEqual(found[0]["loss"], scores[2][0]["loss"])
+        (self.folder / "train_000003.bin").write_bytes(ids)
+        self.assert_fails(1, "show", shards, says=["train_000003.bin", "one layout"])
+
+
+class FullDisk(ProgramTest):
+    def test_a_run_goes_on_when_there_is_room_again(self):
+        """A file system of a megabyte fills up among the snapshots; given more, the run ends as one that never stopped."""
+        disk, whole = self.folder / "disk", self.folder / "whole"
+        disk.mkdir()
+        command = [PROGRAM, "pretrain", str(self.recipe), "--snapshots.at", "0:40:1", "--quiet", "--out"]
+        inside = """
+            mount -t tmpfs -o size=1m none "$1" || exit 77
+            shift
+            "$@"; echo "exit $?" >&2
+            mount -o remount,size=64m "$DISK"
+            "$@"; echo "exit $?" >&2
+            cp -r "$DISK/run" "$DISK.kept"
+        """
+        done = subprocess.run(["unshare", "--mount", "bash", "-c", inside, "_", str(disk), *command, str(disk / "run")],
+                              env={**os.environ, "DISK": str(disk)}, capture_output=True, text=True, timeout=300)
+        if "exit " not in done.stderr:
+            self.skipTest(f"no file system can be mounted here: {done.stderr.strip()}")
+        lines = done.stderr.strip().splitlines()
+        self.assertEqual([line for line in lines if line.startswith("exit")], ["exit 1", "exit 0"], done.stderr)
+        self.assertIn("the disk is full", lines[0])
+        self.assertIn(str(disk / "run"), lines[0])
+        run(*command[1:], whole)
+        self.assertEqual(contents(self.folder / "disk.kept"), contents(whole))
 
 
 class BadInput(ProgramTest):
