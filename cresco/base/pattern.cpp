@@ -25,7 +25,9 @@ bool matches(std::string_view pattern, std::string_view name) {
   return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
-bool is_pattern(const Path& path) { return path.filename().string().find('*') != std::string::npos; }
+bool is_pattern(const Path& path) {
+  return path.filename().string().find('*') != std::string::npos;
+}
 
 std::vector<Path> files_matching(const Path& pattern) {
   const Path folder = pattern.has_parent_path() ? pattern.parent_path() : Path(".");

@@ -211,7 +211,10 @@ Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& c
     }
     names.emplace_back(name);
   }
-  fail_usage("kind '{}' is not one of {}{}", kind, join(names, ", "), did_you_mean(kind, names));
+  fail_usage(
+      "kind '{}' is not one of {}{}; linear accounts (PCA, endpoint line) are not trained: `cresco "
+      "eval` has --baselines",
+      kind, join(names, ", "), did_you_mean(kind, names));
 }
 
 bool trains_single_snapshots(const std::string& kind) { return kind == "sae"; }

@@ -26,9 +26,9 @@ class TokenSource {
   virtual bool names_documents() const { return false; }
 
   virtual std::int64_t bytes_per_token() const = 0;  // as they are stored
-  virtual std::string name() const = 0;         // for messages
-  virtual const char* layout() const = 0;       // "megatron", "flat u16", ...
-  virtual std::vector<Path> files() const = 0;  // what it is made of
+  virtual std::string name() const = 0;              // for messages
+  virtual const char* layout() const = 0;            // "megatron", "flat u16", ...
+  virtual std::vector<Path> files() const = 0;       // what it is made of
 };
 
 }  // namespace cresco::formats

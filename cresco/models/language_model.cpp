@@ -27,9 +27,8 @@ at::Tensor LanguageModel::through_layers(at::Tensor x_NTD, const Tap& tap,
   show(tap, "embed", -1, x_NTD);
   for (std::int64_t i = 0; i < num_layers(); ++i) {
     show(tap, "resid_pre", i, x_NTD);
-    x_NTD = recomputes
-                ? recomputed([layer, i](const at::Tensor& x) { return layer(i, x); }, x_NTD)
-                : layer(i, x_NTD);
+    x_NTD = recomputes ? recomputed([layer, i](const at::Tensor& x) { return layer(i, x); }, x_NTD)
+                       : layer(i, x_NTD);
     show(tap, "resid_post", i, x_NTD);
   }
   return x_NTD;

@@ -43,8 +43,7 @@ at::Tensor Neox::hidden(const at::Tensor& ids_NT, const Tap& tap) const {
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
     const at::Tensor attention_NTD = attention(layer, layer.input_norm(x_NTD), table);
     show(tap, "attn_out", i, attention_NTD);
-    const at::Tensor between_NTD =
-        config_.use_parallel_residual ? x_NTD : x_NTD + attention_NTD;
+    const at::Tensor between_NTD = config_.use_parallel_residual ? x_NTD : x_NTD + attention_NTD;
     const at::Tensor mlp_NTD = mlp(layer, layer.post_attention_norm(between_NTD));
     show(tap, "mlp_out", i, mlp_NTD);
     return config_.use_parallel_residual ? mlp_NTD + attention_NTD + x_NTD : between_NTD + mlp_NTD;

@@ -45,9 +45,9 @@ class Recomputed : public torch::autograd::Function<Recomputed> {
 at::Tensor recomputed(Part part, const at::Tensor& x) {
   // Parts whose weights alone have gradients are in the graph, too.
   const at::Tensor has_gradient = at::empty({0}, x.options()).requires_grad_(true);
-  return Recomputed::apply(x, has_gradient,
-                           c10::make_intrusive<SavedPart>(std::move(part),
-                                                          tensor::autocast_dtype(x.device())));
+  return Recomputed::apply(
+      x, has_gradient,
+      c10::make_intrusive<SavedPart>(std::move(part), tensor::autocast_dtype(x.device())));
 }
 
 }  // namespace cresco::models

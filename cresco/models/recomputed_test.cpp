@@ -38,8 +38,8 @@ std::vector<tensor::NamedTensor> random_weights(const std::vector<families::Tens
   std::vector<tensor::NamedTensor> weights;
   const auto generator = at::make_generator<at::CPUGeneratorImpl>(5);
   for (const families::TensorSpec& spec : specs)
-    weights.emplace_back(spec.name, at::normal(0, 0.3, spec.shape, generator, at::kFloat)
-                                        .set_requires_grad(true));
+    weights.emplace_back(
+        spec.name, at::normal(0, 0.3, spec.shape, generator, at::kFloat).set_requires_grad(true));
   return weights;
 }
 
