@@ -9,7 +9,7 @@ import unittest
 
 from program import PROGRAM, ProgramTest, run, run_json
 
-TIMES = {"wall_time", "tokens_per_second", "mfu", "seconds", "written", "rows_per_second"}
+TIMES = {"wall_time", "tokens_per_second", "mfu", "seconds", "snapshot_seconds", "written", "rows_per_second"}
 
 
 def without_times(value):
