@@ -127,10 +127,6 @@ std::vector<std::string> take_row(std::string_view& text, std::size_t& line,
   return cells;
 }
 
-}  // namespace
-
-namespace {
-
 // A cell as what it says: a number, text, or nothing.
 Json value_of(const std::string& cell) {
   if (cell.empty()) return nullptr;

@@ -215,9 +215,7 @@ std::vector<std::int32_t> PreshuffledRows::read_rows(std::int64_t first, std::in
 }
 
 void PreshuffledRows::read(std::int64_t first, std::span<std::int32_t> out) const {
-  const auto count = static_cast<std::int64_t>(out.size());
-  require(first >= 0 && count <= num_tokens_ && first <= num_tokens_ - count,
-          "{}: {} tokens from {} on asked for, it has {}", name(), count, first, num_tokens_);
+  require_inside(first, static_cast<std::int64_t>(out.size()));
   read_bytes(first * formats::token_bytes(type_), out);
 }
 

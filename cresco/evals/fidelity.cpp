@@ -3,7 +3,6 @@
 #include "cresco/base/require.h"
 #include "cresco/corpora/open_tokens.h"
 #include "cresco/corpora/windows.h"
-#include "cresco/formats/megatron.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/grad_mode.h>

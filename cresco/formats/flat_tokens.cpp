@@ -67,8 +67,7 @@ const char* FlatTokenFile::layout() const {
 
 void FlatTokenFile::read(std::int64_t first, std::span<std::int32_t> out) const {
   const auto count = static_cast<std::int64_t>(out.size());
-  require(first >= 0 && count <= num_tokens_ && first <= num_tokens_ - count,
-          "{}: {} tokens from {} on asked for, it has {}", name(), count, first, num_tokens_);
+  require_inside(first, count);
   const std::int64_t width = token_bytes(type_);
   std::vector<std::byte> bytes(static_cast<std::size_t>(count * width));
   file_->read(header_bytes_ + first * width, bytes);
@@ -90,9 +89,7 @@ FlatTokenFiles::FlatTokenFiles(const Path& pattern) : pattern_(pattern), begin_{
 }
 
 void FlatTokenFiles::read(std::int64_t first, std::span<std::int32_t> out) const {
-  const auto count = static_cast<std::int64_t>(out.size());
-  require(first >= 0 && count <= num_tokens() && first <= num_tokens() - count,
-          "{}: {} tokens from {} on asked for, they have {}", name(), count, first, num_tokens());
+  require_inside(first, static_cast<std::int64_t>(out.size()));
   auto next = std::upper_bound(begin_.begin(), begin_.end(), first);
   while (!out.empty()) {
     const auto part = std::min(static_cast<std::int64_t>(out.size()), *next - first);

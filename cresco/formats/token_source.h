@@ -29,6 +29,10 @@ class TokenSource {
   virtual std::string name() const = 0;              // for messages
   virtual const char* layout() const = 0;            // "megatron", "flat u16", ...
   virtual std::vector<Path> files() const = 0;       // what it is made of
+
+ protected:
+  // Error when `count` ids from `first` on are not there.
+  void require_inside(std::int64_t first, std::int64_t count) const;
 };
 
 }  // namespace cresco::formats

@@ -34,19 +34,10 @@ TEST(Recomputed, RunsAPartAgainAndKeepsNothingElse) {
   }
 }
 
-std::vector<tensor::NamedTensor> random_weights(const std::vector<families::TensorSpec>& specs) {
-  std::vector<tensor::NamedTensor> weights;
-  const auto generator = at::make_generator<at::CPUGeneratorImpl>(5);
-  for (const families::TensorSpec& spec : specs)
-    weights.emplace_back(
-        spec.name, at::normal(0, 0.3, spec.shape, generator, at::kFloat).set_requires_grad(true));
-  return weights;
-}
-
 template <class Model, class Config>
-void expect_same_gradients(const Config& config, const std::vector<families::TensorSpec>& specs,
-                           at::ScalarType dtype) {
-  const auto weights = random_weights(specs);
+void expect_same_gradients(const Config& config, at::ScalarType dtype) {
+  const auto weights = initialise(config, "small_wang", 5);
+  for (const auto& [name, weight] : weights) weight.set_requires_grad(true);
   const at::Tensor ids = (at::arange(2 * 8) * 5 % 31).view({2, 8});
   const auto gradients = [&](bool checkpoints) {
     for (const auto& [name, weight] : weights) weight.mutable_grad() = at::zeros_like(weight);
@@ -84,11 +75,11 @@ TEST(Recomputed, LayersHaveTheSameGradientsToTheBit) {
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     for (const bool parallel : {true, false}) {
       neox.use_parallel_residual = parallel;
-      expect_same_gradients<Neox>(neox, families::neox_tensors(neox), dtype);
+      expect_same_gradients<Neox>(neox, dtype);
     }
     for (const bool conv1d : {true, false}) {
       gpt2.conv1d = conv1d;
-      expect_same_gradients<Gpt2>(gpt2, families::gpt2_tensors(gpt2), dtype);
+      expect_same_gradients<Gpt2>(gpt2, dtype);
     }
   }
 }

@@ -25,16 +25,14 @@ namespace {
 using trajectories::Trajectory;
 
 // Bytes of the original text a token, from the manifest of a corpus that we made.
-std::optional<double> bytes_per_token(const ScoreConfig& config) {
-  if (config.corpus.empty()) return std::nullopt;
-  const auto tokens = corpora::open_tokens(config.corpus);
-  const Json manifest = artifacts::read_manifest(tokens->files().front());
+std::optional<double> text_bytes_per_token(const formats::TokenSource& tokens) {
+  const Json manifest = artifacts::read_manifest(tokens.files().front());
   if (!manifest.is_object() || !manifest.contains("facts")) return std::nullopt;
   const Json& facts = manifest["facts"];
   if (!facts.contains("num_bytes") || !facts["num_bytes"].is_number()) return std::nullopt;
   const double bytes = facts["num_bytes"].get<double>();
-  if (!(bytes > 0) || tokens->num_tokens() == 0) return std::nullopt;
-  return bytes / static_cast<double>(tokens->num_tokens());
+  if (!(bytes > 0) || tokens.num_tokens() == 0) return std::nullopt;
+  return bytes / static_cast<double>(tokens.num_tokens());
 }
 
 evals::ScoreWindows open_windows(const ScoreConfig& config, std::int64_t model_context) {
@@ -153,12 +151,17 @@ Outcome run_score(const ScoreConfig& config, VerbContext& context) {
   const Trajectory trajectory(config.trajectory);
   const auto steps =
       trajectories::choose_steps(config.steps, trajectory.steps(), trajectory.path().string());
-  const auto text_bytes = bytes_per_token(config);
+  std::optional<double> text_bytes;
+  std::vector<Path> texts{config.ids};
+  if (config.ids.empty()) {
+    const auto tokens = corpora::open_tokens(config.corpus);
+    text_bytes = text_bytes_per_token(*tokens);
+    texts = tokens->files();
+  }
 
   artifacts::Manifest manifest = manifest_of("score", config, context);
   manifest.dtype = config.dtype;
-  manifest.inputs = config.ids.empty() ? corpora::open_tokens(config.corpus)->files()
-                                       : std::vector<Path>{config.ids};
+  manifest.inputs = texts;
   if (context.options.dry_run)
     return {.text = fmt::format("would score {} snapshots of a trajectory of layout {}: {}\n",
                                 steps.size(), trajectory.layout(), list_steps(steps))};
