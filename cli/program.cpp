@@ -17,6 +17,7 @@
 #include <map>
 #include <set>
 #include <thread>
+#include <utility>
 
 namespace cresco::cli {
 namespace {
@@ -185,10 +186,14 @@ class CommandLine {
     throw CLI::CallForHelp();
   }
 
+  // Whether it runs for each of its file's arms.
+  bool is_of_all_arms(const Command& command) const {
+    return command.verb->has_arms && command.own->word("arm") == "all";
+  }
+
   // Those that the command runs for, one after the other; "" where it names none.
   std::vector<std::string> arms(const Command& command) const {
-    const std::string arm = command.verb->has_arms ? command.own->word("arm") : "";
-    if (arm != "all") return {arm};
+    if (!is_of_all_arms(command)) return {command.verb->has_arms ? command.own->word("arm") : ""};
     const std::string path = command.own->word(command.verb->settings);
     const auto all = SettingsFile(path).arms();
     require_usage(!all.empty(), "{}: has no arms, --arm all needs some", path);
@@ -204,8 +209,13 @@ class CommandLine {
       SettingsFile(command.own->word(command.verb->settings)).apply(command.verb->fields, arm);
     if (!command.config_file.empty())
       fields_from_yaml_file(command.verb->fields, command.config_file);
-    for (const std::string& assignment : command.assignments)
+    const std::set<std::string> options = command.own->given();
+    for (const std::string& assignment : command.assignments) {
+      const std::string path = assignment.substr(0, assignment.find('='));
+      require_usage(!options.contains(path), "--set {} and --{}: one setting, given twice", path,
+                    with_dashes(path));
       set_field(command.verb->fields, assignment);
+    }
     command.own->assign(command.verb->fields);
     if (command.verb->has_arms) set_field(command.verb->fields, "arm=" + arm);
     command.shared->assign(common_fields_);
@@ -334,7 +344,7 @@ int fail_with(int code, const std::string& message) {
   std::string who = "cresco";
   if (dist::started_ranks() > 1 && !dist::world().first()) {
     // What all ranks find the first one says for all, and ends them.
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+    std::this_thread::sleep_for(std::chrono::seconds(5));
     who += fmt::format(", rank {}", dist::world().rank());
   }
   std::fputs(fmt::format("{}: {}\n", who, escape_for_terminal(message)).c_str(), stderr);
@@ -342,34 +352,50 @@ int fail_with(int code, const std::string& message) {
   return code;
 }
 
-// The command's verb: once, or for each of several arms.
+// The command's verb: once, or for each of the arms, which are all looked at before the first runs.
 verbs::Outcome run_command(const CommandLine& line, const Command& command,
                            verbs::CommonOptions& common, const std::vector<std::string>& typed) {
-  const Json defaults = fields_to_json(command.verb->fields);
+  const Verb& verb = *command.verb;
+  const bool over_ranks = verb.over_ranks && dist::started_ranks() > 1;
+  const bool first = !over_ranks || dist::world().first();
+  const bool all = line.is_of_all_arms(command);
   const std::vector<std::string> arms = line.arms(command);
-  const bool first =
-      !command.verb->over_ranks || dist::started_ranks() == 1 || dist::world().first();
-  verbs::Outcome all;
-  for (const std::string& arm : arms) {
-    if (&arm != &arms.front()) fields_from_json(command.verb->fields, defaults, arm);
+  const verbs::CommonOptions before = common;
+  bool is_configured = false;
+  const auto run = [&](const std::string& arm, bool only_looks) {
+    common = before;
+    verb.reset();
     line.apply(command, arm);
-    if (&arm == &arms.front()) {
+    if (!std::exchange(is_configured, true))
       tensor::configure_threads_and_allocator(common.threads);
-      // Ranks of one machine have a GPU each.
-      if (common.device == "cuda" && command.verb->over_ranks && dist::started_ranks() > 1)
-        common.device += fmt::format(":{}", dist::rank_on_host());
-      tensor::parse_device(common.device);
+    // Ranks of one machine have a GPU each.
+    if (over_ranks && common.device == "cuda")
+      common.device += fmt::format(":{}", dist::rank_on_host());
+    tensor::parse_device(common.device);
+    if (all && !common.out.empty()) {
+      require(!std::filesystem::exists(artifacts::manifest_path(common.out)),
+              "{}: is an output itself, --arm all makes a folder for each arm in another one",
+              common.out);
+      common.out = (Path(common.out) / arm).string();
     }
-    if (arms.size() > 1 && !common.out.empty()) common.out = (Path(common.out) / arm).string();
-    TextProgress progress(stderr, common.quiet || !first);
-    if (arms.size() > 1) progress.note("arm " + arm);
+    TextProgress progress(stderr, common.quiet || only_looks || !first);
+    if (all) progress.note("arm " + arm);
     verbs::VerbContext context{common, typed, progress, line.given(command)};
-    verbs::Outcome one = command.verb->run(context);
-    if (arms.size() == 1) return one;
-    all.summary["arms"][arm] = std::move(one.summary);
-    all.text += arm + ": " + one.text;
+    if (over_ranks)
+      context.command.insert(context.command.begin(),
+                             {"mpirun", "-n", fmt::format("{}", dist::started_ranks())});
+    context.options.dry_run = context.options.dry_run || only_looks;
+    return verb.run(context);
+  };
+  if (!all) return run(arms.front(), false);
+  for (const std::string& arm : arms) run(arm, true);
+  verbs::Outcome outcomes;
+  for (const std::string& arm : arms) {
+    verbs::Outcome one = run(arm, false);
+    outcomes.summary["arms"][arm] = std::move(one.summary);
+    outcomes.text += arm + ": " + one.text;
   }
-  return all;
+  return outcomes;
 }
 
 }  // namespace

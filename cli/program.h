@@ -17,6 +17,7 @@ struct Verb {
   // Fields that are given by place; "run?" may be left out.
   std::vector<std::string> positionals;
   Fields fields;
+  std::function<void()> reset;  // the fields to their defaults
   std::function<verbs::Outcome(verbs::VerbContext&)> run;
   // The positional, if any, that names a YAML file of the fields, as --config does.
   std::string settings;
@@ -32,8 +33,11 @@ template <class Config>
 Verb verb(std::string name, std::string help, std::vector<std::string> positionals,
           verbs::Outcome (*run)(const Config&, verbs::VerbContext&)) {
   auto config = std::make_shared<Config>();
-  return {std::move(name), std::move(help), std::move(positionals),
+  return {std::move(name),
+          std::move(help),
+          std::move(positionals),
           [config](FieldVisitor& v) { config->fields(v); },
+          [config] { *config = Config(); },
           [config, run](verbs::VerbContext& context) { return run(*config, context); }};
 }
 

@@ -94,6 +94,18 @@ arms:
         self.assert_fails(2, "pretrain", self.arms, "--arm", "fats", "--out", self.folder / "x", says="did you mean 'fast'")
         self.assert_fails(2, "pretrain", self.recipe, "--arm", "all", "--out", self.folder / "x", says="has no arms")
 
+    def test_arms_are_looked_at_before_the_first_is_run(self):
+        arms, out = self.folder / "arms.yaml", self.folder / "runs"
+        arms.write_text(self.recipe.read_text() + "arms: {good: {}, bad: {data.tokens: nowhere}}")
+        self.assert_fails(1, "pretrain", arms, "--arm", "all", "--out", out, says="nowhere")
+        self.assertFalse(out.exists())
+        arms.write_text(self.recipe.read_text() + "arms: {only: {}}")
+        run("pretrain", arms, "--arm", "all", "--out", out)
+        self.assertTrue((out / "only" / "COMPLETE").exists())
+        self.assert_fails(1, "pretrain", arms, "--arm", "all", "--out", out / "only", says="is an output itself")
+        arms.write_text(self.recipe.read_text() + "arms: {a: {}, a: {seed: 1}}")
+        self.assert_fails(2, "pretrain", arms, "--arm", "all", "--out", out, says="'a' is there twice")
+
     def test_show_against_says_what_differs_and_nothing_else(self):
         for a, b in ((f"{self.arms}:baseline", f"{self.arms}:slow"), (self.runs / "baseline", self.runs / "slow")):
             found = run_json("show", a, "--against", b)["differences"]
@@ -189,6 +201,34 @@ class BadInput(ProgramTest):
         self.refused(2, ["hidden_size 16", "3"], "--model.num-attention-heads", 3)
         self.refused(2, ["precision 'fp8'"], "--precision", "fp8")
         self.refused(1, "vocab_size 100", "--model.vocab-size", 100)
+        self.refused(2, ["model.family is gpt2", "is set, a field of neox"], "--model.family", "gpt2")
+        self.refused(2, ["lr_multiplier is -2"], "--set", "optimizer.rules=[{match: '*', lr_multiplier: -2}]")
+        self.refused(2, ["all tensors are frozen"], "--set", "optimizer.rules=[{match: '*', frozen: true}]")
+        self.refused(2, ["given twice"], "--set", "optimizer.lr=1", "--optimizer.lr", 2)
+        self.refused(2, ["-5 tokens"], "--snapshots.at", "tokens:-5")
+        self.refused(1, ["nowhere.bin"], "--data.tokens", self.folder / "nowhere")
+
+    def test_what_stands_there_is_not_replaced_unasked(self):
+        mine = self.folder / "mine"
+        mine.write_text("mine")
+        vocabulary = ("--model.vocab-size", 300)
+        for option in ("--updated", "--write-start"):
+            self.assert_fails(1, "bench", "pretrain", self.recipe, *vocabulary, option, mine, says="exists already")
+            self.assert_fails(1, "bench", "pretrain", self.recipe, *vocabulary, "--overwrite", option, "/dev/null",
+                              says="is a device")
+        run("pretrain", self.recipe, "--out", self.folder / "run")
+        metrics = self.folder / "run" / "metrics.jsonl"
+        before = metrics.read_bytes()
+        self.assert_fails(1, "report", self.folder / "run", "--overwrite", "--out", metrics, says="is to be read")
+        self.assertEqual((mine.read_text(), metrics.read_bytes()), ("mine", before))
+
+    def test_the_readout_alone(self):
+        out = self.folder / "run"
+        run("pretrain", self.recipe, "--out", out, "--set",
+            "optimizer.rules=[{match: '*', frozen: true}, {match: embed_out.weight, frozen: false}]")
+        losses = [json.loads(line)["val/loss"] for line in (out / "metrics.jsonl").read_text().splitlines()
+                  if "val/loss" in line]
+        self.assertLess(losses[-1], losses[0] - 0.1)
 
     def test_a_loss_scale_that_collapses_ends_the_run(self):
         self.refused(1, ["loss scale", "last good state"], "--precision", "fp16", "--loss-scale.initial", "1e30",

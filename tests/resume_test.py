@@ -2,6 +2,7 @@
 import hashlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -152,7 +153,78 @@ class Resume(ProgramTest):
         run(*arguments)
         run(*tokenize, self.text, self.text)
         self.assert_fails(1, *arguments, says=["other data", "corpus_sha256"])
-        run(*arguments, "--allow-change", "data_order")
+        # A complete run cannot become one of other data without being trained on them.
+        before = contents(out), (out / "manifest.json").read_bytes()
+        self.assert_fails(1, *arguments, "--allow-change", "data_order", says="nothing is left to train")
+        self.assertEqual((contents(out), (out / "manifest.json").read_bytes()), before)
+        run(*arguments, "--budget.steps", 50, "--allow-change", "data_order", "--allow-change", "budget")
+        self.assertEqual(json.loads((out / "data_order.json").read_text())["begins"],
+                         {"step": 40, "tokens": self.tokens_of(out, 40), "place": 0})
+
+    def test_a_change_that_cannot_be_leaves_the_run_as_it_was(self):
+        out = self.folder / "run"
+        run("pretrain", self.recipe, "--out", out)
+        before = contents(out), (out / "manifest.json").read_bytes()
+        for says, *options in (("nothing is left", "--budget.steps", 20, "--allow-change", "budget.steps"),
+                               ("nothing is left", "--log.every", 3, "--allow-change", "log"),
+                               ("has shape", "--model.intermediate_size", 24, "--budget.steps", 60, "--allow-change",
+                                "model", "--allow-change", "budget")):
+            self.assert_fails(1, "pretrain", self.recipe, "--out", out, *options, says=says)
+            self.assertEqual((contents(out), (out / "manifest.json").read_bytes()), before)
+        self.assert_fails(2, "pretrain", self.recipe, "--out", out, "--allow-change", "optimizer.lrr",
+                          says="did you mean 'optimizer.lr'?")
+        stateless = self.folder / "stateless"
+        run("pretrain", self.recipe, "--state.every", 0, "--out", stateless)
+        self.assert_fails(1, "pretrain", self.recipe, "--state.every", 0, "--budget.steps", 60, "--out", stateless,
+                          "--allow-change", "budget", says="no state to go on from")
+
+    def tokens_of(self, out, step):
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return next(line["tokens"] for line in lines if line["step"] == step)
+
+    def test_what_was_read_before_a_change_stays_known(self):
+        out = self.folder / "run"
+        arguments = ("pretrain", self.recipe, "--data.order", "sequential", "--out", out)
+        run(*arguments)
+        per_step = self.tokens_of(out, 40) // 40
+        rows = [run_json("batch", out, "--step", step)["ids"] for step in (0, 39)]
+        size = len(rows[0])
+        allowed = ("--allow-change", "batch", "--allow-change", "budget", "--allow-change", "snapshots")
+        # The batch doubles at step 40: tokens and places are counted on.
+        run(*arguments, "--batch.sequences", 2 * size, "--batch.micro-sequences", size, "--budget.steps", 50,
+            "--snapshots.at", f"tokens:0,{44 * per_step}", *allowed)
+        self.assertEqual(self.tokens_of(out, 50), (40 + 2 * 10) * per_step)
+        self.assertEqual((out / "COMPLETE").read_text(), f"{60 * per_step}\n")
+        self.assertTrue((out / "snapshots" / "step42").exists())  # 44 steps' tokens
+        self.assertEqual([run_json("batch", out, "--step", step)["ids"] for step in (0, 39)], rows)
+        longer = run_json("pretrain", self.recipe, "--data.order", "sequential", "--budget.steps", 60, "--out",
+                          self.folder / "longer")
+        self.assertEqual(longer["step"], 60)
+        expected = [run_json("batch", self.folder / "longer", "--step", step)["ids"] for step in (58, 59)]
+        self.assertEqual(run_json("batch", out, "--step", 49)["ids"], expected[0] + expected[1])
+        # Killed between the change and the next state, it goes on the same; another change follows.
+        run(*arguments, "--batch.sequences", size, "--budget.tokens", 64 * per_step, "--budget.steps", 0,
+            "--snapshots.at", "0", *allowed)
+        self.assertEqual(self.tokens_of(out, 54), 64 * per_step)
+        self.assertEqual([run_json("batch", out, "--step", step)["ids"] for step in (0, 39)], rows)
+        self.assertEqual(run_json("batch", out, "--step", 49)["ids"], expected[0] + expected[1])
+        self.assertEqual(sorted(path.name for path in (out / "earlier").iterdir()), ["step40", "step50"])
+
+    def test_a_damaged_state_names_the_one_before(self):
+        out = self.folder / "run"
+        run("pretrain", self.recipe, "--out", out)
+        (out / "COMPLETE").unlink()
+        newest, before = sorted((out / "state").iterdir(), key=lambda path: -int(path.name[4:]))[:2]
+        (newest / "state.safetensors").write_bytes(b"0")
+        self.assert_fails(1, "pretrain", self.recipe, "--out", out,
+                          says=[str(newest), f"goes on from step {before.name[4:]}"])
+
+    def test_a_complete_run_says_which_snapshots_are_gone(self):
+        out = self.folder / "run"
+        first = run_json("pretrain", self.recipe, "--out", out)["snapshots"]
+        shutil.rmtree(out / "snapshots" / f"step{first[1]}")
+        text = run("pretrain", self.recipe, "--out", out).stdout.decode()
+        self.assertIn(f"no longer there: {first[1]}\n", text)
 
     def test_a_run_that_is_complete_stays_as_it_is(self):
         out = self.folder / "run"

@@ -48,6 +48,11 @@ void read_value(const YAML::Node& node, std::string& value, const std::string& w
   value = join(parts, ",");
 }
 template <class Item>
+void read_value(const YAML::Node& node, std::optional<Item>& value, const std::string& where) {
+  value.reset();
+  if (!node.IsNull()) read_value(node, value.emplace(), where);
+}
+template <class Item>
 void read_value(const YAML::Node& node, std::vector<Item>& value, const std::string& where) {
   value.clear();
   if (node.IsScalar()) {  // --betas 0.9,0.95
@@ -88,6 +93,8 @@ class YamlReader final : public FieldVisitor {
   void field(const char* n, std::vector<std::string>& v, const char*, const char*) override {
     read(n, v);
   }
+  void field(const char* n, std::optional<bool>& v, const char*) override { read(n, v); }
+  void field(const char* n, std::optional<double>& v, const char*) override { read(n, v); }
   void group(const char* name, const Fields& fields, const char*) override {
     known_.emplace_back(name);
     if (const YAML::Node node = find(name)) fields_from_yaml(fields, node, path(name));
@@ -168,6 +175,8 @@ class JsonWriter final : public FieldVisitor {
   void field(const char* n, std::vector<std::string>& v, const char*, const char*) override {
     out_[n] = v;
   }
+  void field(const char* n, std::optional<bool>& v, const char*) override { write(n, v); }
+  void field(const char* n, std::optional<double>& v, const char*) override { write(n, v); }
   void group(const char* name, const Fields& fields, const char*) override {
     out_[name] = fields_to_json(fields);
   }
@@ -179,6 +188,11 @@ class JsonWriter final : public FieldVisitor {
   }
 
  private:
+  template <class Value>
+  void write(const char* name, const std::optional<Value>& value) {
+    out_[name] = value ? Json(*value) : Json();
+  }
+
   Json& out_;
 };
 
@@ -200,6 +214,8 @@ void emit(YAML::Emitter& out, const Json& value) {
     out << YAML::DoubleQuoted << value.get<std::string>();
   } else if (value.is_number_float()) {
     out << fmt::format("{}", value.get<double>());
+  } else if (value.is_null()) {
+    out << YAML::Null;
   } else {
     out << value.dump();
   }
@@ -243,7 +259,10 @@ class AliasReader final : public EachField<DoNothing> {
 YAML::Node load_yaml(const std::string& path) {
   const std::string text = read_file(path, /*limit_bytes=*/std::int64_t{16} << 20);
   try {
-    return YAML::Load(text);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    require_usage(documents.size() <= 1, "{}: holds {} YAML documents, expected one", path,
+                  documents.size());
+    return documents.empty() ? YAML::Node() : documents.front();
   } catch (const YAML::Exception& e) {
     fail_usage("{}: line {}: {}", path, e.mark.line + 1, e.msg);
   }
@@ -294,9 +313,12 @@ SettingsFile::SettingsFile(const std::string& path)
     for (const auto& arm : pair.second) {
       arms_.push_back(scalar(arm.first, path + ": arms"));
       const std::string& name = arms_.back();
-      require_usage(
-          !name.empty() && name != "all" && name[0] != '.' && name.find('/') == std::string::npos,
-          "{}: arms: '{}' cannot be a folder's name", path, name);
+      require_usage(!name.empty() && name != "all" && name[0] != '.' &&
+                        name.find_first_of("/:") == std::string::npos,
+                    "{}: arms: '{}' cannot be an arm's name, which is a folder's and follows a ':'",
+                    path, name);
+      require_usage(std::count(arms_.begin(), arms_.end(), name) == 1,
+                    "{}: arms: '{}' is there twice", path, name);
       require_usage(arm.second.IsMap() || arm.second.IsNull(),
                     "{}: arms: {}: expected `field: value` pairs", path, name);
       nodes_->arms.push_back(arm.second);

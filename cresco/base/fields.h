@@ -19,6 +19,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,6 +65,11 @@ class FieldVisitor {
                      const char* unit = "") = 0;
   virtual void field(const char* name, std::vector<std::string>& value, const char* help,
                      const char* unit = "") = 0;
+  // A value that need not be set stands in configs of a list only: what visits plain fields passes
+  // it by.
+  virtual void field(const char* /*name*/, std::optional<bool>& /*value*/, const char* /*help*/) {}
+  virtual void field(const char* /*name*/, std::optional<double>& /*value*/, const char* /*help*/) {
+  }
   virtual void group(const char* name, const Fields& fields, const char* help) = 0;
   virtual void list(const char* name, const FieldList& items, const char* help) = 0;
   // Another name that the field goes by wherever settings are read; or, with a value, a word for
@@ -83,6 +89,7 @@ class FieldVisitor {
 template <class Action>
 class EachField : public FieldVisitor {
  public:
+  using FieldVisitor::field;
   explicit EachField(Action action) : action_(std::move(action)) {}
   void field(const char* n, bool& v, const char* h, const char* u) override {
     action_(path(n), v, h, u);

@@ -171,7 +171,8 @@ arms:
   EXPECT_EQ(with("nested").tokens, 9);
   EXPECT_NE(message_of([&] { with("lo"); }).find("has no arm 'lo' (did you mean 'low'?)"),
             std::string::npos);
-  for (const char* bad : {"arms: [a]", "arms: {all: {}}", "arms: {a/b: {}}", "arms: {a: 3}"}) {
+  for (const char* bad : {"arms: [a]", "arms: {all: {}}", "arms: {a/b: {}}", "arms: {a:b: {}}",
+                          "arms: {a: 3}", "arms: {a: {}, a: {}}", "arms: {a: {}}\n---\nseed: 1"}) {
     write_file(folder / "bad.yaml", bad);
     EXPECT_THROW(SettingsFile((folder / "bad.yaml").string()), UsageError) << bad;
   }

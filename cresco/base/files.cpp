@@ -344,7 +344,7 @@ void make_output_folder(const Path& path, bool overwrite, const std::vector<Path
   }
 }
 
-void make_output_file(const Path& path, bool overwrite) {
+void make_output_file(const Path& path, bool overwrite, const std::vector<Path>& inputs) {
   require_usage(!path.empty(), "--out is needed: the file to write");
   require_usage(path.has_filename(), "--out {}: is the name of a folder, expected a file",
                 path.string());
@@ -355,6 +355,11 @@ void make_output_file(const Path& path, bool overwrite) {
     require(std::filesystem::is_regular_file(path), "{}: is a device or the like, no file",
             path.string());
     require(overwrite, "{}: exists already; --overwrite replaces it", path.string());
+    for (const Path& input : inputs)
+      require(!std::filesystem::equivalent(input, path, error),
+              "{}: is {}, which is to be read: it cannot be replaced", path.string(),
+              input.string());
+    error.clear();
   }
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
   require(!error, "{}: cannot be made: {}", path.parent_path().string(), error.message());

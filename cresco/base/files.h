@@ -149,7 +149,8 @@ class OutputLock {
 // its contents are removed, otherwise an Error. Removed is only what this program made (a manifest
 // or its like says so), and never a folder that holds one of the verb's `inputs`.
 void make_output_folder(const Path& path, bool overwrite, const std::vector<Path>& inputs = {});
-// The same for a single output file: refuses an existing one unless `overwrite`; makes its folder.
-void make_output_file(const Path& path, bool overwrite);
+// The same for a single output file: refuses an existing one unless `overwrite` or when it is one
+// of the `inputs`; makes its folder.
+void make_output_file(const Path& path, bool overwrite, const std::vector<Path>& inputs = {});
 
 }  // namespace cresco

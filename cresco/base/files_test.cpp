@@ -102,6 +102,9 @@ TEST(Files, RefuseAnExistingOutputUnlessToldTo) {
   write_file(folder / "out" / "a", "x");
   EXPECT_THROW(make_output_folder(folder / "out", false), Error);
   EXPECT_THROW(make_output_file(folder / "out" / "a", false), Error);
+  EXPECT_NO_THROW(make_output_file(folder / "out" / "a", true, {folder / "none"}));
+  std::filesystem::create_symlink(folder / "out" / "a", folder / "link");
+  EXPECT_THROW(make_output_file(folder / "out" / "a", true, {folder / "link"}), Error);
   EXPECT_THROW(make_output_folder(folder / "out", true), Error);  // no output of ours
   write_file(folder / "out" / "manifest.json", "{}");
   EXPECT_THROW(make_output_folder(folder / "out", true, {folder / "out" / "a"}), Error);

@@ -13,10 +13,10 @@ Shares::Shares(std::vector<double> weights) : shares_(std::move(weights)) {
     require_usage(std::isfinite(weight) && weight > 0,
                   "a weight of a mixture is {}, expected a number above 0", weight);
   const double sum = std::accumulate(shares_.begin(), shares_.end(), 0.0);
+  require_usage(std::isfinite(sum), "the weights of a mixture sum up to {}", sum);
   for (double& share : shares_) share /= sum;
   for (const double share : shares_)
-    require_usage(share > 1e-9 && std::isfinite(sum),
-                  "a share of a mixture is {}, expected at least 1e-9", share);
+    require_usage(share > 1e-9, "a share of a mixture is {}, expected at least 1e-9", share);
 }
 
 double Shares::time(std::size_t source, std::int64_t index) const {

@@ -249,16 +249,20 @@ TEST(Quality, RowByRowLeavesOutARowWithoutADeviation) {
   EXPECT_GT(error[4].square().sum().item<double>(), 1e-3);
   const double expected = 1 - share.slice(0, 0, 4).mean().item<double>();
   for (const auto& [id, value] : quality.others)
-    if (std::string_view(id) == "explained_variance_saelens_legacy")
+    if (std::string_view(id) == "explained_variance_saelens_legacy") {
       EXPECT_NEAR(value, expected, 1e-5);
+    }
   for (const auto& [id, value] : quality.snapshots[0].others)
-    if (std::string_view(id) == "explained_variance_saelens_legacy")
+    if (std::string_view(id) == "explained_variance_saelens_legacy") {
       EXPECT_NEAR(value, expected, 1e-5);
+    }
   // Nothing but such rows: no number.
   const Quality none = measure_quality(crosscoder, rows_in_memory(at::ones({5, 1, 4})),
                                        {.all_definitions = true, .batch_rows = 5});
   for (const auto& [id, value] : none.others)
-    if (std::string_view(id) == "explained_variance_saelens_legacy") EXPECT_TRUE(std::isnan(value));
+    if (std::string_view(id) == "explained_variance_saelens_legacy") {
+      EXPECT_TRUE(std::isnan(value));
+    }
 }
 
 TEST(Quality, KnowsNoOtherDefinitions) {

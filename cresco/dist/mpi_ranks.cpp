@@ -142,7 +142,7 @@ class MpiRanks final : public Ranks {
 
   std::shared_ptr<Transfer> start_sum(const at::Tensor& t) override {
 #ifdef CRESCO_CUDA
-    if (t.is_cuda()) return nccl().start_sum(t);
+    if (t.is_cuda()) return nccl(t).start_sum(t);
 #endif
     advance();
     // Messages between two ranks keep their order, but a sum's second round may overtake the first
@@ -155,7 +155,8 @@ class MpiRanks final : public Ranks {
 
   void broadcast(const std::vector<OwnedTensor>& tensors) override {
 #ifdef CRESCO_CUDA
-    if (!tensors.empty() && tensors.front().tensor.is_cuda()) return nccl().broadcast(tensors);
+    if (!tensors.empty() && tensors.front().tensor.is_cuda())
+      return nccl(tensors.front().tensor).broadcast(tensors);
 #endif
     // All at once: each rank sends while it receives.
     std::vector<MPI_Request> requests;
@@ -225,7 +226,7 @@ class MpiRanks final : public Ranks {
 
   void reduce(const at::Tensor& t, MPI_Op operation) {
 #ifdef CRESCO_CUDA
-    if (t.is_cuda()) return nccl().reduce(t, operation == MPI_SUM);
+    if (t.is_cuda()) return nccl(t).reduce(t, operation == MPI_SUM);
 #endif
     const MPI_Datatype type = type_of(t);
     auto* const data = static_cast<char*>(t.mutable_data_ptr());
@@ -260,11 +261,12 @@ class MpiRanks final : public Ranks {
   }
 
 #ifdef CRESCO_CUDA
-  NcclRanks& nccl() {
-    if (!nccl_)
-      nccl_ = std::make_unique<NcclRanks>(rank_, size_, [](void* bytes, std::size_t count) {
-        MPI_Bcast(bytes, static_cast<int>(count), MPI_BYTE, 0, MPI_COMM_WORLD);
-      });
+  // On the GPU of the first tensor: a rank has one.
+  NcclRanks& nccl(const at::Tensor& t) {
+    const auto broadcast = [](void* bytes, std::size_t count) {
+      MPI_Bcast(bytes, static_cast<int>(count), MPI_BYTE, 0, MPI_COMM_WORLD);
+    };
+    if (!nccl_) nccl_ = std::make_unique<NcclRanks>(rank_, size_, t.get_device(), broadcast);
     return *nccl_;
   }
   std::unique_ptr<NcclRanks> nccl_;

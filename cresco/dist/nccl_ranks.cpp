@@ -4,6 +4,7 @@
 
 #include <ATen/cuda/CUDAEvent.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
 
 namespace cresco::dist {
 namespace {
@@ -37,7 +38,8 @@ class SideStreamSum final : public Transfer {
 
 }  // namespace
 
-NcclRanks::NcclRanks(int rank, int size, const Broadcast& broadcast) {
+NcclRanks::NcclRanks(int rank, int size, c10::DeviceIndex device, const Broadcast& broadcast) {
+  const c10::cuda::CUDAGuard guard(device);  // the communicator is of the current one
   ncclUniqueId id{};
   if (rank == 0) check(ncclGetUniqueId(&id), "an id for the ranks");
   broadcast(&id, sizeof id);
@@ -47,6 +49,7 @@ NcclRanks::NcclRanks(int rank, int size, const Broadcast& broadcast) {
 NcclRanks::~NcclRanks() { ncclCommDestroy(communicator_); }
 
 void NcclRanks::reduce(const at::Tensor& t, bool sum) {
+  const c10::cuda::CUDAGuard guard(t.device());
   const auto stream = c10::cuda::getCurrentCUDAStream(t.get_device());
   check(ncclAllReduce(t.const_data_ptr(), t.mutable_data_ptr(), static_cast<std::size_t>(t.numel()),
                       type_of(t), sum ? ncclSum : ncclMax, communicator_, stream.stream()),
@@ -59,6 +62,7 @@ c10::cuda::CUDAStream NcclRanks::side_stream(c10::DeviceIndex device) {
 }
 
 std::shared_ptr<Transfer> NcclRanks::start_sum(const at::Tensor& t) {
+  const c10::cuda::CUDAGuard guard(t.device());
   const c10::cuda::CUDAStream stream = side_stream(t.get_device());
   at::cuda::CUDAEvent written;
   written.record(c10::cuda::getCurrentCUDAStream(t.get_device()));
@@ -71,6 +75,7 @@ std::shared_ptr<Transfer> NcclRanks::start_sum(const at::Tensor& t) {
 }
 
 void NcclRanks::broadcast(const std::vector<OwnedTensor>& tensors) {
+  const c10::cuda::CUDAGuard guard(tensors.front().tensor.device());
   check(ncclGroupStart(), "a broadcast");
   for (const auto& [tensor, owner] : tensors) {
     TORCH_INTERNAL_ASSERT(tensor.is_contiguous() && tensor.is_cuda());

@@ -18,7 +18,7 @@ class NcclRanks {
  public:
   // `broadcast` gives every rank those bytes of rank 0.
   using Broadcast = std::function<void(void* bytes, std::size_t count)>;
-  NcclRanks(int rank, int size, const Broadcast& broadcast);
+  NcclRanks(int rank, int size, c10::DeviceIndex device, const Broadcast& broadcast);
   ~NcclRanks();
   NcclRanks(const NcclRanks&) = delete;
   NcclRanks& operator=(const NcclRanks&) = delete;

@@ -97,7 +97,8 @@ class Muon final : public Algorithm {
         if (config_.muon.nesterov) u.mul_(mu).add_(gradients[p], (1 - mu) * factor);
       }
       const at::Tensor direction_BRC = newton_schulz(u_BRC, settings_);
-      const double rate = lr * adjustment(first.size(0), first.size(1));
+      const double rate = config_.inputs_first ? lr * adjustment(first.size(1), first.size(0))
+                                               : lr * adjustment(first.size(0), first.size(1));
       for (std::int64_t i = 0; i < count; ++i) {
         const at::Tensor& numbers = pieces_[batch[static_cast<std::size_t>(i)]].numbers;
         numbers.mul_(1 - lr * weight_decay_).add_(direction_BRC[i], -rate);
@@ -114,8 +115,8 @@ class Muon final : public Algorithm {
     return m.momentum_warmup_from + (m.momentum - m.momentum_warmup_from) * done;
   }
 
-  double adjustment(std::int64_t rows, std::int64_t columns) const {
-    const auto r = static_cast<double>(rows), c = static_cast<double>(columns);
+  double adjustment(std::int64_t outputs, std::int64_t inputs) const {
+    const auto r = static_cast<double>(outputs), c = static_cast<double>(inputs);
     const std::string& how = config_.muon.adjust_lr_fn;
     if (how == "original") return std::sqrt(std::max(1.0, r / c));
     if (how == "match_rms_adamw") return 0.2 * std::sqrt(std::max(r, c));

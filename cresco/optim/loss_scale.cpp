@@ -2,7 +2,6 @@
 
 #include "cresco/base/json.h"
 #include "cresco/base/require.h"
-#include "cresco/base/strings.h"
 
 #include <nlohmann/json.hpp>
 
@@ -12,9 +11,6 @@
 namespace cresco::optim {
 
 void check(const LossScaleConfig& c) {
-  require_usage(c.name == "torch" || c.name == "deepspeed",
-                "loss_scale.name '{}' is not one of torch, deepspeed{}", c.name,
-                did_you_mean(c.name, {"torch", "deepspeed"}));
   require_usage(c.initial > 0 && std::isfinite(c.initial),
                 "loss_scale.initial is {}, expected more than 0", c.initial);
   require_usage(c.min > 0 && c.min <= c.initial,
@@ -28,18 +24,15 @@ void check(const LossScaleConfig& c) {
 void LossScale::update(bool overflow) {
   if (!overflow) {
     overflows_at_min_ = 0;
-    const bool waits_one_more = config_.name == "deepspeed" && !has_doubled_;
-    if (++good_steps_ < config_.window + (waits_one_more ? 1 : 0)) return;
+    if (++good_steps_ < config_.window) return;
     // In float GradScaler keeps a scale that would become infinite.
     if (scale_ * 2 <= 0x1p127) scale_ *= 2;
     good_steps_ = 0;
     used_hysteresis_ = 0;
-    has_doubled_ = true;
     return;
   }
   ++num_overflows_;
   good_steps_ = 0;
-  has_doubled_ = false;
   if (used_hysteresis_ + 1 < config_.hysteresis) {
     ++used_hysteresis_;
     return;
@@ -58,7 +51,6 @@ std::string LossScale::collapse_text(std::int64_t step) const {
 Json LossScale::state() const {
   return {{"scale", scale_},
           {"good_steps", good_steps_},
-          {"has_doubled", has_doubled_ ? 1 : 0},
           {"used_hysteresis", used_hysteresis_},
           {"num_overflows", num_overflows_},
           {"overflows_at_min", overflows_at_min_}};
@@ -73,7 +65,6 @@ void LossScale::load(const Json& state, const std::string& where) {
     return value;
   };
   good_steps_ = count("good_steps");
-  has_doubled_ = count("has_doubled") > 0;
   used_hysteresis_ = count("used_hysteresis");
   num_overflows_ = count("num_overflows");
   overflows_at_min_ = count("overflows_at_min");

@@ -2,14 +2,11 @@
 // small ones are not lost. Where a gradient overflows the update is left out and the scale falls;
 // after enough good steps it rises.
 //
-//   torch      PyTorch's GradScaler: after `window` good steps in a row the scale doubles, and
-//              counting begins again
-//   deepspeed  DeepSpeed's DynamicLossScaler, which GPT-NeoX uses (consecutive_hysteresis off): the
-//              same, but the first doubling after an overflow, and after the start, takes one more
-//
-// Both: an overflow halves the scale, down to `min`, once `hysteresis` overflows, this one among
-// them, have come since the scale last rose; those before it cost the hysteresis alone. GradScaler
-// knows neither hysteresis (1) nor a least scale.
+// After `window` good steps in a row the scale doubles, and counting begins again. An overflow
+// halves it, down to `min`, once `hysteresis` overflows, this one among them, have come since it
+// last rose; those before cost the hysteresis alone. That is DeepSpeed's DynamicLossScaler, which
+// GPT-NeoX's ZeRO optimizers use (consecutive_hysteresis off), and with hysteresis 1 PyTorch's
+// GradScaler, which has no least scale.
 #pragma once
 
 #include "cresco/base/fields.h"
@@ -19,14 +16,12 @@
 namespace cresco::optim {
 
 struct LossScaleConfig {
-  std::string name = "torch";
   double initial = 65536;
   std::int64_t window = 2000, hysteresis = 1;
   double min = 1;
   bool schedule_advances_on_overflow = true;
 
   void fields(FieldVisitor& v) {
-    v.field("name", name, "torch (GradScaler) | deepspeed (GPT-NeoX)");
     v.field("initial", initial, "scale of the loss at the start, fp16 only");
     v.field("window", window, "good steps after which it doubles", "steps");
     v.field("hysteresis", hysteresis, "overflows since it last doubled before it is halved");
@@ -70,7 +65,6 @@ class LossScale {
   LossScaleConfig config_;
   double scale_;
   std::int64_t good_steps_ = 0;  // since the last overflow or doubling
-  bool has_doubled_ = false;     // since the last overflow
   std::int64_t used_hysteresis_ = 0;
   std::int64_t num_overflows_ = 0, overflows_at_min_ = 0;
 };

@@ -29,7 +29,9 @@ void check_not_negative(const std::string& field, double value) {
 
 void check_muon(const MuonConfig& m) {
   check_not_negative("muon.lr", m.lr);
-  require_usage(std::isfinite(m.weight_decay), "optimizer.muon.weight_decay is {}", m.weight_decay);
+  require_usage((m.weight_decay >= 0 && std::isfinite(m.weight_decay)) || m.weight_decay == -1,
+                "optimizer.muon.weight_decay is {}, expected 0 or more, or -1 for the optimizer's",
+                m.weight_decay);
   check_range("muon.momentum", m.momentum, 0, 1);
   check_range("muon.momentum_warmup_from", m.momentum_warmup_from, 0, 1);
   require_usage(m.momentum_warmup_steps >= 0,
@@ -78,8 +80,11 @@ void check(const OptimizerConfig& c) {
     const ParameterRule& rule = c.rules[i];
     const std::string where = fmt::format("optimizer.rules[{}]", i);
     require_usage(!rule.match.empty(), "{}.match is empty: it says which tensors", where);
-    require_usage(std::isfinite(rule.lr_multiplier) && std::isfinite(rule.weight_decay),
-                  "{} ('{}'): lr_multiplier and weight_decay have to be finite", where, rule.match);
+    for (const auto& [field, value] : {std::pair("lr_multiplier", rule.lr_multiplier),
+                                       std::pair("weight_decay", rule.weight_decay)})
+      require_usage(!value || (*value >= 0 && std::isfinite(*value)),
+                    "{} ('{}').{} is {}, expected 0 or more", where, rule.match, field,
+                    value.value_or(0));
     if (rule.optimizer.empty()) continue;
     check_name(where + ".optimizer", rule.optimizer, {"adamw", "muon"});
     require_usage(c.name == "muon",
@@ -92,28 +97,28 @@ void check(const OptimizerConfig& c) {
 TensorSettings settings_of(const OptimizerConfig& c, const std::string& name,
                            const at::Tensor& parameter) {
   const std::int64_t dimensions = parameter.dim();
-  ParameterRule set{.match = name, .lr_multiplier = 1};
+  ParameterRule set{.match = name};
   set.group = group_by_name(name, dimensions);
   set.optimizer = c.name != "muon"                             ? c.name
                   : dimensions == 2 && set.group == "matrices" ? "muon"
                                                                : "adamw";
   for (const ParameterRule& rule : c.rules) {
     if (!matches(rule.match, name)) continue;
-    if (rule.lr_multiplier >= 0) set.lr_multiplier = rule.lr_multiplier;
-    if (rule.weight_decay >= 0) set.weight_decay = rule.weight_decay;
-    set.frozen = set.frozen || rule.frozen;
+    if (rule.lr_multiplier) set.lr_multiplier = rule.lr_multiplier;
+    if (rule.weight_decay) set.weight_decay = rule.weight_decay;
+    if (rule.frozen) set.frozen = rule.frozen;
     if (!rule.optimizer.empty()) set.optimizer = rule.optimizer;
     if (!rule.group.empty()) set.group = rule.group;
   }
   const bool is_muons = set.optimizer == "muon";
-  if (set.weight_decay < 0)
+  if (!set.weight_decay)
     set.weight_decay = dimensions < 2                         ? 0
                        : is_muons && c.muon.weight_decay >= 0 ? c.muon.weight_decay
                                                               : c.weight_decay;
   return {.algorithm = set.optimizer,
-          .lr = (is_muons ? c.muon.lr : c.lr) * set.lr_multiplier,
-          .weight_decay = set.weight_decay,
-          .frozen = set.frozen,
+          .lr = (is_muons ? c.muon.lr : c.lr) * set.lr_multiplier.value_or(1),
+          .weight_decay = *set.weight_decay,
+          .frozen = set.frozen.value_or(false),
           .group = set.group};
 }
 
@@ -130,6 +135,12 @@ void check_rules(const OptimizerConfig& config,
     require_usage(settings_of(config, name, p).algorithm != "muon" || p.dim() == 2,
                   "optimizer.rules: muon is of matrices, '{}' has shape {}", name,
                   formats::shape_text(p.sizes().vec()));
+  require_usage(
+      parameters.empty() || std::any_of(parameters.begin(), parameters.end(),
+                                        [&](const auto& p) {
+                                          return !settings_of(config, p.first, p.second).frozen;
+                                        }),
+      "optimizer.rules: all tensors are frozen, nothing is left to train");
 }
 
 }  // namespace cresco::optim

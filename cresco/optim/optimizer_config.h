@@ -4,6 +4,7 @@
 #include "cresco/base/fields.h"
 #include "cresco/tensor/bridge.h"
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,15 +15,14 @@ namespace cresco::optim {
 // wins.
 struct ParameterRule {
   std::string match;
-  double lr_multiplier = -1;  // below 0: not set
-  double weight_decay = -1;   // below 0: the optimizer's
-  bool frozen = false;
+  std::optional<double> lr_multiplier, weight_decay;
+  std::optional<bool> frozen;
   std::string optimizer, group;
 
   void fields(FieldVisitor& v) {
     v.field("match", match, "names of tensors; * stands for anything");
-    v.field("lr_multiplier", lr_multiplier, "factor on the learning rate; below 0 is not set");
-    v.field("weight_decay", weight_decay, "instead of the optimizer's; below 0 keeps that");
+    v.field("lr_multiplier", lr_multiplier, "factor on the learning rate");
+    v.field("weight_decay", weight_decay, "instead of the optimizer's");
     v.field("frozen", frozen, "never updated");
     v.field("optimizer", optimizer, "with muon: whose the tensors are, muon | adamw");
     v.field("group", group, "a name under which their gradient's norm is logged");
@@ -67,6 +67,7 @@ struct OptimizerConfig {
   bool nesterov = false;
   std::vector<ParameterRule> rules;
   MuonConfig muon;
+  bool inputs_first = false;  // no field: matrices of the body are (in, out), as GPT-2's Conv1D
 
   void fields(FieldVisitor& v) {
     v.field("name", name, "adamw | muon (matrices of the body; adamw for the rest) | adam | sgd");
@@ -97,12 +98,12 @@ struct TensorSettings {
 };
 // Muon's are tensors of two dimensions in `matrices`: neither embeddings nor the readout, which are
 // known by their names (embed_in, wte, wpe, embed_tokens; embed_out, lm_head). A tied table is
-// embed_in. Their rows are outputs, as in Hugging Face's Linear; a transposed layout (GPT-2's
-// Conv1D) has other adjustments of the rate unless it is square.
+// embed_in.
 TensorSettings settings_of(const OptimizerConfig& config, const std::string& name,
                            const at::Tensor& parameter);
 
-// UsageError for a rule that matches no name, or gives Muon a tensor that is no matrix.
+// UsageError for a rule that matches no name, or gives Muon a tensor that is no matrix, and when
+// nothing is left that is not frozen.
 void check_rules(const OptimizerConfig& config, const std::vector<tensor::NamedTensor>& parameters);
 
 }  // namespace cresco::optim

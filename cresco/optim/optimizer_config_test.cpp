@@ -1,6 +1,8 @@
 #include "cresco/optim/optimizer_config.h"
 
+#include "cresco/base/files.h"
 #include "cresco/base/require.h"
+#include "cresco/base/temporary_folder.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -46,6 +48,22 @@ TEST(OptimizerConfig, NamesTheWrongField) {
   EXPECT_NE(rule("muon", {.match = "a", .optimizer = "sgd"}).find("rules[0].optimizer 'sgd'"),
             std::string::npos);
   EXPECT_NE(rule("muon", {.lr_multiplier = 2}).find("rules[0].match"), std::string::npos);
+  EXPECT_NE(rule("adamw", {.match = "a", .lr_multiplier = -2}).find("lr_multiplier is -2"),
+            std::string::npos);
+  EXPECT_NE(muon({.weight_decay = -2}).find("muon.weight_decay is -2"), std::string::npos);
+}
+
+TEST(OptimizerConfig, KeepsWhatARuleDoesNotSet) {
+  const TemporaryFolder folder;
+  OptimizerConfig config, read;
+  config.rules = {{.match = "a", .lr_multiplier = 0.25}, {.match = "b", .frozen = false}};
+  const auto fields = [](OptimizerConfig& c) { return [&c](FieldVisitor& v) { c.fields(v); }; };
+  write_file(folder / "optimizer.yaml", fields_to_yaml(fields(config)));
+  fields_from_yaml_file(fields(read), (folder / "optimizer.yaml").string());
+  ASSERT_EQ(read.rules.size(), 2u);
+  EXPECT_EQ(read.rules[0].lr_multiplier, 0.25);
+  EXPECT_FALSE(read.rules[0].weight_decay || read.rules[0].frozen || read.rules[1].lr_multiplier);
+  EXPECT_EQ(read.rules[1].frozen, false);
 }
 
 TEST(TensorSettings, AreTheRecipeControls) {
@@ -72,7 +90,7 @@ TEST(TensorSettings, AreTheRecipeControls) {
   EXPECT_EQ(readout.group, "embed_out");
 }
 
-TEST(TensorSettings, LaterRulesWinAndFrozenStays) {
+TEST(TensorSettings, LaterRulesWin) {
   OptimizerConfig config;
   config.rules = {{.match = "*", .weight_decay = 0.5, .frozen = true},
                   {.match = "a*", .lr_multiplier = 0, .group = "first"},
@@ -80,8 +98,11 @@ TEST(TensorSettings, LaterRulesWinAndFrozenStays) {
   const TensorSettings ab = settings_of(config, "ab", at::zeros({2, 2}));
   EXPECT_EQ(ab.lr, 0);
   EXPECT_EQ(ab.weight_decay, 0);
-  EXPECT_TRUE(ab.frozen);
+  EXPECT_TRUE(ab.frozen);  // what they don't set stays
   EXPECT_EQ(ab.group, "first");
+  config.rules.push_back({.match = "ab", .frozen = false});
+  EXPECT_FALSE(settings_of(config, "ab", at::zeros({2, 2})).frozen);
+  EXPECT_TRUE(settings_of(config, "ac", at::zeros({2, 2})).frozen);
   EXPECT_EQ(settings_of(config, "b", at::zeros({2})).weight_decay, 0.5);
 }
 

@@ -163,6 +163,12 @@ TEST(Optimizer, AdjustsMuonsRateToTheShape) {
     EXPECT_LT(relative_error(a.t() / tall, b / wide), 1e-10) << how;
     const double largest = std::get<1>(at::linalg_svd(b)).max().item<double>();
     EXPECT_NEAR(largest, 0.5 * wide, 0.25 * wide) << how;
+    // Stored the other way round, the first has the inputs' rows.
+    config.inputs_first = true;
+    at::Tensor c = at::zeros({64, 16}, at::kDouble);
+    c.mutable_grad() = a.grad();
+    make_optimizer(config, {{"c", c}})->step(1);
+    EXPECT_LT(relative_error(c / wide, a / tall), 1e-10) << how;
   }
 }
 

@@ -22,20 +22,21 @@ MicroBatches micro_batches(const Recipe& recipe, int ranks) {
 }
 
 BatchReader::BatchReader(const RunData& data, const MicroBatches& cut, std::int64_t vocab_size,
-                         int rank, std::int64_t first_step, std::int64_t end_step)
+                         int rank, std::int64_t first_place, std::int64_t steps)
     : data_(data),
       vocab_size_(vocab_size),
       rank_(rank),
+      first_place_(first_place),
       cut_(cut),
-      next_(first_step * cut_.count()),
-      end_(end_step * cut_.count()) {
+      end_(steps * cut_.count()) {
   begin_reading();
 }
 
 void BatchReader::begin_reading() {
   if (next_ >= end_) return;
   const std::int64_t step = next_ / cut_.count(), part = next_ % cut_.count();
-  const std::int64_t place = step * cut_.sequences + rank_ * cut_.own + part * cut_.at_once;
+  const std::int64_t place =
+      first_place_ + step * cut_.sequences + rank_ * cut_.own + part * cut_.at_once;
   ++next_;
   thread_.submit([this, place] { read_ = read_batch(data_, place, cut_.at_once, vocab_size_); });
 }

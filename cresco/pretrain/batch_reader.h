@@ -23,9 +23,9 @@ MicroBatches micro_batches(const Recipe& recipe, int ranks);
 
 class BatchReader {
  public:
-  // From `first_step` up to, not with, `end_step`. Nothing past that is read.
+  // Of `steps` steps, whose windows begin at `first_place`. Nothing past them is read.
   BatchReader(const RunData& data, const MicroBatches& cut, std::int64_t vocab_size, int rank,
-              std::int64_t first_step, std::int64_t end_step);
+              std::int64_t first_place, std::int64_t steps);
 
   at::Tensor next();  // ids, int64 (at_once, window_ids); Error as read_batch
 
@@ -33,9 +33,9 @@ class BatchReader {
   void begin_reading();
 
   const RunData& data_;
-  std::int64_t vocab_size_, rank_;
+  std::int64_t vocab_size_, rank_, first_place_;
   MicroBatches cut_;
-  std::int64_t next_, end_;  // micro-batches of this rank, counted from step 0
+  std::int64_t next_ = 0, end_;  // micro-batches of this rank, counted from the first step
   at::Tensor read_;
   Worker thread_;
 };

@@ -51,11 +51,17 @@ Split hold_out_share(const DataConfig& config, WindowKind kind, double share,
 Split hold_out(const DataConfig& config, const Validation& held, WindowKind kind,
                const std::shared_ptr<const TokenSource>& tokens) {
   if (held.kind == Validation::Share) return hold_out_share(config, kind, held.share, tokens);
-  const Windows all(everything(tokens), config.sequence_length, kind);
+  const std::int64_t T = config.sequence_length;
+  const Windows all(everything(tokens), T, kind);
   if (held.kind == Validation::Corpus) return {all, all.slice(0, 0), "corpus"};
+  if (all.size() == 0) return {all, all, "blocks"};
   // All but one at most, so that there is something to train on.
   const std::int64_t last = std::min(held.blocks, std::max<std::int64_t>(0, all.size() - 1));
-  return {all.slice(0, all.size() - last), all.slice(all.size() - last, all.size()), "blocks"};
+  const std::int64_t stride = kind == WindowKind::Row ? T + 1 : T;
+  const std::int64_t cut = (all.size() - last) * stride, num_tokens = all.stream().num_tokens();
+  const std::int64_t shared = kind == WindowKind::Overlap ? 1 : 0;
+  return {Windows(all.stream().slice(0, std::min(cut + shared, num_tokens)), T, kind),
+          Windows(all.stream().slice(cut, num_tokens), T, kind), "blocks"};
 }
 
 void require_a_window(const Windows& windows, const char* purpose, const std::string& name) {
@@ -86,24 +92,25 @@ std::vector<double> weights_of(const std::vector<MixturePart>& parts) {
   return weights;
 }
 
-// Whether each source has what a batch takes of it; with order pythia, what the run does.
-void require_enough(const Recipe& recipe, const RunData& data) {
-  const auto check = [&](std::int64_t windows, const char* taker, const char* cause) {
-    const auto taken = data.shares.counts(windows);
-    for (std::size_t s = 0; s < taken.size(); ++s) {
-      const TrainingSource& source = data.sources[s];
-      require(source.training.size() >= taken[s],
-              "{}: has {} training windows of {} ids, {} takes {} of them{}", source.name,
-              source.training.size(), source.training.window_ids(), taker, taken[s], cause);
-    }
-  };
-  check(recipe.batch.sequences, "one batch", ": a smaller batch.sequences, or more text?");
-  if (recipe.data.order == "pythia")
-    check(recipe.total_steps() * recipe.batch.sequences, "the run",
-          ", and order pythia reads each once: a shorter budget, or more of the data?");
+// Whether each source has what is taken of it.
+void require_enough(const RunData& data, std::int64_t windows, const char* taker,
+                    const char* cause) {
+  const auto taken = data.shares.counts(windows);
+  for (std::size_t s = 0; s < taken.size(); ++s) {
+    const TrainingSource& source = data.sources[s];
+    require(source.training.size() >= taken[s],
+            "{}: has {} training windows of {} ids, {} takes {} of them{}", source.name,
+            source.training.size(), source.training.window_ids(), taker, taken[s], cause);
+  }
 }
 
 }  // namespace
+
+void require_all_windows(const Recipe& recipe, const RunData& data) {
+  if (recipe.data.order == "pythia")
+    require_enough(data, recipe.place_at(recipe.total_steps()), "the run",
+                   ", and order pythia reads each once: a shorter budget, or more of the data?");
+}
 
 RunData RunData::open(const Recipe& recipe) {
   const DataConfig& config = recipe.data;
@@ -139,7 +146,8 @@ RunData RunData::open(const Recipe& recipe) {
   } else {
     data.num_validation_windows = most_windows(data.shares, data.validation);
   }
-  require_enough(recipe, data);
+  require_enough(data, recipe.batch.sequences, "one batch",
+                 ": a smaller batch.sequences, or more text?");
   return data;
 }
 
@@ -270,7 +278,37 @@ Json data_order(const Recipe& recipe, const RunData& data) {
                   {"num_validation_windows", data.num_validation_windows},
                   {"num_validation_documents", validation_documents}});
   if (data.sources.size() == 1) add_layout(*data.sources.front().tokens, out);
-  return out;
+  return with_beginning(std::move(out), recipe.begins);
+}
+
+Json with_beginning(Json order, const Beginning& begins) {
+  order.erase("begins");
+  if (begins.step > 0)
+    order["begins"] = {{"step", begins.step}, {"tokens", begins.tokens}, {"place", begins.place}};
+  return order;
+}
+
+Json without_places(Json order) {
+  if (!order.is_object()) return order;
+  order.erase("corpus");
+  if (order.contains("sources") && order["sources"].is_array())
+    for (Json& source : order["sources"])
+      if (source.is_object()) source.erase("corpus");
+  if (order.contains("validation_sha256") && order["validation_sha256"] != "")
+    order.erase("validation");
+  return order;
+}
+
+bool same_training_data(const Json& order, const Json& other) {
+  const auto training = [](const Json& of) {
+    Json kept = without_places(of);
+    if (kept.is_object())
+      for (const char* name : {"begins", "sequences_per_step", "validation_sha256",
+                               "num_validation_windows", "num_validation_documents"})
+        kept.erase(name);
+    return kept;
+  };
+  return training(order) == training(other);
 }
 
 namespace {

@@ -35,8 +35,7 @@ struct RunData {
 
   // Opens the corpora that the recipe names. A share holds out documents; a corpus of so few that
   // those don't fill a window, or one that does not say where its documents are, gives up its last
-  // tokens instead. Error when a corpus holds less than one window or one batch, or, with order
-  // pythia, less than the whole run reads.
+  // tokens instead. Error when a corpus holds less than one window or one batch.
   static RunData open(const Recipe& recipe);
 
   struct Place {
@@ -58,8 +57,16 @@ struct RunData {
 // ones.
 Path tokenizer_path(const DataConfig& data);
 
+// Error when the order is pythia, which reads each window once, and the run would need more.
+void require_all_windows(const Recipe& recipe, const RunData& data);
+
 // data_order.json: enough to name the tokens of any step. Hashes the corpora.
 Json data_order(const Recipe& recipe, const RunData& data);
+// The same with another beginning of the recipe; without where the files are.
+Json with_beginning(Json order, const Beginning& begins);
+Json without_places(Json order);
+// Whether the same windows stand at the same places of the training data.
+bool same_training_data(const Json& order, const Json& other);
 
 // The windows at `count` places from `first` on, as int64 (count, window_ids()). Error with window,
 // document and position for an id that the model's vocabulary does not have.

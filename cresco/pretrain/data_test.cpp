@@ -175,11 +175,52 @@ TEST(RunData, OfOrderPythiaHoldsWhatTheRunReads) {
   write_flat(folder / "rows.bin", counting(9 * 30));
   Recipe recipe = recipe_of((folder / "rows").string(), "row2049", "pythia");
   recipe.budget.steps = 4;  // 24 of 27 rows
-  RunData::open(recipe);
+  const RunData data = RunData::open(recipe);
+  require_all_windows(recipe, data);
   recipe.budget.steps = 5;
-  expect_says(message([&] { RunData::open(recipe); }), {"27", "30", "pythia"});
+  expect_says(message([&] { require_all_windows(recipe, data); }), {"27", "30", "pythia"});
+  recipe.begins = {.step = 3, .tokens = 100, .place = 15};  // and 12 of the other two steps
+  require_all_windows(recipe, data);
   recipe.data.order = "sequential";
-  RunData::open(recipe);
+  recipe.begins = {};
+  require_all_windows(recipe, data);
+}
+
+TEST(RunData, CountsTheDocumentsOfHeldOutBlocks) {
+  const TemporaryFolder folder;
+  write_pair(folder / "c", counting(100), 10);
+  Recipe recipe = recipe_of((folder / "c").string(), "block", "sequential");
+  recipe.data.validation = "blocks:2";  // of 12 of 8 ids, and 4 ids that fill none
+  recipe.batch.sequences = 1;
+  const Json order = data_order(recipe, RunData::open(recipe));
+  EXPECT_EQ(order["num_training_documents"], 8);
+  EXPECT_EQ(order["num_validation_documents"], 2);
+}
+
+TEST(DataOrder, SaysWhenTrainingReadsTheSame) {
+  const TemporaryFolder folder;
+  write_flat(folder / "f.bin", counting(300));
+  write_flat(folder / "held.bin", counting(40));
+  Recipe recipe = recipe_of((folder / "f.bin").string(), "block", "numpy");
+  const auto order_of = [](const Recipe& r) { return data_order(r, RunData::open(r)); };
+  const Json order = order_of(recipe);
+  EXPECT_FALSE(order.contains("begins"));
+  EXPECT_EQ(with_beginning(order, {.step = 5, .tokens = 240, .place = 30})["begins"]["place"], 30);
+  Recipe other = recipe;
+  other.batch.sequences = 3;
+  std::filesystem::copy_file(folder / "f.bin", folder / "g.bin");
+  other.data.tokens = (folder / "g.bin").string();
+  other.begins = {.step = 5};
+  EXPECT_TRUE(same_training_data(order, order_of(other)));
+  other.data.seed = 3;
+  EXPECT_FALSE(same_training_data(order, order_of(other)));
+  other = recipe;
+  other.data.validation = "blocks:4";
+  EXPECT_FALSE(same_training_data(order, order_of(other)));
+  recipe.data.validation = other.data.validation = (folder / "held.bin").string();
+  write_flat(folder / "held2.bin", counting(48));
+  other.data.validation = (folder / "held2.bin").string();
+  EXPECT_TRUE(same_training_data(order_of(recipe), order_of(other)));
 }
 
 // The same places whatever is read at a time, and from several threads.

@@ -1,5 +1,6 @@
 #include "cresco/pretrain/model_config.h"
 
+#include "cresco/base/json.h"
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/models/gpt2.h"
@@ -28,6 +29,18 @@ void check(const ModelConfig& config) {
   require_usage(config.family == "neox" || config.is_gpt2(),
                 "model.family '{}' is not one of neox, gpt2{}", config.family,
                 did_you_mean(config.family, {"neox", "gpt2"}));
+  // Set before another family was chosen: they would count for nothing.
+  families::NeoxConfig neox = config.neox, neox_defaults;
+  families::Gpt2Config gpt2 = config.gpt2, gpt2_defaults;
+  const auto set =
+      config.is_gpt2()
+          ? differences(fields_to_json([&](FieldVisitor& v) { neox_defaults.fields(v); }),
+                        fields_to_json([&](FieldVisitor& v) { neox.fields(v); }))
+          : differences(fields_to_json([&](FieldVisitor& v) { gpt2_defaults.fields(v); }),
+                        fields_to_json([&](FieldVisitor& v) { gpt2.fields(v); }));
+  require_usage(set.empty(), "model.family is {}, and model.{} is set, a field of {}",
+                config.family, set.empty() ? "" : set.front().path,
+                config.is_gpt2() ? "neox" : "gpt2");
   as_usage([&] {
     if (config.is_gpt2())
       families::check(config.gpt2, "model");

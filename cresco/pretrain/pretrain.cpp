@@ -13,7 +13,6 @@
 #include "cresco/pretrain/batch_reader.h"
 #include "cresco/pretrain/train_step.h"
 #include "cresco/trajectories/snapshot.h"
-#include "cresco/trajectories/steps.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -77,16 +76,19 @@ class Pretrainer {
         step_of_(*model_, tensor::scalar_type_named(recipe_.precision)),
         readout_(readout_among(without_frozen(weights_))),
         buckets_(without_frozen(weights_), ranks_),
-        optimizer_(recipe_.optimizer, weights_, ranks_),
+        optimizer_(recipe_.optimizer_of_model(), weights_, ranks_),
         loss_scale_(recipe_.loss_scale),
         total_steps_(recipe_.total_steps()),
-        schedule_(trajectories::snapshot_schedule(recipe_.snapshots.at, total_steps_,
-                                                  recipe_.tokens_per_step())) {
-    if (ranks_.first()) job_.run.clean(recipe_);
-    ranks_.wait_for_all();
-    if (const auto states = job_.run.states(); !states.empty()) load_state(states.back());
+        schedule_(recipe_.snapshot_steps()) {
+    load_newest_state();
+    require(step_ >= recipe_.begins.step,
+            "{}: goes on from step {}, before step {} where its recipe was changed: the states "
+            "from there on are gone",
+            job_.run.path.string(), step_, recipe_.begins.step);
     ranks_.wait_for_all();
     if (!ranks_.first()) return;
+    if (job_.record_changes) job_.record_changes();
+    job_.run.clean(recipe_);
     log_.emplace(job_.run.metrics(), resumed_ ? step_ : -1);
     events_.emplace(job_.run.events(), artifacts::read_metrics(job_.run.metrics()),
                     seconds_since_1970() - wall_before_);
@@ -103,7 +105,8 @@ class Pretrainer {
     }
     const std::int64_t stop =
         job_.stop_after >= 0 ? std::min(job_.stop_after, total_steps_) : total_steps_;
-    BatchReader batches(data_, cut_, recipe_.model.vocab_size(), ranks_.rank(), step_, stop);
+    BatchReader batches(data_, cut_, recipe_.model.vocab_size(), ranks_.rank(),
+                        recipe_.place_at(step_), stop - step_);
     while (step_ < stop) {
       const bool stops = train_step(batches);
       after_step();
@@ -113,16 +116,16 @@ class Pretrainer {
     wait_for_snapshots();
     if (step_ == total_steps_ && log_) {
       log_->flush_to_disk();
-      write_file(job_.run.complete(), fmt::format("{}\n", step_ * recipe_.tokens_per_step()));
+      write_file(job_.run.complete(), fmt::format("{}\n", recipe_.tokens_at(step_)));
     }
     return {.step = step_,
-            .tokens = step_ * recipe_.tokens_per_step(),
+            .tokens = recipe_.tokens_at(step_),
             .train_loss = train_loss_,
             .val_loss = val_loss_,
             .tokens_per_second = tokens_per_second(first_step_, started_),
             .seconds = now_seconds() - started_,
             .snapshot_seconds = snapshot_seconds_,
-            .snapshots = schedule_};
+            .snapshots = ranks_.first() ? job_.run.snapshots() : std::vector<std::int64_t>{}};
   }
 
  private:
@@ -209,7 +212,7 @@ class Pretrainer {
   double wall_time() const { return wall_before_ + now_seconds() - started_; }
 
   void write_metrics(bool has_training, bool has_validation) {
-    Json line{{"step", step_}, {"tokens", step_ * recipe_.tokens_per_step()}};
+    Json line{{"step", step_}, {"tokens", recipe_.tokens_at(step_)}};
     line["wall_time"] = wall_time();
     double rate = 0;
     if (has_training) {
@@ -304,6 +307,18 @@ class Pretrainer {
         fmt::format("interrupted after step {}; go on with: {}", step_, job_.resume_command));
   }
 
+  void load_newest_state() {
+    const auto states = job_.run.states();
+    if (states.empty()) return;
+    try {
+      load_state(states.back());
+    } catch (const Error& e) {
+      if (states.size() < 2) throw;
+      fail("{} (without {} the run goes on from step {})", e.what(),
+           job_.run.state(states.back()).string(), states[states.size() - 2]);
+    }
+  }
+
   void load_state(std::int64_t step) {
     const torch::autograd::AutoGradMode no_grad(false);
     const Path folder = job_.run.state(step);
@@ -366,9 +381,8 @@ class Pretrainer {
 
 PretrainResult finished_result(const Recipe& recipe, const RunFolder& run) {
   PretrainResult result{.step = recipe.total_steps(),
-                        .tokens = recipe.total_steps() * recipe.tokens_per_step()};
-  result.snapshots =
-      trajectories::snapshot_schedule(recipe.snapshots.at, result.step, recipe.tokens_per_step());
+                        .tokens = recipe.tokens_at(recipe.total_steps()),
+                        .snapshots = run.snapshots()};
   const auto lines = artifacts::read_metrics(run.metrics());
   require(!lines.empty() && lines.back()["step"] == result.step,
           "{}: does not end at step {}, though the run is complete", run.metrics().string(),

@@ -9,6 +9,7 @@
 #include "cresco/pretrain/train_step.h"
 #include "cresco/tensor/bridge.h"
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,24 +26,27 @@ struct PretrainJob {
   at::Device device = at::kCPU;
   // Ranks that share each batch: every one has the model, the first writes the run.
   dist::Ranks* ranks = &dist::one_rank();
-  bool allows_changes = false;  // the recipe changed since the state was written, as was allowed
+  // The recipe changed, as was allowed, at the newest state: called by the first rank when every
+  // rank has read that, before anything of the run is changed.
+  std::function<void()> record_changes;
+  bool allows_changes = false;  // the same, on every rank
   double peak_gflops = 0;       // of all ranks' products, for `mfu`; 0: not said
 };
 
 struct PretrainResult {
   std::int64_t step = 0, tokens = 0;
   double train_loss = 0, val_loss = 0, tokens_per_second = 0;
-  double seconds = 0;           // of this run of the program
-  double snapshot_seconds = 0;  // of them, that training stood still for snapshots
-  std::vector<std::int64_t> snapshots;
+  double seconds = 0;                   // of this run of the program
+  double snapshot_seconds = 0;          // of them, that training stood still for snapshots
+  std::vector<std::int64_t> snapshots;  // the steps of those that are there
 };
 
 // Runs from the newest state in the folder, or from the start when there is none. A run that was
-// stopped anywhere and resumed writes the same bytes as one that was not, wall_time and rates
-// aside, on the same machine with the same number of threads and ranks; with another number of
-// ranks it reads the same data and differs by rounding. Throws Interrupted after a Ctrl-C, with a
-// state written; Error that names step and last good state when the loss or a gradient is not
-// finite.
+// stopped anywhere and resumed on a CPU writes the same bytes as one that was not, wall_time and
+// rates aside, on the same machine with the same number of threads and ranks; with another number
+// of ranks, or on a GPU, it reads the same data and differs by rounding. Throws Interrupted after a
+// Ctrl-C, with a state written; Error that names step and last good state when the loss or a
+// gradient is not finite.
 PretrainResult pretrain(const PretrainJob& job, const RunData& data, Progress& progress);
 
 // What a run that is complete said of itself, from the last line of its metrics.

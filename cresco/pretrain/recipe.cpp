@@ -11,9 +11,31 @@
 
 namespace cresco::pretrain {
 
+namespace {
+
+// The first step at which that many tokens have been seen, the recipe's beginning or later.
+std::int64_t step_at(const Recipe& recipe, std::int64_t tokens) {
+  const std::int64_t left = std::max<std::int64_t>(0, tokens - recipe.begins.tokens);
+  return recipe.begins.step + (left + recipe.tokens_per_step() - 1) / recipe.tokens_per_step();
+}
+
+}  // namespace
+
 std::int64_t Recipe::total_steps() const {
-  return budget.steps > 0 ? budget.steps
-                          : (budget.tokens + tokens_per_step() - 1) / tokens_per_step();
+  return budget.steps > 0 ? budget.steps : step_at(*this, budget.tokens);
+}
+
+optim::OptimizerConfig Recipe::optimizer_of_model() const {
+  optim::OptimizerConfig config = optimizer;
+  config.inputs_first = model.is_gpt2() && model.gpt2.conv1d;
+  return config;
+}
+
+std::vector<std::int64_t> Recipe::snapshot_steps() const {
+  auto steps = trajectories::snapshot_schedule(
+      snapshots.at, total_steps(), [this](std::int64_t tokens) { return step_at(*this, tokens); });
+  if (begins.step > 0) std::erase_if(steps, [this](auto step) { return step <= begins.step; });
+  return steps;
 }
 
 namespace {
@@ -102,7 +124,7 @@ void check(const Recipe& r) {
   check_data(r.data);
   tensor::scalar_type_named(r.precision, "precision");
   tensor::scalar_type_named(r.snapshots.dtype);
-  trajectories::snapshot_schedule(r.snapshots.at, r.total_steps(), r.tokens_per_step());
+  r.snapshot_steps();
   optim::check(r.optimizer);
   optim::check(r.loss_scale);
   optim::check(r.schedule);

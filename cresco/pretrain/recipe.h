@@ -114,6 +114,13 @@ struct LogConfig {
   void fields(FieldVisitor& v) { v.field("every", every, "a line of metrics.jsonl", "steps"); }
 };
 
+// Where a recipe takes over in its run: not at the start when it was changed on the way.
+struct Beginning {
+  std::int64_t step = 0;
+  std::int64_t tokens = 0;  // seen before
+  std::int64_t place = 0;   // of the data's order, read first
+};
+
 struct Recipe {
   std::string arm;
   ModelConfig model;
@@ -131,6 +138,7 @@ struct Recipe {
   LogConfig log;
   bool activation_checkpointing = false;
   std::int64_t seed = 0;
+  Beginning begins;  // no field: a run's data_order.json has it
 
   void fields(FieldVisitor& v) {
     v.field("arm", arm,
@@ -160,7 +168,19 @@ struct Recipe {
   std::int64_t micro_sequences() const {
     return batch.micro_sequences > 0 ? batch.micro_sequences : batch.sequences;
   }
+  // Of the whole run, from its start on.
   std::int64_t total_steps() const;
+  // Tokens seen, and windows taken of the order, when the weights are those of `step`; the steps
+  // that snapshots are due at. All from begins.step on.
+  std::int64_t tokens_at(std::int64_t step) const {
+    return begins.tokens + (step - begins.step) * tokens_per_step();
+  }
+  std::int64_t place_at(std::int64_t step) const {
+    return begins.place + (step - begins.step) * batch.sequences;
+  }
+  std::vector<std::int64_t> snapshot_steps() const;
+  // The optimizer, told how the model stores its matrices.
+  optim::OptimizerConfig optimizer_of_model() const;
 };
 
 // UsageError that names the field when a value is out of its range or two contradict each other.

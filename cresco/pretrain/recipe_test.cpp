@@ -168,9 +168,8 @@ TEST(Recipes, RecipeControlIsThePublishedOne) {
   EXPECT_EQ(factor(r, 1430), 1);
   EXPECT_NEAR(factor(r, 4769), 0.9988, 5e-5);
   EXPECT_NEAR(factor(named("recipe-control", "long_warmup"), 4769), 0.834, 5e-4);
-  EXPECT_EQ(trajectories::snapshot_schedule(r.snapshots.at, r.total_steps(), r.tokens_per_step()),
-            (std::vector<std::int64_t>{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
-                                       4769}));
+  EXPECT_EQ(r.snapshot_steps(), (std::vector<std::int64_t>{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512,
+                                                           1024, 2048, 4096, 4769}));
   EXPECT_TRUE(r.loss_scale.schedule_advances_on_overflow);
 }
 
@@ -184,9 +183,7 @@ TEST(Recipes, PythiaHasTheRatesOfTheSuite) {
   EXPECT_GT(factor(115138), 0.1);
   EXPECT_EQ(factor(115139), 0.1);
   EXPECT_FALSE(r.loss_scale.schedule_advances_on_overflow);
-  EXPECT_EQ(
-      trajectories::snapshot_schedule(r.snapshots.at, r.total_steps(), r.tokens_per_step()).size(),
-      154u);
+  EXPECT_EQ(r.snapshot_steps().size(), 154u);
 }
 
 }  // namespace

@@ -10,20 +10,56 @@
 
 namespace cresco::pretrain {
 
-std::vector<std::int64_t> RunFolder::states() const {
+namespace {
+
+// Of the folders step<N> in `folder` that hold `file`, N, ascending.
+std::vector<std::int64_t> steps_in(const Path& folder, const char* file) {
   std::vector<std::int64_t> steps;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(path / "state", error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("step") && std::filesystem::exists(entry.path() / "state.json"))
+    if (name.starts_with("step") && std::filesystem::exists(entry.path() / file))
       steps.push_back(parse_int(name.substr(4), entry.path().string()));
   }
   std::sort(steps.begin(), steps.end());
   return steps;
 }
 
+}  // namespace
+
+std::vector<std::int64_t> RunFolder::states() const {
+  return steps_in(path / "state", "state.json");
+}
+
+std::vector<std::int64_t> RunFolder::snapshots() const {
+  return steps_in(path / "snapshots", "model.safetensors");
+}
+
+RunFolder RunFolder::settings_at(std::int64_t step) const {
+  const auto changes = steps_in(path / "earlier", "recipe.yaml");
+  const auto next = std::upper_bound(changes.begin(), changes.end(), step);
+  return next == changes.end() ? *this : RunFolder{earlier(*next)};
+}
+
+Recipe RunFolder::read_recipe() const {
+  Recipe read;
+  require(std::filesystem::file_size(recipe()) > 0, "{}: is empty", recipe().string());
+  fields_from_yaml_file([&read](FieldVisitor& v) { read.fields(v); }, recipe().string());
+  if (!std::filesystem::exists(data_order())) return read;
+  const std::string where = data_order().string();
+  const Json order = read_json_file(data_order());
+  if (!order.is_object() || !order.contains("begins")) return read;
+  const Json& begins = order["begins"];
+  read.begins = {.step = get_int(begins, "step", where),
+                 .tokens = get_int(begins, "tokens", where),
+                 .place = get_int(begins, "place", where)};
+  require(read.begins.step >= 0 && read.begins.tokens >= 0 && read.begins.place >= 0,
+          "{}: 'begins' has a negative number", where);
+  return read;
+}
+
 void RunFolder::clean(const Recipe& recipe) const {
-  for (const Path& folder : {path, path / "snapshots", path / "state"}) remove_temporaries(folder);
+  for (const char* part : {"", "snapshots", "state", "earlier"}) remove_temporaries(path / part);
   const auto is_due = [&](std::int64_t step) {
     return (recipe.state.every > 0 && step % recipe.state.every == 0) ||
            step == recipe.total_steps();
@@ -36,11 +72,9 @@ void RunFolder::clean(const Recipe& recipe) const {
   }
 }
 
-std::vector<Difference> recipe_changes(const RunFolder& run, Recipe recipe) {
-  Recipe stored;
-  fields_from_yaml_file([&](FieldVisitor& v) { stored.fields(v); }, run.recipe().string());
-  return differences(fields_to_json([&](FieldVisitor& v) { stored.fields(v); }),
-                     fields_to_json([&](FieldVisitor& v) { recipe.fields(v); }));
+std::vector<Difference> recipe_changes(Recipe before, Recipe now) {
+  return differences(fields_to_json([&](FieldVisitor& v) { before.fields(v); }),
+                     fields_to_json([&](FieldVisitor& v) { now.fields(v); }));
 }
 
 }  // namespace cresco::pretrain

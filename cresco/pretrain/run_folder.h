@@ -3,6 +3,8 @@
 //   manifest.json  recipe.yaml  config.json  tokenizer.json  data_order.json  metrics.jsonl
 //   tensorboard/events.out.tfevents.cresco, which says what metrics.jsonl does
 //   snapshots/step<N>/{model.safetensors,config.json} state/step<N>/{state.safetensors,state.json}
+//   earlier/step<N>/{recipe.yaml,data_order.json}, where they were changed on the way: what held
+//   for the updates before step N
 //   COMPLETE
 #pragma once
 
@@ -29,19 +31,25 @@ struct RunFolder {
     return path / "snapshots" / fmt::format("step{}", step);
   }
   Path state(std::int64_t step) const { return path / "state" / fmt::format("step{}", step); }
+  Path earlier(std::int64_t step) const { return path / "earlier" / fmt::format("step{}", step); }
   Path complete() const { return path / "COMPLETE"; }
 
   bool is_run() const { return std::filesystem::exists(recipe()); }
   bool is_complete() const { return std::filesystem::exists(complete()); }
-  // Steps of the states there are, ascending.
+  // Steps of the states and of the snapshots there are, ascending.
   std::vector<std::int64_t> states() const;
+  std::vector<std::int64_t> snapshots() const;
+
+  // The folder of the recipe.yaml and data_order.json that the update from `step` on is made by.
+  RunFolder settings_at(std::int64_t step) const;
+  Recipe read_recipe() const;
 
   // Temporaries of a killed writer go. Of the states that the recipe asks for the last `keep` stay;
   // one written by an interrupt stays only while it is the newest, so that it pushes no other out.
   void clean(const Recipe& recipe) const;
 };
 
-// What differs between the recipe of a run and another.
-std::vector<Difference> recipe_changes(const RunFolder& run, Recipe recipe);
+// What differs between the fields of two recipes.
+std::vector<Difference> recipe_changes(Recipe before, Recipe now);
 
 }  // namespace cresco::pretrain

@@ -12,7 +12,10 @@ namespace cresco::pretrain {
 namespace {
 
 // Shape suffix M: all targets of a batch.
-at::Tensor targets_of(const at::Tensor& ids_NT) { return ids_NT.slice(1, 1).flatten(); }
+at::Tensor targets_of(const at::Tensor& ids_NT) {
+  // Of one target a window flatten() would be a view.
+  return ids_NT.slice(1, 1).flatten().contiguous();
+}
 
 }  // namespace
 
@@ -69,7 +72,8 @@ double GradientStep::add(const at::Tensor& ids_NT, double scale,
                                    weight_VD.requires_grad() ? weight_VD.grad() : at::Tensor());
   if (readout_done) readout_done();
   lap(&StepTimes::readout);
-  torch::autograd::backward({hidden_MD}, {gradient_MD.to(hidden_MD.scalar_type())});
+  if (hidden_MD.requires_grad())  // not when all below the readout is frozen
+    torch::autograd::backward({hidden_MD}, {gradient_MD.to(hidden_MD.scalar_type())});
   lap(&StepTimes::backward);
   return loss;
 }

@@ -112,6 +112,34 @@ TEST(GradientStep, LeavesWhatIsFrozenAlone) {
   }
 }
 
+TEST(GradientStep, TrainsAReadoutAlone) {
+  const families::NeoxConfig config = tiny(false);
+  double loss = 0;
+  const auto expected = plain_gradients(config, 1, loss);
+  auto weights = weights_of(config, true);
+  for (auto& [name, weight] : weights) weight.set_requires_grad(name == "embed_out.weight");
+  const models::Neox model(config, weights);
+  GradientStep step(model, at::kFloat);
+  EXPECT_NEAR(step.add(ids(), 1), loss, 1e-6 * loss);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const at::Tensor& gradient = weights[i].second.grad();
+    if (weights[i].first == "embed_out.weight")
+      EXPECT_LE(relative_error(gradient, expected[i].second.grad()), 1e-5);
+    else
+      EXPECT_EQ(gradient.abs().max().item<float>(), 0) << weights[i].first;
+  }
+}
+
+TEST(GradientStep, TakesWindowsOfOneTarget) {
+  const auto weights = weights_of(tiny(false), true);
+  const models::Neox model(tiny(false), weights);
+  GradientStep step(model, at::kFloat);
+  double sum = 0;
+  for (std::int64_t row = 0; row < 4; ++row)
+    sum += step.loss(ids().slice(0, row, row + 1).slice(1, 0, 2));
+  EXPECT_NEAR(step.add(ids().slice(1, 0, 2), 1), sum, 1e-6 * sum);
+}
+
 TEST(GradientStep, RoundsProductsOfTheBodyOnly) {
   const families::NeoxConfig config = tiny(false);
   double loss = 0;

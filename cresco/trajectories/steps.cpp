@@ -71,7 +71,7 @@ bool parse_range(const std::string& part, const std::string& what, const Take& t
 }  // namespace
 
 Steps snapshot_schedule(const std::string& text, std::int64_t total_steps,
-                        std::int64_t tokens_per_step) {
+                        const std::function<std::int64_t(std::int64_t)>& step_at) {
   const std::string what = "snapshots.at";
   std::set<std::int64_t> steps{total_steps};
   const auto take = [&](std::int64_t step) {
@@ -87,7 +87,8 @@ Steps snapshot_schedule(const std::string& text, std::int64_t total_steps,
   } else if (text.starts_with("tokens:")) {
     for (const auto& part : split(std::string_view(text).substr(7), ',')) {
       const std::int64_t tokens = parse_step(part, what);
-      take((tokens + tokens_per_step - 1) / tokens_per_step);
+      require_usage(tokens >= 0, "{}: {} tokens are fewer than none", what, tokens);
+      take(step_at(tokens));
     }
   } else {
     for (const auto& part : split(text, ','))

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -11,9 +12,10 @@ namespace cresco::trajectories {
 //   log2        0, 1, 2, 4, 8, ...
 //   pythia      0, 1, 2, 4, ..., 512, then every 1000; or another preset of choose_steps()
 //   0,10,50     a list;  0:1000:100  a range with both ends;  both may be mixed: 0:10:2,50
-//   tokens:0,1e6,...   the first step at which that many tokens have been seen
-std::vector<std::int64_t> snapshot_schedule(const std::string& text, std::int64_t total_steps,
-                                            std::int64_t tokens_per_step);
+//   tokens:0,1e6,...   the steps that `step_at` says have seen that many tokens
+std::vector<std::int64_t> snapshot_schedule(
+    const std::string& text, std::int64_t total_steps,
+    const std::function<std::int64_t(std::int64_t tokens)>& step_at);
 
 // Which of the `available` steps are meant: a list, a range, or a preset (all, log2, pythia,
 // pythia-32, pythia-16, olmo2-32, heldout-8). A step of a list that is missing is an Error that

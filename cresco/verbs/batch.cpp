@@ -121,38 +121,27 @@ void relocate(const Path& data, pretrain::DataConfig& config) {
     config.validation = moved(config.validation);
 }
 
-// data_order.json without the places of the files, which may be others.
-Json without_places(Json order) {
-  if (!order.is_object()) return order;
-  order.erase("corpus");
-  if (order.contains("sources") && order["sources"].is_array())
-    for (Json& source : order["sources"])
-      if (source.is_object()) source.erase("corpus");
-  if (order.contains("validation_sha256") && order["validation_sha256"] != "")
-    order.erase("validation");
-  return order;
-}
-
 Batch read_run(const BatchVerbConfig& config) {
-  const pretrain::RunFolder run{config.run};
-  pretrain::Recipe recipe;
-  fields_from_yaml_file([&recipe](FieldVisitor& v) { recipe.fields(v); }, run.recipe().string());
+  const pretrain::RunFolder run{config.run}, settings = run.settings_at(config.step);
+  pretrain::Recipe recipe = settings.read_recipe();
   if (!config.data.empty()) relocate(config.data, recipe.data);
   pretrain::check(recipe);
-  require(config.step < recipe.total_steps(), "{}: --step is {}, the run has the updates 0 to {}",
-          config.run, config.step, recipe.total_steps() - 1);
+  const std::int64_t steps = run.read_recipe().total_steps();
+  require(config.step < steps, "{}: --step is {}, the run has the updates 0 to {}", config.run,
+          config.step, steps - 1);
   const pretrain::RunData data = pretrain::RunData::open(recipe);
   Batch batch = choose_rows(config, recipe.data.order, recipe.batch.sequences, data.window_ids());
   // The run must have read what stands there now; only the place may be another one.
-  const std::string changed = first_difference(without_places(read_json_file(run.data_order())),
-                                               without_places(pretrain::data_order(recipe, data)));
+  const std::string changed =
+      first_difference(pretrain::without_places(read_json_file(settings.data_order())),
+                       pretrain::without_places(pretrain::data_order(recipe, data)));
   require(changed.empty(), "{}: the corpus is not the one that the run read: {}",
-          run.data_order().string(), changed);
+          settings.data_order().string(), changed);
   batch.files = data.files();
-  batch.files.insert(batch.files.end(), {run.recipe(), run.data_order()});
+  batch.files.insert(batch.files.end(), {settings.recipe(), settings.data_order()});
   batch.tokenizer = run.path / "tokenizer.json";
 
-  const std::int64_t first = config.step * batch.batch_size + batch.first;
+  const std::int64_t first = recipe.place_at(config.step) + batch.first;
   const at::Tensor ids = pretrain::read_batch(data, first, batch.count, recipe.model.vocab_size());
   const auto* begin = ids.const_data_ptr<std::int64_t>();
   batch.ids.assign(begin, begin + ids.numel());
@@ -252,7 +241,7 @@ Json documents_json(const Batch& batch) {
 void write_ids(const Batch& batch, const BatchVerbConfig& config, const VerbContext& context,
                const Json& summary) {
   const Path out = context.options.out;
-  make_output_file(out, context.options.overwrite);
+  make_output_file(out, context.options.overwrite, batch.files);
   const std::vector<std::int64_t> shape{batch.count, batch.row_tokens};
   formats::write_npy(out, shape, batch.ids);
   artifacts::Manifest manifest = manifest_of("batch", config, context);

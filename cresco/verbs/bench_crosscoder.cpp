@@ -1,5 +1,6 @@
 #include "cresco/verbs/bench_crosscoder.h"
 
+#include "cresco/base/files.h"
 #include "cresco/base/random.h"
 #include "cresco/dictionaries/crosscoder_step.h"
 #include "cresco/dictionaries/random_source.h"
@@ -194,6 +195,8 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
       "--precision '{}' is not one of fp32, bf16, tf32", config.precision);
   require_usage(config.shape.empty() != config.state.empty(),
                 "one of --shape and --state is needed, and not both");
+  for (const std::string& file : {config.write_state, config.updated})
+    if (!file.empty()) make_output_file(file, context.options.overwrite, {config.state});
   const at::Device device = tensor::parse_device(context.options.device);
   CrosscoderConfig training;
   training.amp_dtype = config.precision;

@@ -1,5 +1,6 @@
 #include "cresco/verbs/bench_pretrain.h"
 
+#include "cresco/base/files.h"
 #include "cresco/base/random.h"
 #include "cresco/dist/gradient_buckets.h"
 #include "cresco/kernels/isa.h"
@@ -7,6 +8,7 @@
 #include "cresco/pretrain/train_step.h"
 #include "cresco/tensor/place.h"
 #include "cresco/verbs/measuring.h"
+#include "cresco/verbs/vocabulary.h"
 
 #include <ATen/ATen.h>
 
@@ -53,19 +55,27 @@ Outcome run_bench_pretrain(const BenchPretrainConfig& config, VerbContext& conte
   require_usage(config.sequences >= 0, "--sequences is {}, expected 0 or more", config.sequences);
   const at::Device device = tensor::parse_device(context.options.device);
   Recipe recipe = config.settings;
+  if (recipe.model.vocab_size() == 0 && !recipe.data.sources().empty()) resolve_vocabulary(recipe);
   require_usage(recipe.model.vocab_size() > 0,
                 "model.vocab_size is {}: a size is needed where there is no tokenizer",
                 recipe.model.vocab_size());
   recipe.batch.sequences = config.sequences > 0 ? config.sequences : recipe.micro_sequences();
   recipe.batch.micro_sequences = 0;
   pretrain::check(recipe);
+  if (context.options.dry_run)
+    return {.text = fmt::format("would take {} steps of {} tokens\n", config.repeats + 1,
+                                recipe.tokens_per_step())};
+  for (const std::string& file : {config.write_start, config.updated})
+    if (!file.empty()) make_output_file(file, context.options.overwrite);
   if (!config.write_start.empty()) return write_start(config.write_start, recipe);
 
   const at::Tensor ids_NT = random_ids(recipe).to(device);
-  const auto weights = pretrain::trainable(initial_weights(recipe), recipe.optimizer, device);
+  const auto initial = initial_weights(recipe);
+  optim::check_rules(recipe.optimizer, initial);
+  const auto weights = pretrain::trainable(initial, recipe.optimizer, device);
   const auto model = pretrain::make_model(recipe.model, weights, recipe.activation_checkpointing);
   dist::GradientBuckets gradients(pretrain::without_frozen(weights), dist::one_rank());
-  optim::Optimizer optimizer(recipe.optimizer, weights, dist::one_rank());
+  optim::Optimizer optimizer(recipe.optimizer_of_model(), weights, dist::one_rank());
   pretrain::GradientStep step(*model, tensor::scalar_type_named(recipe.precision));
   pretrain::StepTimes times;
   step.time_into(times);

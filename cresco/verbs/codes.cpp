@@ -65,11 +65,13 @@ Outcome run_codes(const CodesConfig& config, VerbContext& context) {
     return outcome;
   }
   const Path out = context.options.out;
-  make_output_file(out, context.options.overwrite);
+  const std::vector<Path> inputs{dictionary_path, config.rows.empty() ? config.stack : config.rows};
+  make_output_file(out, context.options.overwrite, inputs);
   formats::NpyWriter codes(out, formats::DType::F32, shape);
   std::optional<formats::NpyWriter> reconstructions;
   if (!config.reconstructions.empty()) {
-    make_output_file(config.reconstructions, context.options.overwrite);
+    require_usage(Path(config.reconstructions) != out, "--out and --reconstructions are one file");
+    make_output_file(config.reconstructions, context.options.overwrite, inputs);
     reconstructions.emplace(config.reconstructions, formats::DType::F32, rows.sizes().vec());
   }
   std::int64_t open = 0;
@@ -96,7 +98,7 @@ Outcome run_codes(const CodesConfig& config, VerbContext& context) {
   outcome.summary["l0"] = l0;
   outcome.text = fmt::format("codes of shape {}, l0 {:.3f}\n", formats::shape_text(shape), l0);
   artifacts::Manifest manifest = manifest_of("codes", config, context);
-  manifest.inputs = {dictionary_path, config.rows.empty() ? config.stack : config.rows};
+  manifest.inputs = inputs;
   artifacts::write_manifest(out, manifest);
   return outcome;
 }

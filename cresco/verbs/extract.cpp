@@ -24,9 +24,14 @@ std::string as_text(const Extracted& made, const char* verb) {
 }
 
 // A stack that stands there already is in the way, unless it is to be replaced.
-void make_outputs(const Extracted& plan, const CommonOptions& options) {
+void make_outputs(const trajectories::Trajectory& trajectory, const Extracted& plan,
+                  const CommonOptions& options) {
+  std::vector<Path> inputs;
+  if (options.overwrite)
+    for (const std::int64_t step : plan.steps)
+      for (const Path& file : trajectory.open(step).files()) inputs.push_back(file);
   for (const ExtractedMatrix& matrix : plan.matrices) {
-    make_output_file(matrix.out, options.overwrite);
+    make_output_file(matrix.out, options.overwrite, inputs);
     if (!options.overwrite) continue;
     for (const char* suffix : {".part", ".part.json"})
       std::filesystem::remove(matrix.out.string() + suffix);
@@ -44,7 +49,7 @@ Outcome run_extract(const ExtractVerbConfig& config, VerbContext& context) {
   if (context.options.dry_run)
     return {.text = fmt::format("a trajectory of layout {}\n{}", trajectory.layout(),
                                 as_text(plan, "would write "))};
-  make_outputs(plan, context.options);
+  make_outputs(trajectory, plan, context.options);
   // Before the work: another tokenizer in that folder is in the way.
   if (trajectory.tokenizer())
     corpora::put_tokenizer(*trajectory.tokenizer(),

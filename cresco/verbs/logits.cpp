@@ -32,7 +32,9 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
     return {.text = fmt::format("would write logits of shape {}\n", formats::shape_text(shape))};
 
   const Path out = context.options.out;
-  make_output_file(out, context.options.overwrite);
+  std::vector<Path> inputs = snapshot.files();
+  inputs.emplace_back(config.ids);
+  make_output_file(out, context.options.overwrite, inputs);
   const torch::autograd::AutoGradMode no_grad(false);
   const at::Tensor ids_NT = at::from_blob(values.data(), {N, T}, at::kLong);
   formats::NpyWriter writer(out, formats::DType::F32, shape);
@@ -46,8 +48,7 @@ Outcome run_logits(const LogitsVerbConfig& config, VerbContext& context) {
   context.progress.end();
   writer.commit();
   artifacts::Manifest manifest = manifest_of("logits", config, context);
-  manifest.inputs = {config.ids};
-  for (const Path& file : snapshot.files()) manifest.inputs.push_back(file);
+  manifest.inputs = inputs;
   artifacts::write_manifest(out, manifest);
   return {
       .summary = {{"shape", shape}, {"out", out.string()}},

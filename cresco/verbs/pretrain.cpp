@@ -10,10 +10,9 @@
 #include "cresco/pretrain/batch_reader.h"
 #include "cresco/pretrain/pretrain.h"
 #include "cresco/tensor/product_rate.h"
-#include "cresco/text/tokenizer.h"
-#include "cresco/trajectories/steps.h"
 #include "cresco/trajectories/trajectory.h"
 #include "cresco/verbs/input_files.h"
+#include "cresco/verbs/vocabulary.h"
 
 #include <ATen/ATen.h>
 
@@ -35,8 +34,7 @@ constexpr double kLikelyUtilisation = 0.5;
 std::string plan_text(const Recipe& recipe, const pretrain::RunData& data, at::Device device) {
   const auto parameters = static_cast<double>(families::num_parameters(recipe.model.tensors()));
   const double steps = static_cast<double>(recipe.total_steps());
-  const auto snapshots = trajectories::snapshot_schedule(recipe.snapshots.at, recipe.total_steps(),
-                                                         recipe.tokens_per_step());
+  const auto snapshots = recipe.snapshot_steps();
   const double gflops = tensor::product_gflops(device, tensor::scalar_type_named(recipe.precision));
   const double work = pretrain::flops_per_step(recipe) * steps;
   return fmt::format(
@@ -121,6 +119,29 @@ bool is_allowed(const std::string& path, const std::vector<std::string>& allowed
   return names("data." + own);
 }
 
+// A misspelt field would allow nothing, and be found out after a change was refused.
+void check_allowed(const std::vector<std::string>& allowed) {
+  Recipe recipe;
+  std::vector<std::string> known{"data_order"};
+  const auto add = [&known](const std::string& path, auto&, const char*, const char*) {
+    for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 1))
+      known.push_back(path.substr(0, dot));
+    known.push_back(path);
+  };
+  for (const char* family : {"neox", "gpt2"}) {
+    recipe.model.family = family;
+    EachField each(add);
+    recipe.fields(each);
+  }
+  for (const std::string& field : allowed) {
+    const std::string plain = field.substr(0, field.find('['));
+    require_usage(plain == "optimizer.rules" || plain.starts_with("data_order.") ||
+                      std::find(known.begin(), known.end(), plain) != known.end(),
+                  "--allow-change {}: a recipe has no such field{}", field,
+                  did_you_mean(plain, known));
+  }
+}
+
 // Whether --resume agrees with what stands there.
 void require_resumable(const RunFolder& run, bool goes_on, const std::string& resume) {
   const std::string where = run.path.string();
@@ -131,9 +152,10 @@ void require_resumable(const RunFolder& run, bool goes_on, const std::string& re
 }
 
 // What this command changes of the run it goes on with; all of it was allowed.
-std::vector<Difference> check_changes(const RunFolder& run, const Recipe& recipe,
-                                      const Json& data_order, const PretrainVerbConfig& config) {
-  std::vector<Difference> changes = pretrain::recipe_changes(run, recipe);
+std::vector<Difference> check_changes(const RunFolder& run, const Recipe& before,
+                                      const Recipe& recipe, const Json& data_order,
+                                      const PretrainVerbConfig& config) {
+  std::vector<Difference> changes = pretrain::recipe_changes(before, recipe);
   for (Difference& change : differences(read_json_file(run.data_order()), data_order, "data_order"))
     changes.push_back(std::move(change));
   for (const Difference& change : changes)
@@ -144,17 +166,43 @@ std::vector<Difference> check_changes(const RunFolder& run, const Recipe& recipe
   return changes;
 }
 
-// From here on the run is one of the new recipe; its manifest says what it was before, and since
-// which step.
+// Where the changed recipe takes over: at the newest state. Other data begin at their first window.
+pretrain::Beginning beginning_of(const RunFolder& run, const Recipe& before, Recipe recipe,
+                                 const Json& data_order) {
+  const auto states = run.states();
+  require(!states.empty(),
+          "{}: has no state to go on from with a changed recipe; --overwrite begins anew",
+          run.path.string());
+  const std::int64_t step = states.back();
+  const bool goes_on = pretrain::same_training_data(read_json_file(run.data_order()), data_order);
+  recipe.begins = {
+      .step = step, .tokens = before.tokens_at(step), .place = goes_on ? before.place_at(step) : 0};
+  require(recipe.total_steps() > step,
+          "{}: is at step {}, and the changed recipe ends at step {}: nothing is left to train",
+          run.path.string(), step, recipe.total_steps());
+  return recipe.begins;
+}
+
+// From here on the run is one of the new recipe. What held before stays in earlier/, and the
+// manifest says what is another one and since which step. Killed on the way and started again, it
+// ends the same.
 void record_changes(const RunFolder& run, Recipe recipe, const Json& data_order,
                     const std::vector<Difference>& changes) {
-  const auto states = run.states();
+  const std::int64_t step = recipe.begins.step;
+  if (step > 0 && !std::filesystem::exists(run.earlier(step))) {
+    AtomicFolder earlier(run.earlier(step));
+    const RunFolder kept{earlier.folder()};
+    write_file(kept.recipe(), read_file(run.recipe()));
+    write_file(kept.data_order(), read_file(run.data_order()));
+    earlier.commit();
+  }
   Json manifest = artifacts::read_manifest(run.path);
-  for (const Difference& change : changes)
-    manifest["changes"].push_back({{"step", states.empty() ? 0 : states.back()},
-                                   {"field", change.path},
-                                   {"before", change.before},
-                                   {"now", change.now}});
+  for (const Difference& change : changes) {
+    const Json entry{
+        {"step", step}, {"field", change.path}, {"before", change.before}, {"now", change.now}};
+    Json& all = manifest["changes"];
+    if (std::find(all.begin(), all.end(), entry) == all.end()) all.push_back(entry);
+  }
   std::filesystem::remove(run.complete());
   write_json_file(artifacts::manifest_path(run.path), manifest);
   write_json_file(run.data_order(), data_order);
@@ -183,28 +231,31 @@ Outcome outcome_of(const RunFolder& run, const pretrain::PretrainResult& result)
   return outcome;
 }
 
+// Of a run that was complete before.
+Outcome finished_outcome(const RunFolder& run, const Recipe& recipe) {
+  const pretrain::PretrainResult result = pretrain::finished_result(recipe, run);
+  Outcome outcome = outcome_of(run, result);
+  std::vector<std::int64_t> gone;
+  for (const std::int64_t step : recipe.snapshot_steps())
+    if (!std::binary_search(result.snapshots.begin(), result.snapshots.end(), step))
+      gone.push_back(step);
+  if (!gone.empty())
+    outcome.text += fmt::format("{}: snapshots that are no longer there: {}\n", run.path.string(),
+                                list_steps(gone));
+  return outcome;
+}
+
 }  // namespace
 
 Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   Recipe recipe = config.settings;
   require_usage(!recipe.data.sources().empty(), "data.tokens is needed: the prefix of a corpus");
   check_resume(config.resume, context.options.overwrite);
-  const Path tokenizer_path = pretrain::tokenizer_path(recipe.data);
-  std::optional<std::int64_t> end_of_text;
-  if (std::filesystem::exists(tokenizer_path)) {
-    const text::Tokenizer tokenizer = text::read_tokenizer(tokenizer_path);
-    end_of_text = tokenizer.end_of_text();
-    if (recipe.model.vocab_size() == 0) recipe.model.vocab_size() = tokenizer.vocab_size();
-    require(tokenizer.vocab_size() <= recipe.model.vocab_size(),
-            "{}: the tokenizer has {} tokens, more than model.vocab_size {}",
-            tokenizer_path.string(), tokenizer.vocab_size(), recipe.model.vocab_size());
-  } else {
-    require_usage(recipe.model.vocab_size() != 0,
-                  "{}: is not there to say how many tokens there are: model.vocab_size is needed",
-                  tokenizer_path.string());
-  }
+  check_allowed(config.allow_change);
+  const auto [tokenizer_path, end_of_text] = resolve_vocabulary(recipe);
   pretrain::check(recipe);
   const pretrain::RunData data = pretrain::RunData::open(recipe);
+  if (context.options.dry_run) pretrain::require_all_windows(recipe, data);
   if (context.options.dry_run)
     return {.text = plan_text(recipe, data, tensor::parse_device(context.options.device))};
 
@@ -216,32 +267,46 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   const auto initial = initial_weights(recipe);
   optim::check_rules(recipe.optimizer, initial);
   std::unique_ptr<FolderLock> lock;
-  bool goes_on = false, is_done = false, has_changes = false;
+  Json data_order;
+  std::vector<Difference> changes;
+  bool goes_on = false, is_done = false;
   if (ranks.first()) {
     goes_on = run.is_run() && !context.options.overwrite;
     require_resumable(run, goes_on, config.resume);
-    const Json data_order = pretrain::data_order(recipe, data);  // hashes the data
-    std::vector<Difference> changes;
-    if (goes_on) changes = check_changes(run, recipe, data_order, config);
-    has_changes = !changes.empty();
-    std::filesystem::create_directories(run.path);
-    lock = std::make_unique<FolderLock>(run.path);
-    if (has_changes) record_changes(run, recipe, data_order, changes);
-    is_done = goes_on && run.is_complete();
-    if (!goes_on) {
-      std::vector<Path> inputs = data.files();
-      inputs.insert(inputs.end(), {config.recipe, recipe.init.from});
-      remove_half_made(run);
-      make_output_folder(run.path, context.options.overwrite, inputs);
-      begin_run(run, recipe, data, data_order, tokenizer_path, end_of_text, config, context);
+    if (goes_on) {
+      lock = std::make_unique<FolderLock>(run.path);
+      const Recipe before = run.read_recipe();
+      recipe.begins = before.begins;
+      data_order = pretrain::data_order(recipe, data);  // hashes the data
+      changes = check_changes(run, before, recipe, data_order, config);
+      if (!changes.empty()) {
+        recipe.begins = beginning_of(run, before, recipe, data_order);
+        data_order = pretrain::with_beginning(data_order, recipe.begins);
+      }
+      is_done = changes.empty() && run.is_complete();
+    } else {
+      data_order = pretrain::data_order(recipe, data);
     }
   }
   // What the first rank found out, all do.
   is_done = ranks.largest_of(is_done ? 1 : 0) > 0;
-  has_changes = ranks.largest_of(has_changes ? 1 : 0) > 0;
-  if (is_done)
-    return ranks.first() ? outcome_of(run, pretrain::finished_result(recipe, run)) : Outcome{};
+  for (std::int64_t* number : {&recipe.begins.step, &recipe.begins.tokens, &recipe.begins.place})
+    *number = ranks.largest_of(*number);
+  const bool has_changes = ranks.largest_of(changes.empty() ? 0 : 1) > 0;
+  pretrain::require_all_windows(recipe, data);
+  if (is_done) return ranks.first() ? finished_outcome(run, recipe) : Outcome{};
+  if (ranks.first() && !goes_on) {
+    std::filesystem::create_directories(run.path);
+    lock = std::make_unique<FolderLock>(run.path);
+    std::vector<Path> inputs = data.files();
+    inputs.insert(inputs.end(), {config.recipe, recipe.init.from});
+    remove_half_made(run);
+    make_output_folder(run.path, context.options.overwrite, inputs);
+    begin_run(run, recipe, data, data_order, tokenizer_path, end_of_text, config, context);
+  }
 
+  std::function<void()> record;
+  if (!changes.empty()) record = [&] { record_changes(run, recipe, data_order, changes); };
   watch_for_interrupts();
   const at::Device device = tensor::parse_device(context.options.device);
   const double peak = tensor::product_gflops(device, tensor::scalar_type_named(recipe.precision));
@@ -252,6 +317,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
                                              .resume_command = context.resume_command(),
                                              .device = device,
                                              .ranks = &ranks,
+                                             .record_changes = record,
                                              .allows_changes = has_changes,
                                              .peak_gflops = ranks.sum_of(peak)},
                                             data, context.progress));

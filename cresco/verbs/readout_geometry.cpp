@@ -15,8 +15,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
+#include <set>
 
 namespace cresco::verbs {
 namespace {
@@ -28,22 +30,23 @@ constexpr double kNotSaid = std::numeric_limits<double>::quiet_NaN();
 // What a trajectory says of how it was trained.
 struct Arm {
   std::string name;
-  double readout_multiplier = kNotSaid, warmup = kNotSaid, tokens_per_step = kNotSaid,
-         seed = kNotSaid;
+  double readout_multiplier = kNotSaid, warmup = kNotSaid, seed = kNotSaid;
+  std::function<double(std::int64_t step)> tokens_at = [](std::int64_t) { return kNotSaid; };
 };
 
 Arm arm_of_run(const pretrain::RunFolder& run, const std::string& name) {
-  pretrain::Recipe recipe;
-  fields_from_yaml_file([&](FieldVisitor& v) { recipe.fields(v); }, run.recipe().string());
+  const pretrain::Recipe recipe = run.read_recipe();
   Arm arm{.name = recipe.arm.empty() ? name : recipe.arm,
           .readout_multiplier = 1,
           .warmup = static_cast<double>(recipe.schedule.warmup_steps),
-          .tokens_per_step = static_cast<double>(recipe.tokens_per_step()),
-          .seed = static_cast<double>(recipe.seed)};
+          .seed = static_cast<double>(recipe.seed),
+          .tokens_at = [run](std::int64_t step) {
+            return static_cast<double>(run.settings_at(step).read_recipe().tokens_at(step));
+          }};
   const char* const readout = recipe.model.is_gpt2() ? "lm_head.weight" : "embed_out.weight";
   for (const optim::ParameterRule& rule : recipe.optimizer.rules)
-    if (matches(rule.match, readout) && rule.lr_multiplier >= 0)
-      arm.readout_multiplier = rule.lr_multiplier;
+    if (matches(rule.match, readout) && rule.lr_multiplier)
+      arm.readout_multiplier = *rule.lr_multiplier;
   return arm;
 }
 
@@ -57,8 +60,10 @@ Arm arm_of_settings(const Path& file, const std::string& name) {
   return {.name = name,
           .readout_multiplier = number("readout_lr_mult"),
           .warmup = number("warmup_steps"),
-          .tokens_per_step = number("global_batch") * 2048,
-          .seed = number("seed")};
+          .seed = number("seed"),
+          .tokens_at = [tokens = number("global_batch") * 2048](std::int64_t step) {
+            return tokens * static_cast<double>(step);
+          }};
 }
 
 Arm arm_of(const trajectories::Trajectory& trajectory) {
@@ -115,10 +120,9 @@ Table readout_geometries(const std::vector<std::string>& paths, const std::strin
           found != known.end() ? found->second
                                : spectra::weight_spectrum(readout_VD).singular_values,
           read("W_E"), read("ln_final.w"));
-      table.add(arm.name, arm.readout_multiplier, arm.warmup, step,
-                arm.tokens_per_step * static_cast<double>(step), g.rn_mean, g.rn_std, g.rn_med,
-                g.rn_max, g.rn_tail_frac, g.stable_rank, g.eff_rank, g.top1_frac, g.s1, g.s2v,
-                g.we_rn_mean, g.lnf_norm, g.lnf_max, arm.seed);
+      table.add(arm.name, arm.readout_multiplier, arm.warmup, step, arm.tokens_at(step), g.rn_mean,
+                g.rn_std, g.rn_med, g.rn_max, g.rn_tail_frac, g.stable_rank, g.eff_rank,
+                g.top1_frac, g.s1, g.s2v, g.we_rn_mean, g.lnf_norm, g.lnf_max, arm.seed);
       context.progress.update(++done, fmt::format("step {}", step));
     }
     context.progress.end();
@@ -126,23 +130,36 @@ Table readout_geometries(const std::vector<std::string>& paths, const std::strin
   return table;
 }
 
-Table arm_differences(const Table& geometries) {
-  // The last line of each run: one run is one arm and seed.
+Table arm_differences(const Table& geometries, Progress& progress) {
+  // The last line of each run. A run's lines follow each other, in order of their steps; two of one
+  // arm and seed differ in what the table does not say, such as the seed of their data.
   std::vector<std::string> arms;
-  std::map<std::string, std::map<std::string, std::size_t>> last;  // arm -> seed -> line
+  std::map<std::string, std::vector<std::size_t>> last;
   for (std::size_t row = 0; row < geometries.num_rows(); ++row) {
     const std::string& arm = geometries.text(row, "cond");
     if (!last.contains(arm)) arms.push_back(arm);
-    std::size_t& line = last[arm].try_emplace(geometries.text(row, "seed"), row).first->second;
-    if (geometries.number(row, "step") >= geometries.number(line, "step")) line = row;
+    const bool goes_on = row > 0 && arm == geometries.text(row - 1, "cond") &&
+                         geometries.text(row, "seed") == geometries.text(row - 1, "seed") &&
+                         geometries.number(row, "step") > geometries.number(row - 1, "step");
+    if (goes_on)
+      last[arm].back() = row;
+    else
+      last[arm].push_back(row);
   }
+  std::set<std::int64_t> ends;
+  for (const auto& [arm, rows] : last)
+    for (const std::size_t row : rows)
+      ends.insert(static_cast<std::int64_t>(geometries.number(row, "step")));
+  if (ends.size() > 1)
+    progress.note(fmt::format("the runs end at steps {}: they are compared at different ages",
+                              fmt::join(ends, ", ")));
   Table table({"cond", "metric", "num_seeds", "mean", "seed_spread", "difference", "spreads"});
   struct Summary {
     double mean = 0, spread = kNotSaid;
   };
   const auto summary = [&](const std::string& arm, const std::string& metric) {
     std::vector<double> values;
-    for (const auto& [seed, row] : last.at(arm)) values.push_back(geometries.number(row, metric));
+    for (const std::size_t row : last.at(arm)) values.push_back(geometries.number(row, metric));
     const auto [low, high] = std::minmax_element(values.begin(), values.end());
     Summary s{.spread = values.size() > 1 ? *high - *low : kNotSaid};
     for (const double value : values) s.mean += value / static_cast<double>(values.size());

@@ -25,8 +25,8 @@ artifacts::Table readout_geometries(const std::vector<std::string>& trajectories
 // Of such a table: each arm at its last step beside the first arm. Columns: cond, metric,
 // num_seeds, mean, seed_spread (largest less smallest of the arm's seeds; empty for one),
 // difference (of the means, from the first arm's), spreads (|difference| in spreads of the arm that
-// has seeds: the larger of the two).
-artifacts::Table arm_differences(const artifacts::Table& geometries);
+// has seeds: the larger of the two). A note says so when the runs end at different steps.
+artifacts::Table arm_differences(const artifacts::Table& geometries, Progress& progress);
 
 // That table for people: rn_mean, stable_rank and eff_rank of every arm.
 std::string arm_differences_text(const artifacts::Table& differences);

@@ -47,12 +47,12 @@ Outcome run_report(const ReportConfig& config, VerbContext& context) {
     return outcome;
   }
 
-  make_output_file(out, context.options.overwrite);
-  const std::string html = report::render_html(page);
-  write_file(out, html);
   artifacts::Manifest manifest = manifest_of("report", config, context);
   for (const report::Source& source : sources)
     manifest.inputs.insert(manifest.inputs.end(), source.files.begin(), source.files.end());
+  make_output_file(out, context.options.overwrite, manifest.inputs);
+  const std::string html = report::render_html(page);
+  write_file(out, html);
   artifacts::write_manifest(out, manifest);
   outcome.summary["bytes"] = html.size();
   outcome.text +=

@@ -147,7 +147,7 @@ Outcome run_spectra(const SpectraConfig& config, VerbContext& context) {
     made.emplace_back("readout_geometry.csv", geometries);
     outcome.summary["readout"] = rows_json(geometries, kNames);
     if (several) {
-      const Table differences = arm_differences(geometries);
+      const Table differences = arm_differences(geometries, context.progress);
       made.emplace_back("arm_differences.csv", differences);
       outcome.summary["differences"] = rows_json(differences, kNames);
       outcome.text = arm_differences_text(differences);

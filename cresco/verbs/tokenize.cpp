@@ -19,14 +19,15 @@ Outcome run_tokenize(const TokenizeVerbConfig& config, VerbContext& context) {
                 human_bytes(static_cast<double>(documents->bytes_total())), prefix.string())};
 
   const Path bin = prefix.string() + ".bin", copy = corpora::corpus_tokenizer_path(prefix);
-  make_output_file(bin, context.options.overwrite);
+  std::vector<Path> inputs(config.files.begin(), config.files.end());
+  inputs.emplace_back(config.tokenizer);
+  make_output_file(bin, context.options.overwrite, inputs);
   corpora::put_tokenizer(config.tokenizer, copy);
   const corpora::TokenizeResult result =
       corpora::tokenize(*documents, tokenizer, prefix, config.tokenize, context.progress);
 
   artifacts::Manifest manifest = manifest_of("tokenize", config, context);
-  for (const std::string& file : config.files) manifest.inputs.emplace_back(file);
-  manifest.inputs.emplace_back(config.tokenizer);
+  manifest.inputs = inputs;
   manifest.facts = {{"num_documents", result.num_documents},
                     {"num_tokens", result.num_tokens},
                     {"num_bytes", result.num_bytes},

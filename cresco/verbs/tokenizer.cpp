@@ -72,7 +72,8 @@ Outcome run_tokenizer_train(const TokenizerTrainConfig& config, VerbContext& con
                                 context.options.out)};
 
   const Path out = context.options.out;
-  make_output_file(out, context.options.overwrite);
+  const std::vector<Path> inputs(config.files.begin(), config.files.end());
+  make_output_file(out, context.options.overwrite, inputs);
   const text::Tokenizer tokenizer =
       text::train_bpe([&](std::string& document) { return documents->next(document); },
                       config.trainer, context.progress);
@@ -80,7 +81,7 @@ Outcome run_tokenizer_train(const TokenizerTrainConfig& config, VerbContext& con
 
   const std::size_t num_merges = tokenizer.parts().merges.size();
   artifacts::Manifest manifest = manifest_of("tokenizer train", config, context);
-  for (const std::string& file : config.files) manifest.inputs.emplace_back(file);
+  manifest.inputs = inputs;
   manifest.facts = {{"vocab_size", tokenizer.vocab_size()}, {"num_merges", num_merges}};
   artifacts::write_manifest(out, manifest);
   return {.summary = manifest.facts,
@@ -95,7 +96,8 @@ Outcome run_tokenizer_encode(const TokenizerEncodeConfig& config, VerbContext& c
     return {.text = fmt::format("would encode {} with {} tokens\n", name_of_input(config.file),
                                 tokenizer.vocab_size())};
 
-  if (!out.empty()) make_output_file(out, context.options.overwrite);
+  if (!out.empty())
+    make_output_file(out, context.options.overwrite, {config.file, config.tokenizer});
   std::vector<std::int32_t> ids;
   text::EncodeStats stats;
   text::Encoder(tokenizer, {.parse_special = config.parse_special})
@@ -127,7 +129,8 @@ Outcome run_tokenizer_decode(const TokenizerDecodeConfig& config, VerbContext& c
     return {.text = fmt::format("would decode {} with {} tokens\n", name_of_input(config.file),
                                 tokenizer.vocab_size())};
 
-  if (!out.empty()) make_output_file(out, context.options.overwrite);
+  if (!out.empty())
+    make_output_file(out, context.options.overwrite, {config.file, config.tokenizer});
   const std::string where = name_of_input(config.file);
   std::string bytes;
   const std::vector<std::int64_t> ids = parse_ids(read_input(config.file), where);
