@@ -90,6 +90,10 @@ void panel_product(const PanelProduct& p) {
       ask();
       make_some<kRows>(p, row, first, depth);
     }
+    for (; row + 4 <= p.rows; row += 4) {
+      ask();
+      make_some<4>(p, row, first, depth);
+    }
     for (; row + 2 <= p.rows; row += 2) make_some<2>(p, row, first, depth);
     for (; row < p.rows; ++row) make_some<1>(p, row, first, depth);
   }
