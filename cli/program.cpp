@@ -209,11 +209,12 @@ class CommandLine {
       SettingsFile(command.own->word(command.verb->settings)).apply(command.verb->fields, arm);
     if (!command.config_file.empty())
       fields_from_yaml_file(command.verb->fields, command.config_file);
-    const std::set<std::string> options = command.own->given();
     for (const std::string& assignment : command.assignments) {
-      const std::string path = assignment.substr(0, assignment.find('='));
-      require_usage(!options.contains(path), "--set {} and --{}: one setting, given twice", path,
-                    with_dashes(path));
+      const std::string path = field_of(command, assignment);
+      for (const std::string& option : command.own->given())
+        require_usage(
+            path != option && !option.starts_with(path + ".") && !path.starts_with(option + "."),
+            "--set {} and --{}: one setting, given twice", path, with_dashes(option));
       set_field(command.verb->fields, assignment);
     }
     command.own->assign(command.verb->fields);
@@ -224,13 +225,8 @@ class CommandLine {
   // The fields that the command line names for the verb, by an option or --set.
   std::set<std::string> given(const Command& command) const {
     std::set<std::string> paths = command.own->given();
-    const auto aliases = aliases_of(command.verb->fields);
-    for (const std::string& assignment : command.assignments) {
-      std::string path = assignment.substr(0, assignment.find('='));
-      for (const FieldAlias& alias : aliases)
-        if (alias.other == path) path = alias.path;
-      paths.insert(path);
-    }
+    for (const std::string& assignment : command.assignments)
+      paths.insert(field_of(command, assignment));
     return paths;
   }
 
@@ -254,6 +250,14 @@ class CommandLine {
   }
 
  private:
+  // The field that FIELD=VALUE is for, by its own name.
+  static std::string field_of(const Command& command, const std::string& assignment) {
+    std::string path = assignment.substr(0, assignment.find('='));
+    for (const FieldAlias& alias : aliases_of(command.verb->fields))
+      if (alias.other == path) path = alias.path;
+    return path;
+  }
+
   void add(const Verb& verb) {
     CLI::App* parent = &app_;
     std::string name = verb.name;

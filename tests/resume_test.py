@@ -167,6 +167,8 @@ class Resume(ProgramTest):
         before = contents(out), (out / "manifest.json").read_bytes()
         for says, *options in (("nothing is left", "--budget.steps", 20, "--allow-change", "budget.steps"),
                                ("nothing is left", "--log.every", 3, "--allow-change", "log"),
+                               ("at the start of a run only", "--seed", 3, "--budget.steps", 60, "--allow-change", "seed",
+                                "--allow-change", "budget"),
                                ("has shape", "--model.intermediate_size", 24, "--budget.steps", 60, "--allow-change",
                                 "model", "--allow-change", "budget")):
             self.assert_fails(1, "pretrain", self.recipe, "--out", out, *options, says=says)
@@ -202,13 +204,57 @@ class Resume(ProgramTest):
         self.assertEqual(longer["step"], 60)
         expected = [run_json("batch", self.folder / "longer", "--step", step)["ids"] for step in (58, 59)]
         self.assertEqual(run_json("batch", out, "--step", 49)["ids"], expected[0] + expected[1])
-        # Killed between the change and the next state, it goes on the same; another change follows.
+        # Another change follows.
         run(*arguments, "--batch.sequences", size, "--budget.tokens", 64 * per_step, "--budget.steps", 0,
             "--snapshots.at", "0", *allowed)
         self.assertEqual(self.tokens_of(out, 54), 64 * per_step)
         self.assertEqual([run_json("batch", out, "--step", step)["ids"] for step in (0, 39)], rows)
         self.assertEqual(run_json("batch", out, "--step", 49)["ids"], expected[0] + expected[1])
         self.assertEqual(sorted(path.name for path in (out / "earlier").iterdir()), ["step40", "step50"])
+
+    def test_a_change_survives_a_kill_before_its_first_state(self):
+        whole, killed = self.folder / "whole", self.folder / "killed"
+        arguments = ("pretrain", self.recipe, "--set")
+        run(*arguments, "optimizer.rules=[{match: '*embed_in*', frozen: true}]", "--out", whole)
+        shutil.copytree(whole, killed)
+        change = (*arguments, "optimizer.rules=[]", "--budget.steps", 2000, "--state.every", 2000, "--snapshots.at", "0,50",
+                  "--log.every", 5, "--eval.every", 100, "--allow-change", "optimizer", "--allow-change", "budget",
+                  "--allow-change", "state", "--allow-change", "snapshots", "--allow-change", "log", "--allow-change",
+                  "eval")
+        for _ in range(2):
+            process = self.start(*change, "--out", killed)
+            while '"step":60' not in (killed / "metrics.jsonl").read_text():
+                self.assertIsNone(process.poll())
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            self.assertFalse((killed / "COMPLETE").exists())
+        for out in (whole, killed):
+            run(*change, "--out", out)
+        self.assertEqual(contents(killed), contents(whole))
+        self.assertEqual(json.loads((killed / "manifest.json").read_text())["changes"],
+                         json.loads((whole / "manifest.json").read_text())["changes"])
+
+    def test_a_change_that_no_update_followed_is_undone(self):
+        """Other data and back again at one step: the order is read on, and nothing of what was not gone on with stays."""
+        out, straight = self.folder / "run", self.folder / "straight"
+        arguments = ("pretrain", self.recipe, "--state.every", 1000)
+        allowed = ("--allow-change", "budget", "--allow-change", "data", "--allow-change", "snapshots")
+        run(*arguments, "--out", out)
+        process = self.start(*arguments, "--budget.steps", 4000, "--data.seed", 7, "--snapshots.at", "0:4000:1", *allowed,
+                             "--out", out)
+        while not (out / "snapshots" / "step45").exists():
+            self.assertIsNone(process.poll())
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        run(*arguments, "--budget.steps", 60, *allowed, "--out", out)
+        run(*arguments, "--budget.steps", 60, "--out", straight)
+        self.assertEqual(json.loads((out / "data_order.json").read_text())["begins"]["place"], 40 * 4)
+        self.assertFalse((out / "snapshots" / "step45").exists())
+        for step in (0, 39, 40, 59):
+            self.assertEqual(run_json("batch", out, "--step", step)["ids"], run_json("batch", straight, "--step", step)["ids"])
+        self.assertTrue(run_json("lint", out, straight)["comparison"]["same_data_order"])
 
     def test_a_damaged_state_names_the_one_before(self):
         out = self.folder / "run"

@@ -259,7 +259,8 @@ class AliasReader final : public EachField<DoNothing> {
 YAML::Node load_yaml(const std::string& path) {
   const std::string text = read_file(path, /*limit_bytes=*/std::int64_t{16} << 20);
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    std::erase_if(documents, [](const YAML::Node& node) { return !node || node.IsNull(); });
     require_usage(documents.size() <= 1, "{}: holds {} YAML documents, expected one", path,
                   documents.size());
     return documents.empty() ? YAML::Node() : documents.front();

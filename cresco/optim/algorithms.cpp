@@ -76,6 +76,7 @@ class Muon final : public Algorithm {
  public:
   Muon(const OptimizerConfig& config, const TensorSettings& settings)
       : Algorithm(config, settings),
+        inputs_first_(settings.inputs_first),
         settings_{{config.muon.ns_coefficients[0], config.muon.ns_coefficients[1],
                    config.muon.ns_coefficients[2]},
                   config.muon.ns_steps,
@@ -97,8 +98,8 @@ class Muon final : public Algorithm {
         if (config_.muon.nesterov) u.mul_(mu).add_(gradients[p], (1 - mu) * factor);
       }
       const at::Tensor direction_BRC = newton_schulz(u_BRC, settings_);
-      const double rate = config_.inputs_first ? lr * adjustment(first.size(1), first.size(0))
-                                               : lr * adjustment(first.size(0), first.size(1));
+      const double rate = inputs_first_ ? lr * adjustment(first.size(1), first.size(0))
+                                        : lr * adjustment(first.size(0), first.size(1));
       for (std::int64_t i = 0; i < count; ++i) {
         const at::Tensor& numbers = pieces_[batch[static_cast<std::size_t>(i)]].numbers;
         numbers.mul_(1 - lr * weight_decay_).add_(direction_BRC[i], -rate);
@@ -143,6 +144,7 @@ class Muon final : public Algorithm {
     return out;
   }
 
+  bool inputs_first_;
   NewtonSchulz settings_;
 };
 

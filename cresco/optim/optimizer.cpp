@@ -74,7 +74,8 @@ Optimizer::Optimizer(const OptimizerConfig& config, std::vector<tensor::NamedTen
       piece.state.push_back(at::zeros_like(piece.numbers));
     auto key = std::find_if(keys.begin(), keys.end(), [&](const Key& k) {
       return k.settings->algorithm == t.settings.algorithm && k.settings->lr == t.settings.lr &&
-             k.settings->weight_decay == t.settings.weight_decay;
+             k.settings->weight_decay == t.settings.weight_decay &&
+             k.settings->inputs_first == t.settings.inputs_first;
     });
     if (key == keys.end()) {
       algorithms_.push_back(make_algorithm(config_, t.settings));

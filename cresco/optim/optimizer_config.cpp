@@ -119,7 +119,8 @@ TensorSettings settings_of(const OptimizerConfig& c, const std::string& name,
           .lr = (is_muons ? c.muon.lr : c.lr) * set.lr_multiplier.value_or(1),
           .weight_decay = *set.weight_decay,
           .frozen = set.frozen.value_or(false),
-          .group = set.group};
+          .group = set.group,
+          .inputs_first = c.inputs_first && group_by_name(name, dimensions) == "matrices"};
 }
 
 void check_rules(const OptimizerConfig& config,

@@ -53,7 +53,7 @@ struct MuonConfig {
     v.field("ns_coefficients", ns_coefficients, "of its polynomial: x, x^3, x^5");
     v.field("eps", eps, "added to the norm that the update is divided by");
     v.field("adjust_lr_fn", adjust_lr_fn,
-            "factor on lr for r rows (outputs) and c columns: original: sqrt(max(1, r/c)) | "
+            "factor on lr for r outputs and c inputs: original: sqrt(max(1, r/c)) | "
             "match_rms_adamw: 0.2 sqrt(max(r, c)) | sqrt_max: sqrt(max(r, c)) | none: 1");
   }
 };
@@ -67,7 +67,7 @@ struct OptimizerConfig {
   bool nesterov = false;
   std::vector<ParameterRule> rules;
   MuonConfig muon;
-  bool inputs_first = false;  // no field: matrices of the body are (in, out), as GPT-2's Conv1D
+  bool inputs_first = false;  // no field: the body's matrices are (in, out), as GPT-2's Conv1D
 
   void fields(FieldVisitor& v) {
     v.field("name", name, "adamw | muon (matrices of the body; adamw for the rest) | adam | sgd");
@@ -95,6 +95,7 @@ struct TensorSettings {
   double weight_decay = 0;  // 0 for tensors of one dimension, unless a rule says otherwise
   bool frozen = false;
   std::string group;  // embed_in | embed_out | matrices | vectors, or a rule's
+  bool inputs_first = false;
 };
 // Muon's are tensors of two dimensions in `matrices`: neither embeddings nor the readout, which are
 // known by their names (embed_in, wte, wpe, embed_tokens; embed_out, lm_head). A tied table is

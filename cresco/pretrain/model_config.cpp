@@ -25,22 +25,34 @@ Json architecture_of(const Json& config, const ModelConfig& model, const std::st
                          : families::neox_to_json(families::neox_from_json(config, where), "", {});
 }
 
+namespace {
+
+// Set before another family was chosen, they would count for nothing; but a recipe leaves the
+// vocabulary to the tokenizer by a 0.
+template <class Config>
+void require_not_set(Config config, const std::string& family, const char* other) {
+  Config defaults;
+  defaults.vocab_size = config.vocab_size;
+  const auto set = differences(fields_to_json([&](FieldVisitor& v) { defaults.fields(v); }),
+                               fields_to_json([&](FieldVisitor& v) { config.fields(v); }));
+  require_usage(set.empty(), "model.family is {}, and model.{} is set, a field of {}", family,
+                set.empty() ? "" : set.front().path, other);
+}
+
+void require_no_fields_of_another(const ModelConfig& config) {
+  if (config.is_gpt2())
+    require_not_set(config.neox, config.family, "neox");
+  else
+    require_not_set(config.gpt2, config.family, "gpt2");
+}
+
+}  // namespace
+
 void check(const ModelConfig& config) {
   require_usage(config.family == "neox" || config.is_gpt2(),
                 "model.family '{}' is not one of neox, gpt2{}", config.family,
                 did_you_mean(config.family, {"neox", "gpt2"}));
-  // Set before another family was chosen: they would count for nothing.
-  families::NeoxConfig neox = config.neox, neox_defaults;
-  families::Gpt2Config gpt2 = config.gpt2, gpt2_defaults;
-  const auto set =
-      config.is_gpt2()
-          ? differences(fields_to_json([&](FieldVisitor& v) { neox_defaults.fields(v); }),
-                        fields_to_json([&](FieldVisitor& v) { neox.fields(v); }))
-          : differences(fields_to_json([&](FieldVisitor& v) { gpt2_defaults.fields(v); }),
-                        fields_to_json([&](FieldVisitor& v) { gpt2.fields(v); }));
-  require_usage(set.empty(), "model.family is {}, and model.{} is set, a field of {}",
-                config.family, set.empty() ? "" : set.front().path,
-                config.is_gpt2() ? "neox" : "gpt2");
+  require_no_fields_of_another(config);
   as_usage([&] {
     if (config.is_gpt2())
       families::check(config.gpt2, "model");

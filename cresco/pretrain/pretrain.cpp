@@ -87,7 +87,13 @@ class Pretrainer {
             job_.run.path.string(), step_, recipe_.begins.step);
     ranks_.wait_for_all();
     if (!ranks_.first()) return;
-    if (job_.record_changes) job_.record_changes();
+    if (job_.record_changes) {
+      // What could still fail: the log, and of other data their first batch.
+      if (resumed_) artifacts::read_metrics(job_.run.metrics());
+      read_batch(data_, recipe_.place_at(step_), recipe_.batch.sequences,
+                 recipe_.model.vocab_size());
+      job_.record_changes();
+    }
     job_.run.clean(recipe_);
     log_.emplace(job_.run.metrics(), resumed_ ? step_ : -1);
     events_.emplace(job_.run.events(), artifacts::read_metrics(job_.run.metrics()),
@@ -310,19 +316,23 @@ class Pretrainer {
   void load_newest_state() {
     const auto states = job_.run.states();
     if (states.empty()) return;
+    const Path folder = job_.run.state(states.back());
+    std::optional<formats::SafetensorsFile> file;
+    Json state;
     try {
-      load_state(states.back());
+      file.emplace(folder / "state.safetensors");
+      state = read_json_file(folder / "state.json");
     } catch (const Error& e) {
-      if (states.size() < 2) throw;
-      fail("{} (without {} the run goes on from step {})", e.what(),
-           job_.run.state(states.back()).string(), states[states.size() - 2]);
+      const std::int64_t before = states.size() < 2 ? -1 : states[states.size() - 2];
+      if (before < recipe_.begins.step) throw;
+      fail("{} (without {} the run goes on from step {})", e.what(), folder.string(), before);
     }
+    load_state(*file, state, (folder / "state.json").string());
   }
 
-  void load_state(std::int64_t step) {
+  void load_state(const formats::SafetensorsFile& file, const Json& state,
+                  const std::string& where) {
     const torch::autograd::AutoGradMode no_grad(false);
-    const Path folder = job_.run.state(step);
-    const formats::SafetensorsFile file(folder / "state.safetensors");
     for (auto& [name, weight] : weights_) {
       const at::Tensor stored = tensor::to_tensor(file.tensor(name));
       require(stored.sizes() == weight.sizes(), "{}: '{}' has shape {}, the model's is {}",
@@ -330,13 +340,12 @@ class Pretrainer {
               formats::shape_text(weight.sizes().vec()));
       weight.copy_(stored);
     }
-    const Json state = read_json_file(folder / "state.json");
-    const std::string where = (folder / "state.json").string();
     for (const char* key : {"optimizer", "loss_scale"})
       require(state.contains(key), "{}: '{}' is missing: written by an older program?", where, key);
-    optimizer_.load(file, state["optimizer"], where, job_.allows_changes);
-    loss_scale_.load(state["loss_scale"], where);
     step_ = get_int(state, "step", where);
+    // Where a changed recipe takes over, tensors may have another optimizer, or one at all.
+    optimizer_.load(file, state["optimizer"], where, step_ == recipe_.begins.step);
+    loss_scale_.load(state["loss_scale"], where);
     require(step_ <= total_steps_, "{}: is at step {}, past the {} of the recipe", where, step_,
             total_steps_);
     loss_sum_ = get_double(state, "loss_sum", where);

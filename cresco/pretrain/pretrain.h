@@ -29,8 +29,7 @@ struct PretrainJob {
   // The recipe changed, as was allowed, at the newest state: called by the first rank when every
   // rank has read that, before anything of the run is changed.
   std::function<void()> record_changes;
-  bool allows_changes = false;  // the same, on every rank
-  double peak_gflops = 0;       // of all ranks' products, for `mfu`; 0: not said
+  double peak_gflops = 0;  // of all ranks' products, for `mfu`; 0: not said
 };
 
 struct PretrainResult {

@@ -170,8 +170,9 @@ struct Recipe {
   }
   // Of the whole run, from its start on.
   std::int64_t total_steps() const;
-  // Tokens seen, and windows taken of the order, when the weights are those of `step`; the steps
-  // that snapshots are due at. All from begins.step on.
+  // Tokens seen, and windows taken of the order, when the weights are those of `step`, begins.step
+  // or later; the steps after that at which snapshots are due, in a run that begins with the recipe
+  // the first, too.
   std::int64_t tokens_at(std::int64_t step) const {
     return begins.tokens + (step - begins.step) * tokens_per_step();
   }

@@ -35,10 +35,23 @@ std::vector<std::int64_t> RunFolder::snapshots() const {
   return steps_in(path / "snapshots", "model.safetensors");
 }
 
+std::vector<std::int64_t> RunFolder::changes() const {
+  return steps_in(path / "earlier", "recipe.yaml");
+}
+
+std::vector<std::int64_t> RunFolder::due_snapshots() const {
+  std::vector<std::int64_t> due;
+  for (const std::int64_t change : changes())
+    for (const std::int64_t step : RunFolder{earlier(change)}.read_recipe().snapshot_steps())
+      if (step <= change) due.push_back(step);
+  for (const std::int64_t step : read_recipe().snapshot_steps()) due.push_back(step);
+  return due;
+}
+
 RunFolder RunFolder::settings_at(std::int64_t step) const {
-  const auto changes = steps_in(path / "earlier", "recipe.yaml");
-  const auto next = std::upper_bound(changes.begin(), changes.end(), step);
-  return next == changes.end() ? *this : RunFolder{earlier(*next)};
+  const auto all = changes();
+  const auto next = std::upper_bound(all.begin(), all.end(), step);
+  return next == all.end() ? *this : RunFolder{earlier(*next)};
 }
 
 Recipe RunFolder::read_recipe() const {
@@ -62,12 +75,14 @@ void RunFolder::clean(const Recipe& recipe) const {
   for (const char* part : {"", "snapshots", "state", "earlier"}) remove_temporaries(path / part);
   const auto is_due = [&](std::int64_t step) {
     return (recipe.state.every > 0 && step % recipe.state.every == 0) ||
-           step == recipe.total_steps();
+           step == recipe.total_steps() || step == recipe.begins.step;
   };
   const auto steps = states();
   std::int64_t due_and_newer = 0;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    if (is_due(*step) ? due_and_newer++ < recipe.state.keep : step == steps.rbegin()) continue;
+    const bool is_older = *step < recipe.begins.step;
+    if (!is_older && (is_due(*step) ? due_and_newer++ < recipe.state.keep : step == steps.rbegin()))
+      continue;
     remove_folder(state(*step));
   }
 }

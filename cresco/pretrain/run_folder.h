@@ -3,8 +3,8 @@
 //   manifest.json  recipe.yaml  config.json  tokenizer.json  data_order.json  metrics.jsonl
 //   tensorboard/events.out.tfevents.cresco, which says what metrics.jsonl does
 //   snapshots/step<N>/{model.safetensors,config.json} state/step<N>/{state.safetensors,state.json}
-//   earlier/step<N>/{recipe.yaml,data_order.json}, where they were changed on the way: what held
-//   for the updates before step N
+//   earlier/step<N>/{recipe.yaml,data_order.json,config.json,tokenizer.json}, where the run was
+//   changed on the way: what held for the updates before step N
 //   COMPLETE
 #pragma once
 
@@ -36,16 +36,21 @@ struct RunFolder {
 
   bool is_run() const { return std::filesystem::exists(recipe()); }
   bool is_complete() const { return std::filesystem::exists(complete()); }
-  // Steps of the states and of the snapshots there are, ascending.
+  // Steps of the states, of the snapshots and of earlier/, ascending.
   std::vector<std::int64_t> states() const;
   std::vector<std::int64_t> snapshots() const;
+  std::vector<std::int64_t> changes() const;
+  // The steps that snapshots were due at, by all its recipes.
+  std::vector<std::int64_t> due_snapshots() const;
 
-  // The folder of the recipe.yaml and data_order.json that the update from `step` on is made by.
+  // The run, or the folder in earlier/ that holds its recipe.yaml and data_order.json of the update
+  // from `step` on.
   RunFolder settings_at(std::int64_t step) const;
   Recipe read_recipe() const;
 
-  // Temporaries of a killed writer go. Of the states that the recipe asks for the last `keep` stay;
-  // one written by an interrupt stays only while it is the newest, so that it pushes no other out.
+  // Temporaries of a killed writer go. Of the states that the recipe asks for, and that which it
+  // began with, the last `keep` stay; one written by an interrupt stays only while it is the
+  // newest, so that it pushes no other out. Those from before the recipe go.
   void clean(const Recipe& recipe) const;
 };
 

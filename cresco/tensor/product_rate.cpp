@@ -5,10 +5,15 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
 
 namespace cresco::tensor {
 
-double product_gflops(at::Device device, at::ScalarType dtype) {
+namespace {
+
+double measured_gflops(at::Device device, at::ScalarType dtype) {
   const std::int64_t largest = device.is_cpu() ? 1536 : 8192;
   // Some processors have no fast product of a small type: sizes grow until one takes its time.
   constexpr double kLongEnough = 0.02;
@@ -28,6 +33,15 @@ double product_gflops(at::Device device, at::ScalarType dtype) {
     if (fastest > kLongEnough) break;
   }
   return most;
+}
+
+}  // namespace
+
+double product_gflops(at::Device device, at::ScalarType dtype) {
+  static std::map<std::pair<std::string, at::ScalarType>, double> measured;
+  const auto [found, is_new] = measured.try_emplace({device.str(), dtype}, 0);
+  if (is_new) found->second = measured_gflops(device, dtype);
+  return found->second;
 }
 
 }  // namespace cresco::tensor

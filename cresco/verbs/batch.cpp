@@ -139,7 +139,7 @@ Batch read_run(const BatchVerbConfig& config) {
           settings.data_order().string(), changed);
   batch.files = data.files();
   batch.files.insert(batch.files.end(), {settings.recipe(), settings.data_order()});
-  batch.tokenizer = run.path / "tokenizer.json";
+  batch.tokenizer = settings.path / "tokenizer.json";
 
   const std::int64_t first = recipe.place_at(config.step) + batch.first;
   const at::Tensor ids = pretrain::read_batch(data, first, batch.count, recipe.model.vocab_size());

@@ -1,6 +1,5 @@
 #include "cresco/verbs/pretrain.h"
 
-#include "cresco/base/hash.h"
 #include "cresco/base/interrupt.h"
 #include "cresco/base/json.h"
 #include "cresco/base/output_folder.h"
@@ -12,7 +11,7 @@
 #include "cresco/tensor/product_rate.h"
 #include "cresco/trajectories/trajectory.h"
 #include "cresco/verbs/input_files.h"
-#include "cresco/verbs/vocabulary.h"
+#include "cresco/verbs/run_settings.h"
 
 #include <ATen/ATen.h>
 
@@ -52,23 +51,31 @@ std::string plan_text(const Recipe& recipe, const pretrain::RunData& data, at::D
       recipe.precision);
 }
 
-std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe) {
-  if (recipe.init.from.empty())
-    return pretrain::initialise(recipe.model, recipe.init.name,
-                                static_cast<std::uint64_t>(recipe.seed));
+// What the optimizer's rules and the snapshot to start from say, without the weights.
+void check_start(const Recipe& recipe) {
+  std::vector<tensor::NamedTensor> shapes;
+  for (const families::TensorSpec& spec : recipe.model.tensors())
+    shapes.emplace_back(spec.name, at::empty(spec.shape, at::TensorOptions(at::kMeta)));
+  optim::check_rules(recipe.optimizer, shapes);
+  if (recipe.init.from.empty()) return;
   const trajectories::Snapshot snapshot = trajectories::open_snapshot(recipe.init.from);
   const std::string differs =
       first_difference(pretrain::architecture_of(snapshot.config(), recipe.model, recipe.init.from),
                        recipe.model.to_json("", {}));
   require(differs.empty(), "{}: is another model than the recipe's: {}", recipe.init.from, differs);
-  return models::load_model(snapshot)->weights();
+}
+
+std::vector<tensor::NamedTensor> initial_weights(const Recipe& recipe) {
+  if (recipe.init.from.empty())
+    return pretrain::initialise(recipe.model, recipe.init.name,
+                                static_cast<std::uint64_t>(recipe.seed));
+  return models::load_model(trajectories::open_snapshot(recipe.init.from))->weights();
 }
 
 // A new run: everything that stands before the first step.
-void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& data,
-               const Json& data_order, const Path& tokenizer,
-               std::optional<std::int64_t> end_of_text, const PretrainVerbConfig& config,
-               const VerbContext& context) {
+void begin_run(const RunFolder& run, const RunSettings& settings, const pretrain::RunData& data,
+               const PretrainVerbConfig& config, const VerbContext& context) {
+  Recipe recipe = settings.recipe;
   artifacts::Manifest manifest = manifest_of("pretrain", config, context);
   manifest.settings = fields_to_json(fields_of(recipe));
   add_input_files(data.files(), manifest);
@@ -76,15 +83,11 @@ void begin_run(const RunFolder& run, Recipe recipe, const pretrain::RunData& dat
     for (const Path& file : trajectories::open_snapshot(recipe.init.from).files())
       manifest.inputs.push_back(file);
   if (!config.recipe.empty()) manifest.inputs.emplace_back(config.recipe);
-  if (std::filesystem::exists(tokenizer)) {
-    manifest.inputs.push_back(tokenizer);
-    write_file(run.path / "tokenizer.json", read_file(tokenizer));
-  }
+  if (std::filesystem::exists(settings.vocabulary.tokenizer))
+    manifest.inputs.push_back(settings.vocabulary.tokenizer);
   manifest.dtype = recipe.precision;
-  write_json_file(run.path / "config.json", recipe.model.to_json("float32", end_of_text));
-  write_json_file(run.data_order(), data_order);
   artifacts::write_manifest(run.path, manifest);
-  write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));  // last: from here on it is a run
+  write_settings(run, settings);
 }
 
 // begin_run() was killed before its last file: what it wrote is written again.
@@ -101,47 +104,6 @@ void remove_half_made(const RunFolder& run) {
   for (const Path& file : left) std::filesystem::remove(file);
 }
 
-// A change of data_order.json that the recipe's own fields explain is allowed with them.
-bool is_allowed(const std::string& path, const std::vector<std::string>& allowed) {
-  const auto names = [&](const std::string& field) {
-    return std::any_of(allowed.begin(), allowed.end(), [&](const std::string& a) {
-      return field == a || field.starts_with(a + ".") || field.starts_with(a + "[");
-    });
-  };
-  if (names(path)) return true;
-  constexpr std::string_view kOrder = "data_order.";
-  if (!path.starts_with(kOrder)) return false;
-  const std::string own = path.substr(kOrder.size());
-  if (own == "sequences_per_step") return names("batch.sequences");
-  if (own.starts_with("num_"))  // what follows from the rest
-    return std::any_of(allowed.begin(), allowed.end(),
-                       [](const std::string& a) { return a.starts_with("data"); });
-  return names("data." + own);
-}
-
-// A misspelt field would allow nothing, and be found out after a change was refused.
-void check_allowed(const std::vector<std::string>& allowed) {
-  Recipe recipe;
-  std::vector<std::string> known{"data_order"};
-  const auto add = [&known](const std::string& path, auto&, const char*, const char*) {
-    for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 1))
-      known.push_back(path.substr(0, dot));
-    known.push_back(path);
-  };
-  for (const char* family : {"neox", "gpt2"}) {
-    recipe.model.family = family;
-    EachField each(add);
-    recipe.fields(each);
-  }
-  for (const std::string& field : allowed) {
-    const std::string plain = field.substr(0, field.find('['));
-    require_usage(plain == "optimizer.rules" || plain.starts_with("data_order.") ||
-                      std::find(known.begin(), known.end(), plain) != known.end(),
-                  "--allow-change {}: a recipe has no such field{}", field,
-                  did_you_mean(plain, known));
-  }
-}
-
 // Whether --resume agrees with what stands there.
 void require_resumable(const RunFolder& run, bool goes_on, const std::string& resume) {
   const std::string where = run.path.string();
@@ -149,64 +111,6 @@ void require_resumable(const RunFolder& run, bool goes_on, const std::string& re
   if (resume != "must") return;
   require(goes_on, "{}: is not a run, there is nothing to resume", where);
   require(run.is_complete() || !run.states().empty(), "{}: has no state to resume from", where);
-}
-
-// What this command changes of the run it goes on with; all of it was allowed.
-std::vector<Difference> check_changes(const RunFolder& run, const Recipe& before,
-                                      const Recipe& recipe, const Json& data_order,
-                                      const PretrainVerbConfig& config) {
-  std::vector<Difference> changes = pretrain::recipe_changes(before, recipe);
-  for (Difference& change : differences(read_json_file(run.data_order()), data_order, "data_order"))
-    changes.push_back(std::move(change));
-  for (const Difference& change : changes)
-    require(is_allowed(change.path, config.allow_change),
-            "{}: cannot go on with {}: {}; --allow-change {} if it is meant", run.path.string(),
-            change.path.starts_with("data_order") ? "other data" : "another recipe",
-            to_text(change), change.path);
-  return changes;
-}
-
-// Where the changed recipe takes over: at the newest state. Other data begin at their first window.
-pretrain::Beginning beginning_of(const RunFolder& run, const Recipe& before, Recipe recipe,
-                                 const Json& data_order) {
-  const auto states = run.states();
-  require(!states.empty(),
-          "{}: has no state to go on from with a changed recipe; --overwrite begins anew",
-          run.path.string());
-  const std::int64_t step = states.back();
-  const bool goes_on = pretrain::same_training_data(read_json_file(run.data_order()), data_order);
-  recipe.begins = {
-      .step = step, .tokens = before.tokens_at(step), .place = goes_on ? before.place_at(step) : 0};
-  require(recipe.total_steps() > step,
-          "{}: is at step {}, and the changed recipe ends at step {}: nothing is left to train",
-          run.path.string(), step, recipe.total_steps());
-  return recipe.begins;
-}
-
-// From here on the run is one of the new recipe. What held before stays in earlier/, and the
-// manifest says what is another one and since which step. Killed on the way and started again, it
-// ends the same.
-void record_changes(const RunFolder& run, Recipe recipe, const Json& data_order,
-                    const std::vector<Difference>& changes) {
-  const std::int64_t step = recipe.begins.step;
-  if (step > 0 && !std::filesystem::exists(run.earlier(step))) {
-    AtomicFolder earlier(run.earlier(step));
-    const RunFolder kept{earlier.folder()};
-    write_file(kept.recipe(), read_file(run.recipe()));
-    write_file(kept.data_order(), read_file(run.data_order()));
-    earlier.commit();
-  }
-  Json manifest = artifacts::read_manifest(run.path);
-  for (const Difference& change : changes) {
-    const Json entry{
-        {"step", step}, {"field", change.path}, {"before", change.before}, {"now", change.now}};
-    Json& all = manifest["changes"];
-    if (std::find(all.begin(), all.end(), entry) == all.end()) all.push_back(entry);
-  }
-  std::filesystem::remove(run.complete());
-  write_json_file(artifacts::manifest_path(run.path), manifest);
-  write_json_file(run.data_order(), data_order);
-  write_file(run.recipe(), fields_to_yaml(fields_of(recipe)));
 }
 
 Outcome outcome_of(const RunFolder& run, const pretrain::PretrainResult& result) {
@@ -236,7 +140,7 @@ Outcome finished_outcome(const RunFolder& run, const Recipe& recipe) {
   const pretrain::PretrainResult result = pretrain::finished_result(recipe, run);
   Outcome outcome = outcome_of(run, result);
   std::vector<std::int64_t> gone;
-  for (const std::int64_t step : recipe.snapshot_steps())
+  for (const std::int64_t step : run.due_snapshots())
     if (!std::binary_search(result.snapshots.begin(), result.snapshots.end(), step))
       gone.push_back(step);
   if (!gone.empty())
@@ -248,52 +152,44 @@ Outcome finished_outcome(const RunFolder& run, const Recipe& recipe) {
 }  // namespace
 
 Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
-  Recipe recipe = config.settings;
+  RunSettings settings{.recipe = config.settings};
+  Recipe& recipe = settings.recipe;
+  const CommonOptions& options = context.options;
   require_usage(!recipe.data.sources().empty(), "data.tokens is needed: the prefix of a corpus");
-  check_resume(config.resume, context.options.overwrite);
+  require_usage(options.dry_run || !options.out.empty(), "--out is needed: the run's folder");
+  check_resume(config.resume, options.overwrite);
   check_allowed(config.allow_change);
-  const auto [tokenizer_path, end_of_text] = resolve_vocabulary(recipe);
+  settings.vocabulary = resolve_vocabulary(recipe);
   pretrain::check(recipe);
+  // Whatever can be wrong is found out before anything is touched.
   const pretrain::RunData data = pretrain::RunData::open(recipe);
-  if (context.options.dry_run) pretrain::require_all_windows(recipe, data);
-  if (context.options.dry_run)
-    return {.text = plan_text(recipe, data, tensor::parse_device(context.options.device))};
-
-  require_usage(!context.options.out.empty(), "--out is needed: the run's folder");
   dist::Ranks& ranks = dist::world();
   pretrain::micro_batches(recipe, ranks.size());
-  const RunFolder run{context.options.out};
-  // Whatever can be wrong is found out before anything is touched.
-  const auto initial = initial_weights(recipe);
-  optim::check_rules(recipe.optimizer, initial);
+  check_start(recipe);
+  const RunFolder run{options.out};
   std::unique_ptr<FolderLock> lock;
-  Json data_order;
   std::vector<Difference> changes;
   bool goes_on = false, is_done = false;
   if (ranks.first()) {
-    goes_on = run.is_run() && !context.options.overwrite;
+    goes_on = !options.out.empty() && run.is_run() && !options.overwrite;
     require_resumable(run, goes_on, config.resume);
-    if (goes_on) {
-      lock = std::make_unique<FolderLock>(run.path);
-      const Recipe before = run.read_recipe();
-      recipe.begins = before.begins;
-      data_order = pretrain::data_order(recipe, data);  // hashes the data
-      changes = check_changes(run, before, recipe, data_order, config);
-      if (!changes.empty()) {
-        recipe.begins = beginning_of(run, before, recipe, data_order);
-        data_order = pretrain::with_beginning(data_order, recipe.begins);
-      }
-      is_done = changes.empty() && run.is_complete();
-    } else {
-      data_order = pretrain::data_order(recipe, data);
-    }
+    if (goes_on && !options.dry_run) lock = std::make_unique<FolderLock>(run.path);
+    if (goes_on || !options.dry_run)
+      settings.data_order = pretrain::data_order(recipe, data);  // hashes the data
+    if (goes_on) changes = changes_of(run, settings, config.allow_change);
+    is_done = goes_on && changes.empty() && run.is_complete();
   }
   // What the first rank found out, all do.
   is_done = ranks.largest_of(is_done ? 1 : 0) > 0;
   for (std::int64_t* number : {&recipe.begins.step, &recipe.begins.tokens, &recipe.begins.place})
     *number = ranks.largest_of(*number);
-  const bool has_changes = ranks.largest_of(changes.empty() ? 0 : 1) > 0;
   pretrain::require_all_windows(recipe, data);
+  const at::Device device = tensor::parse_device(options.device);
+  if (options.dry_run)
+    return {.text = (is_done   ? fmt::format("{}: is complete\n", run.path.string())
+                     : goes_on ? fmt::format("{}: goes on from what is there\n", run.path.string())
+                               : "") +
+                    plan_text(recipe, data, device)};
   if (is_done) return ranks.first() ? finished_outcome(run, recipe) : Outcome{};
   if (ranks.first() && !goes_on) {
     std::filesystem::create_directories(run.path);
@@ -301,24 +197,23 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
     std::vector<Path> inputs = data.files();
     inputs.insert(inputs.end(), {config.recipe, recipe.init.from});
     remove_half_made(run);
-    make_output_folder(run.path, context.options.overwrite, inputs);
-    begin_run(run, recipe, data, data_order, tokenizer_path, end_of_text, config, context);
+    make_output_folder(run.path, options.overwrite, inputs);
+    begin_run(run, settings, data, config, context);
   }
+  ranks.wait_for_all();  // before any looks for states
 
   std::function<void()> record;
-  if (!changes.empty()) record = [&] { record_changes(run, recipe, data_order, changes); };
+  if (!changes.empty()) record = [&] { record_changes(run, settings, changes); };
   watch_for_interrupts();
-  const at::Device device = tensor::parse_device(context.options.device);
   const double peak = tensor::product_gflops(device, tensor::scalar_type_named(recipe.precision));
   return outcome_of(run, pretrain::pretrain({.recipe = recipe,
                                              .run = run,
-                                             .initial = initial,
-                                             .end_of_text = end_of_text,
+                                             .initial = initial_weights(recipe),
+                                             .end_of_text = settings.vocabulary.end_of_text,
                                              .resume_command = context.resume_command(),
                                              .device = device,
                                              .ranks = &ranks,
                                              .record_changes = record,
-                                             .allows_changes = has_changes,
                                              .peak_gflops = ranks.sum_of(peak)},
                                             data, context.progress));
 }
