@@ -11,7 +11,8 @@ enum class Isa { X86_64, Avx2, Avx512 };
 const std::vector<Isa>& available_isas();
 
 // The one that kernels run with: the best there is, or what CRESCO_CPU_KERNELS in the environment
-// asks for ("avx512", "avx2" or "x86-64"), as far as the machine has it. Read once.
+// asks for ("amx", "avx512", "avx2" or "x86-64"; AMX is for bf16_product.h alone), as far as the
+// machine has it. Read once.
 Isa chosen_isa();
 
 const char* name_of(Isa isa);

@@ -48,6 +48,8 @@ std::vector<tensor::NamedTensor> drawn(const std::vector<families::TensorSpec>& 
 
 }  // namespace
 
+void check_initialisation(const std::string& name) { deviations(name, 1, 1); }
+
 std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& c, const std::string& name,
                                             std::uint64_t seed) {
   return drawn(families::neox_tensors(c),

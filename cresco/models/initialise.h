@@ -16,6 +16,7 @@ namespace cresco::models {
 //               (Nguyen and Salazar 2019; Wang and Komatsuzaki 2021)
 //   gpt2        s = 0.02; 0.02/sqrt(2L) for those two (Radford et al. 2019)
 // UsageError for another name.
+void check_initialisation(const std::string& name);
 std::vector<tensor::NamedTensor> initialise(const families::NeoxConfig& config,
                                             const std::string& name, std::uint64_t seed);
 std::vector<tensor::NamedTensor> initialise(const families::Gpt2Config& config,

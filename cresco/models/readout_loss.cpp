@@ -1,9 +1,11 @@
 #include "cresco/models/readout_loss.h"
 
 #include "cresco/base/require.h"
+#include "cresco/kernels/bf16_product.h"
 #include "cresco/kernels/softmax_loss.h"
 #include "cresco/tensor/large_pages.h"
 #include "cresco/tensor/place.h"
+#include "cresco/tensor/share_tasks.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -11,7 +13,6 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
-#include <atomic>
 
 namespace cresco::models {
 namespace {
@@ -31,6 +32,9 @@ constexpr std::int64_t kBlockBytes = 384 << 10;
 // Blocks come in groups with a sum of hidden gradients each; the sums are added in order, so that
 // nothing depends on which thread did what.
 constexpr std::int64_t kGroups = 16;
+// With AMX the products take a fifth of the time, and what is read and written for each chunk
+// counts for more.
+constexpr std::int64_t kRoundedChunkRows = 512, kRoundedBlockColumns = 256;
 // Logits that a GPU holds at a time.
 constexpr std::int64_t kRowsNumbers = std::int64_t{1} << 27;
 
@@ -38,16 +42,6 @@ std::int64_t block_columns(std::int64_t V, std::int64_t D) {
   constexpr std::int64_t kStep = 48;  // whole steps of rows for the products' kernels
   const std::int64_t fits = kBlockBytes / 4 / (kChunkRows + 2 * D) / kStep * kStep;
   return std::min(std::clamp<std::int64_t>(fits, kStep, 20 * kStep), V);
-}
-
-// Tasks go to whichever thread is free.
-template <class Task>
-void share_tasks(std::int64_t count, const Task& task) {
-  std::atomic<std::int64_t> next{0};
-  at::parallel_for(0, std::min<std::int64_t>(at::get_num_threads(), count), 1,
-                   [&](std::int64_t, std::int64_t) {
-                     for (std::int64_t i; (i = next++) < count;) task(i);
-                   });
 }
 
 }  // namespace
@@ -85,15 +79,7 @@ struct ReadoutLoss::Call {
   }
 };
 
-at::Tensor ReadoutLoss::room(at::Tensor& buffer, at::IntArrayRef sizes, at::ScalarType dtype,
-                             at::Device device) {
-  const std::int64_t count = c10::multiply_integers(sizes);
-  if (!buffer.defined() || buffer.numel() < count || buffer.scalar_type() != dtype ||
-      buffer.device() != device)
-    buffer = device.is_cpu() ? tensor::large_zeros({count}, dtype)
-                             : at::empty({count}, at::TensorOptions(device).dtype(dtype));
-  return buffer.narrow(0, 0, count).view(sizes);
-}
+ReadoutLoss::ReadoutLoss(bool rounds) : rounds_(rounds && kernels::has_amx()) {}
 
 double ReadoutLoss::add(const at::Tensor& hidden_ND, const at::Tensor& weight_VD,
                         const at::Tensor& targets_N, double scale,
@@ -120,13 +106,15 @@ double ReadoutLoss::loss(const at::Tensor& hidden_ND, const at::Tensor& weight_V
 //   weight gradient (C,D)    += logits' gradient^T (R) . hidden states' columns (Q,R,64)
 double ReadoutLoss::by_blocks(const Call& call) {
   const std::int64_t N = call.N(), D = call.D(), V = call.V();
-  const std::int64_t C = block_columns(V, D), blocks = (V + C - 1) / C;
-  const std::int64_t most_rows = num_column_panels(std::min(N, kChunkRows)) * kPanelWidth,
+  const std::int64_t C = rounds_ ? std::min(kRoundedBlockColumns, V) : block_columns(V, D),
+                     blocks = (V + C - 1) / C;
+  const std::int64_t chunk_rows = rounds_ ? kRoundedChunkRows : kChunkRows;
+  const std::int64_t most_rows = num_column_panels(std::min(N, chunk_rows)) * kPanelWidth,
                      Q = num_column_panels(D);
   const std::int64_t groups = std::min(kGroups, blocks), threads = at::get_num_threads();
   const bool gradients = call.wants_gradients();
   const auto floats = [&](at::Tensor& buffer, at::IntArrayRef sizes) {
-    return room(buffer, sizes, at::kFloat, at::kCPU).mutable_data_ptr<float>();
+    return tensor::room(buffer, sizes, at::kFloat, at::kCPU).mutable_data_ptr<float>();
   };
   // Where losses are all that is wanted, a block's logits are dropped at once.
   float* const logits = floats(logits_, {gradients ? blocks : threads, most_rows * C});
@@ -136,9 +124,9 @@ double ReadoutLoss::by_blocks(const Call& call) {
     return sums + (part * blocks + n) * most_rows;
   };
   float* const hidden_sums_GPD64 = floats(hidden_sums_, {groups, most_rows, D});
-  const at::Tensor targets_R = room(targets_, {most_rows}, at::kLong, at::kCPU),
-                   loss_R = room(loss_, {most_rows}, at::kDouble, at::kCPU);
-  const bool converts = call.weight_VD.scalar_type() != at::kFloat;
+  const at::Tensor targets_R = tensor::room(targets_, {most_rows}, at::kLong, at::kCPU),
+                   loss_R = tensor::room(loss_, {most_rows}, at::kDouble, at::kCPU);
+  const bool converts = !rounds_ && call.weight_VD.scalar_type() != at::kFloat;
   float* const converted = converts ? floats(weight_block_, {threads, C * D}) : nullptr;
   float* const weight_gradient_VD = call.weight_gradient_VD.defined()
                                         ? call.weight_gradient_VD.mutable_data_ptr<float>()
@@ -160,24 +148,31 @@ double ReadoutLoss::by_blocks(const Call& call) {
     product.next_bytes = ((i + 1) * size / count - i * size / count) * std::int64_t{sizeof(float)};
   };
   const auto over_groups = [&](const auto& task) {
-    share_tasks(groups, [&](std::int64_t group) {
+    tensor::share_tasks(groups, [&](std::int64_t group) {
       const std::int64_t begin = group * blocks / groups, end = (group + 1) * blocks / groups;
       for (std::int64_t n = begin; n < end; ++n) task(group, n, n == begin, n + 1 == end);
     });
   };
 
+  if (rounds_) rounded_.set_weights(call.weight_VD, C, gradients);
   double loss = 0;
-  for (std::int64_t first = 0; first < N; first += kChunkRows) {
-    const std::int64_t rows = std::min(kChunkRows, N - first), P = num_column_panels(rows),
+  for (std::int64_t first = 0; first < N; first += chunk_rows) {
+    const std::int64_t rows = std::min(chunk_rows, N - first), P = num_column_panels(rows),
                        R = P * kPanelWidth;
-    const at::Tensor hidden = room(hidden_, {R, Q * kPanelWidth}, at::kFloat, at::kCPU).zero_();
+    const at::Tensor hidden =
+        tensor::room(hidden_, {R, Q * kPanelWidth}, at::kFloat, at::kCPU).zero_();
     hidden.narrow(0, 0, rows).narrow(1, 0, D).copy_(call.hidden_ND.narrow(0, first, rows));
-    float* const panels_PD64 = floats(hidden_panels_, {P, D, kPanelWidth});
-    at::from_blob(panels_PD64, {P, D, kPanelWidth})
-        .copy_(hidden.view({P, kPanelWidth, -1}).narrow(2, 0, D).transpose(1, 2));
-    float* const columns_QR64 = floats(hidden_columns_, {Q, R, kPanelWidth});
-    at::from_blob(columns_QR64, {Q, R, kPanelWidth})
-        .copy_(hidden.view({R, Q, kPanelWidth}).transpose(0, 1));
+    float *panels_PD64 = nullptr, *columns_QR64 = nullptr;
+    if (rounds_) {
+      rounded_.set_rows(hidden, D);
+    } else {
+      panels_PD64 = floats(hidden_panels_, {P, D, kPanelWidth});
+      at::from_blob(panels_PD64, {P, D, kPanelWidth})
+          .copy_(hidden.view({P, kPanelWidth, -1}).narrow(2, 0, D).transpose(1, 2));
+      columns_QR64 = floats(hidden_columns_, {Q, R, kPanelWidth});
+      at::from_blob(columns_QR64, {Q, R, kPanelWidth})
+          .copy_(hidden.view({R, Q, kPanelWidth}).transpose(0, 1));
+    }
     targets_R.fill_(kernels::kIgnoredTarget);
     targets_R.narrow(0, 0, rows).copy_(call.targets_N.narrow(0, first, rows));
     const auto block_of = [&](std::int64_t n) {
@@ -195,6 +190,10 @@ double ReadoutLoss::by_blocks(const Call& call) {
 
     over_groups([&](std::int64_t, std::int64_t n, bool, bool is_last) {
       const kernels::SoftmaxBlock block = block_of(n);
+      if (rounds_) {
+        rounded_.make_logits(n, block);
+        return kernels::softmax_block(block);
+      }
       const float* const weight_CD = weight_of(n);
       for (std::int64_t p = 0; p < P; ++p) {
         kernels::PanelProduct product{.rows = block.columns,
@@ -227,8 +226,13 @@ double ReadoutLoss::by_blocks(const Call& call) {
 
     over_groups([&](std::int64_t group, std::int64_t n, bool is_first, bool is_last) {
       const kernels::SoftmaxBlock block = block_of(n);
-      const float* const weight_CD = weight_of(n);
       kernels::softmax_gradient(block, static_cast<float>(call.scale));
+      if (rounds_)
+        return rounded_.use_gradient(
+            n, block,
+            call.hidden_gradient_ND.defined() ? hidden_sums_GPD64 + group * most_rows * D : nullptr,
+            !is_first, weight_gradient_VD);
+      const float* const weight_CD = weight_of(n);
       for (std::int64_t p = 0; p < P; ++p) {
         const float* const gradient_C64 = block.x + p * block.columns * kPanelWidth;
         if (call.hidden_gradient_ND.defined()) {
@@ -288,13 +292,14 @@ double ReadoutLoss::by_rows(const Call& call) {
   const bool is_small = type == at::kBFloat16 || type == at::kHalf;
   const at::ScalarType wide = is_small ? at::kFloat : type;
   const std::int64_t most_rows = std::clamp<std::int64_t>(kRowsNumbers / V, 1, N);
-  const at::Tensor logits = room(logits_, {most_rows, V}, wide, device);
-  const at::Tensor gradients =
-      is_small && call.wants_gradients() ? room(gradient_, {most_rows, V}, type, device) : logits;
-  const at::Tensor loss_N = room(loss_, {N}, at::kDouble, device);
+  const at::Tensor logits = tensor::room(logits_, {most_rows, V}, wide, device);
+  const at::Tensor gradients = is_small && call.wants_gradients()
+                                   ? tensor::room(gradient_, {most_rows, V}, type, device)
+                                   : logits;
+  const at::Tensor loss_N = tensor::room(loss_, {N}, at::kDouble, device);
   at::Tensor weight_VD = call.weight_VD;
   if (weight_VD.scalar_type() != type) {
-    weight_VD = room(weight_block_, {V, D}, type, device);
+    weight_VD = tensor::room(weight_block_, {V, D}, type, device);
     weight_VD.copy_(call.weight_VD);
   }
   const kernels::Place place = tensor::place_of(device);

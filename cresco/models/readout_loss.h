@@ -3,6 +3,8 @@
 // stands in memory whole.
 #pragma once
 
+#include "cresco/models/rounded_readout.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -12,15 +14,19 @@ namespace cresco::models {
 // Targets of -1 are ignored. Losses are sums over targets, in nats. Shapes: N tokens, D width, V
 // vocabulary.
 //
-// On a CPU hidden states and weights may be float, bfloat16 or half; all products are of floats
-// with sums in float, so that no logit is rounded to a smaller type. (Double in and double out is
-// the slow and obvious version, which tests use.) On a GPU products are in the type of the hidden
-// states with sums in float.
+// On a CPU hidden states and weights may be float, bfloat16 or half; products are of floats with
+// sums in float, so that no logit is rounded to a smaller type. With `rounds`, where the processor
+// has AMX, they are of numbers rounded to bfloat16, the logits' gradient among them; sums and
+// logits stay float. Elsewhere that would save nothing. (Double in and double out is the slow and
+// obvious version, which tests use.) On a GPU products are in the type of the hidden states with
+// sums in float.
 //
 // One object serves one thread at a time. Its buffers grow to what the largest call has needed and
-// then stay: some 256 x V floats on a CPU.
+// then stay: some 256 x V floats on a CPU, twice that with `rounds`.
 class ReadoutLoss {
  public:
+  explicit ReadoutLoss(bool rounds = false);
+
   // Adds to both gradients, times `scale`: hidden_gradient_ND is overwritten, in the type of
   // hidden_ND; weight_gradient_VD, in float (double for doubles), is added to. An undefined one is
   // not computed. Returns the sum of the losses without `scale`. On a CPU the results don't depend,
@@ -36,9 +42,9 @@ class ReadoutLoss {
   struct Call;
   double by_blocks(const Call& call);
   double by_rows(const Call& call);
-  at::Tensor room(at::Tensor& buffer, at::IntArrayRef sizes, at::ScalarType dtype,
-                  at::Device device);
 
+  bool rounds_;
+  RoundedReadout rounded_;
   at::Tensor logits_, gradient_, loss_, targets_, weight_block_, block_sums_;
   at::Tensor hidden_, hidden_panels_, hidden_columns_, hidden_sums_;
 };

@@ -1,6 +1,7 @@
 #include "cresco/models/readout_loss.h"
 
 #include "cresco/base/require.h"
+#include "cresco/kernels/bf16_product.h"
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -105,6 +106,35 @@ TEST(ReadoutLoss, ReadsSmallTypesAsTheyAre) {
       EXPECT_LE(relative_error(found.weight_gradient_VD, exact.weight_gradient_VD), 1e-5);
     }
   }
+}
+
+// Logits and sums are exact for the rounded numbers; beside those only the gradient of the logits
+// is rounded.
+TEST(ReadoutLoss, MayRoundWhatIsMultiplied) {
+  if (!kernels::has_amx()) GTEST_SKIP() << "this processor, or CRESCO_CPU_KERNELS, has no AMX";
+  ReadoutLoss readout(/*rounds=*/true);
+  struct {
+    std::int64_t N, D, V;
+  } const sizes[] = {{5, 8, 11}, {257, 24, 1501}, {600, 41, 3001}, {1030, 64, 2048}, {2, 5, 5000}};
+  for (const auto& [N, D, V] : sizes) {
+    SCOPED_TRACE(testing::Message() << N << " tokens, " << D << " wide, " << V << " ids");
+    Problem p = problem_of(N, D, V);
+    p.hidden_ND = p.hidden_ND.to(at::kBFloat16).to(at::kFloat);
+    p.weight_VD = p.weight_VD.to(at::kBFloat16).to(at::kFloat);
+    expect_near(compute(readout, p), reference(p), 1e-6, 3e-3);
+    EXPECT_NEAR(readout.loss(p.hidden_ND, p.weight_VD, p.targets_N), reference(p).loss,
+                1e-6 * reference(p).loss);
+  }
+  const int before = at::get_num_threads();
+  const Problem p = problem_of(600, 64, 3001);
+  const Result whole = compute(readout, p);
+  at::set_num_threads(before == 1 ? 2 : 1);
+  const Result other = compute(readout, p);
+  at::set_num_threads(before);
+  EXPECT_EQ(whole.loss, other.loss);
+  EXPECT_TRUE(whole.hidden_gradient_ND.equal(other.hidden_gradient_ND));
+  EXPECT_TRUE(whole.weight_gradient_VD.equal(other.weight_gradient_VD));
+  EXPECT_GT(relative_error(whole.weight_gradient_VD, reference(p).weight_gradient_VD), 1e-4);
 }
 
 TEST(ReadoutLoss, ChunksAndCallsAddUp) {

@@ -39,7 +39,7 @@ std::vector<at::Tensor> without_frozen(const std::vector<tensor::NamedTensor>& w
 }
 
 GradientStep::GradientStep(const models::LanguageModel& model, at::ScalarType precision)
-    : model_(model), precision_(precision) {}
+    : model_(model), precision_(precision), readout_(precision == at::kBFloat16) {}
 
 at::Tensor GradientStep::hidden(const at::Tensor& ids_NT) const {
   const tensor::Autocast autocast(model_.device(), precision_);

@@ -28,4 +28,14 @@ at::Tensor large_zeros(at::IntArrayRef sizes, at::ScalarType dtype) {
       aligned, sizes, [mapped, room](void*) { ::munmap(mapped, room); }, dtype);
 }
 
+at::Tensor room(at::Tensor& buffer, at::IntArrayRef sizes, at::ScalarType dtype,
+                at::Device device) {
+  const std::int64_t count = c10::multiply_integers(sizes);
+  if (!buffer.defined() || buffer.numel() < count || buffer.scalar_type() != dtype ||
+      buffer.device() != device)
+    buffer = device.is_cpu() ? large_zeros({count}, dtype)
+                             : at::empty({count}, at::TensorOptions(device).dtype(dtype));
+  return buffer.narrow(0, 0, count).view(sizes);
+}
+
 }  // namespace cresco::tensor

@@ -10,4 +10,8 @@ namespace cresco::tensor {
 // std::bad_alloc when the memory is not there.
 at::Tensor large_zeros(at::IntArrayRef sizes, at::ScalarType dtype);
 
+// A buffer that stays and grows to what the largest call needs: its first numbers as a tensor of
+// these sizes. On a CPU from large_zeros().
+at::Tensor room(at::Tensor& buffer, at::IntArrayRef sizes, at::ScalarType dtype, at::Device device);
+
 }  // namespace cresco::tensor

@@ -1,9 +1,15 @@
-// Compiled for AVX-512 with BF16; called where has_bf16_product().
+// Compiled for AVX-512 with BF16; called where has_bf16_product(). bf16_product_amx.cpp has the
+// products by AMX.
 #include "cresco/kernels/bf16_product.h"
 
 #include <immintrin.h>
 
 namespace cresco::kernels {
+
+namespace amx {
+void bf16_product(const Bf16Product& product, std::int64_t begin, std::int64_t end);
+}
+
 namespace {
 
 // Rows of out that are made at once: 6 x 64 sums are 24 registers.
@@ -26,8 +32,9 @@ void make_rows(const Bf16Product& p, std::int64_t row, std::int64_t panel, std::
   __m512 sum[R][4];
   for (int r = 0; r < R; ++r)
     for (int j = 0; j < 4; ++j)
-      sum[r][j] = pair == 0 ? _mm512_setzero_ps()
-                            : _mm512_maskz_loadu_ps(there[j], out + r * p.out_stride + 16 * j);
+      sum[r][j] = pair == 0 && !p.adds
+                      ? _mm512_setzero_ps()
+                      : _mm512_maskz_loadu_ps(there[j], out + r * p.out_stride + 16 * j);
   const std::uint32_t* b = p.packed + (panel * p.depth / 2 + pair) * kPanelColumns;
   const std::uint16_t* const a = p.a + row * p.depth;
   for (std::int64_t k = pair; k < end; ++k, b += kPanelColumns) {
@@ -69,7 +76,8 @@ void pack_bf16(const Bf16Product& p, std::int64_t panel) {
   }
 }
 
-void bf16_product(const Bf16Product& p, std::int64_t begin, std::int64_t end) {
+void bf16_product(const Bf16Product& p, std::int64_t begin, std::int64_t end, bool with_amx) {
+  if (with_amx) return amx::bf16_product(p, begin, end);
   const std::int64_t pairs = p.depth / 2;
   for (std::int64_t pair = 0; pair < pairs; pair += kPassPairs) {
     const std::int64_t last = pair + kPassPairs < pairs ? pair + kPassPairs : pairs;
@@ -81,6 +89,25 @@ void bf16_product(const Bf16Product& p, std::int64_t begin, std::int64_t end) {
       for (; row < end; ++row) make_rows<1>(p, row, panel, pair, last, columns);
     }
   }
+}
+
+void round_to_bf16(const Bf16Rounding& p) {
+  const auto bits_of = [&](std::int64_t row, int part) {
+    if (row >= p.rows_count) return _mm256_setzero_si256();
+    const __m512 numbers = _mm512_loadu_ps(p.from + row * kPanelColumns + 16 * part);
+    return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(numbers));
+  };
+  for (std::int64_t pair = 0; pair < p.depth / 2; ++pair)
+    for (int part = 0; part < 4; ++part) {
+      const __m256i even = bits_of(2 * pair, part), odd = bits_of(2 * pair + 1, part);
+      for (std::int64_t i = 0; i < 2 && 2 * pair + i < p.rows_count; ++i)
+        _mm256_storeu_si256(
+            reinterpret_cast<__m256i*>(p.rows + (2 * pair + i) * p.row_stride + 16 * part),
+            i == 0 ? even : odd);
+      const __m512i pairs = _mm512_or_si512(_mm512_cvtepu16_epi32(even),
+                                            _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
+      _mm512_storeu_si512(p.packed + pair * kPanelColumns + 16 * part, pairs);
+    }
 }
 
 }  // namespace cresco::kernels

@@ -2,6 +2,10 @@
 
 #include "cresco/kernels/bf16_product.h"
 
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <string_view>
 
@@ -17,9 +21,26 @@ std::vector<Isa> find_isas() {
   return found;
 }
 
-Isa choose() {
+constexpr std::string_view kAmx = "amx";
+
+std::string_view asked_for() {
   const char* const asked = std::getenv("CRESCO_CPU_KERNELS");
-  const std::string_view most = asked ? asked : name_of(Isa::Avx512);
+  return asked ? asked : kAmx;
+}
+
+// The processor has tiles of bfloat16, and Linux lets this process use them, which it has to ask.
+bool find_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
+  if ((d & kBf16) == 0 || (d & kTile) == 0) return false;
+  constexpr int kAskForState = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int kTileData = 18;
+  return ::syscall(SYS_arch_prctl, kAskForState, kTileData) == 0;
+}
+
+Isa choose() {
+  const std::string_view most = asked_for() == kAmx ? name_of(Isa::Avx512) : asked_for();
   Isa chosen = Isa::X86_64;
   for (const Isa isa : available_isas()) {
     chosen = isa;
@@ -54,6 +75,11 @@ const char* name_of(Isa isa) {
 
 bool has_bf16_product() {
   return chosen_isa() == Isa::Avx512 && __builtin_cpu_supports("avx512bf16");
+}
+
+bool has_amx() {
+  static const bool has = has_bf16_product() && asked_for() == kAmx && find_amx();
+  return has;
 }
 
 }  // namespace cresco::kernels
