@@ -283,6 +283,29 @@ class Dictionaries(FolderTest):
         name = run_json("train", stack, *recipe, "--expansion-factor", 2, "--dry-run")["name"]  # the recipe has a d_sae
         self.assertEqual(name, "W_U_d8_seed0")
 
+    def test_linear_accounts_are_kinds_that_take_no_training(self):
+        stack = write_stack(self.folder / "stack.safetensors", [0, 1, 2])
+        run("train", stack, "--d-sae", 8, "--n-epochs", 1, "--batch-size", 16, "--out", self.folder / "d", "--quiet")
+        evaluated = run_json("eval", self.folder / "d", "--stack", stack, "--baselines")["baselines"]
+        names = {"pca": ("static_pca",), "concatenated_pca": ("concatenated_pca", "concatenated_pca_randomized"),
+                 "endpoint_line": ("endpoint_line",), "mean": ("mean",)}
+        for kind, rows in names.items():
+            with self.subTest(kind=kind):
+                out = self.folder / kind
+                said = run_json("train", stack, "--kind", kind, "--out", out)
+                found = [row for row in evaluated if row["baseline"] in rows]
+                self.assertEqual([(row["baseline"], row["step"], row["rank"]) for row in said["baselines"]],
+                                 [(row["baseline"], row["step"], row["rank"]) for row in found])
+                for row, other in zip(said["baselines"], found):
+                    self.assertAlmostEqual(row["explained_variance"], other["explained_variance"], places=12)
+                self.assertTrue((out / "linear_baselines.csv").exists())
+        two = run_json("train", stack, "--kind", "endpoint_line", "--steps", "0,2", "--out", self.folder / "two")
+        self.assertEqual([round(row["explained_variance"], 9) for row in two["baselines"]], [1, 1])
+        self.assert_fails(2, "train", stack, "--kind", "pca", "--lr", 1, "--out", self.folder / "x",
+                          says="lr is a setting of trainings")
+        self.assert_fails(2, "plan", stack, "--kind", "pca", says="`train`'s alone")
+        self.assert_fails(2, "train", stack, "--kind", "pcb", "--d-sae", 8, "--out", self.folder / "x", says="is not one of")
+
     def test_memory_that_is_not_there_is_said_with_what_asks_for_less(self):
         stack = write_stack(self.folder / "stack.safetensors", [0])
         limit = 2 << 30  # of addresses: the program's own and some of the 20 arrays of 160 MiB

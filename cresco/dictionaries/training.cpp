@@ -212,8 +212,8 @@ Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& c
     names.emplace_back(name);
   }
   fail_usage(
-      "kind '{}' is not one of {}{}; linear accounts (PCA, endpoint line) are not trained: `cresco "
-      "eval` has --baselines",
+      "kind '{}' is not one of {}{}; linear accounts (pca, concatenated_pca, endpoint_line, mean) "
+      "are `train`'s alone, and `eval --baselines` has all",
       kind, join(names, ", "), did_you_mean(kind, names));
 }
 

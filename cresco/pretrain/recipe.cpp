@@ -4,6 +4,7 @@
 #include "cresco/base/strings.h"
 #include "cresco/corpora/shares.h"
 #include "cresco/corpora/windows.h"
+#include "cresco/models/initialise.h"
 #include "cresco/tensor/bridge.h"
 #include "cresco/trajectories/steps.h"
 
@@ -122,6 +123,7 @@ void check(const Recipe& r) {
   require_usage(r.state.every >= 0 && r.eval.every >= 0,
                 "state.every and eval.every cannot be negative");
   check_data(r.data);
+  if (r.init.from.empty()) models::check_initialisation(r.init.name);
   tensor::scalar_type_named(r.precision, "precision");
   tensor::scalar_type_named(r.snapshots.dtype);
   r.snapshot_steps();

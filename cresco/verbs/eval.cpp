@@ -152,24 +152,6 @@ void write_heldout_norms(const Path& folder, const std::vector<HeldoutQuality>& 
   tensor::write_npy(folder / tables.emplace_back("heldout_row_norms.npy"), at::stack(rows));
 }
 
-Json baselines_json(const Table& table) {
-  Json list = Json::array();
-  for (std::size_t i = 0; i < table.num_rows(); ++i) {
-    Json row = Json::object();
-    for (const std::string& column : table.columns()) {
-      const std::string& cell = table.text(i, column);
-      if (column == "baseline" || cell == "pooled")
-        row[column] = cell;
-      else if (column == "step" || column == "rank")
-        row[column] = parse_int(cell, column);
-      else if (!cell.empty())
-        row[column] = table.number(i, column);
-    }
-    list.push_back(std::move(row));
-  }
-  return list;
-}
-
 std::vector<HeldoutQuality> run_heldout(const EvalConfig& config, const Dictionary& dictionary,
                                         const StackRows& rows, const std::optional<ExactPca>& pca,
                                         VerbContext& context) {
@@ -265,17 +247,6 @@ Outcome plan_outcome(const EvalConfig& config, const Stack& stack, const Diction
       p.num_features(), p.num_heads(), stack.num_rows(), cost.flops,
       human_bytes(weights + cost.bytes), human_bytes(weights));
   return outcome;
-}
-
-// The table's columns for a terminal; how rows and alphas are spread stands in the file.
-Table what_they_explain(const Table& baselines) {
-  Table table({"baseline", "rank", "step", "explained_variance"});
-  for (std::size_t i = 0; i < baselines.num_rows(); ++i) {
-    std::vector<std::string> row;
-    for (const std::string& column : table.columns()) row.push_back(baselines.text(i, column));
-    table.add_row(std::move(row));
-  }
-  return table;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "cresco/verbs/eval_linear.h"
 
+#include "cresco/base/strings.h"
 #include "cresco/dictionaries/baselines.h"
 #include "cresco/verbs/interruptible.h"
 
@@ -53,7 +54,11 @@ std::optional<ExactPca> exact_pca(const StackRows& rows, bool scaled, double l0,
 }
 
 Table baselines_table(const StackRows& rows, const std::optional<ExactPca>& pca, bool scaled,
-                      std::uint64_t seed, Progress& progress) {
+                      std::uint64_t seed, Progress& progress,
+                      const std::vector<std::string>& kinds) {
+  const auto wanted = [&kinds](const char* kind) {
+    return kinds.empty() || std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+  };
   Table table({"baseline", "rank", "step", "explained_variance", "row_explained_variance_mean",
                "row_explained_variance_p10", "row_explained_variance_p50",
                "row_explained_variance_p90", "alpha_mean", "alpha_std", "alpha_p10", "alpha_p50",
@@ -65,9 +70,9 @@ Table baselines_table(const StackRows& rows, const std::optional<ExactPca>& pca,
     cells.resize(table.columns().size());
     table.add_row(std::move(cells));
   };
-  add("mean", 0, "pooled", 0);
+  if (wanted("mean")) add("mean", 0, "pooled", 0);
   progress.begin("baselines", rows.num_heads() + 2, "PCA");
-  for (std::int64_t k = 0; k < rows.num_heads(); ++k) {
+  for (std::int64_t k = 0; wanted("pca") && k < rows.num_heads(); ++k) {
     const dictionaries::Spectrum spectrum = dictionaries::snapshot_spectrum(rows, k);
     for (const std::int64_t rank : kSnapshotRanks)
       if (rank <= rows.width())
@@ -83,12 +88,15 @@ Table baselines_table(const StackRows& rows, const std::optional<ExactPca>& pca,
     add_ranks("concatenated_pca", pca->raw.max_rank(), pca->raw);
     if (scaled) add_ranks("concatenated_pca_scaled", pca->own.max_rank(), pca->own);
   }
-  const dictionaries::Spectrum randomized = dictionaries::randomized_spectrum(rows, seed);
-  add_ranks("concatenated_pca_randomized", randomized.squared_N.size(0), randomized);
+  if (wanted("concatenated_pca")) {
+    const dictionaries::Spectrum randomized = dictionaries::randomized_spectrum(rows, seed);
+    add_ranks("concatenated_pca_randomized", randomized.squared_N.size(0), randomized);
+  }
   progress.update(rows.num_heads() + 1, "");
   stop_when_interrupted(progress);
-  const auto lines = dictionaries::endpoint_lines(rows);
-  for (std::int64_t k = 0; k < rows.num_heads(); ++k) {
+  const auto lines = wanted("endpoint_line") ? dictionaries::endpoint_lines(rows)
+                                             : std::vector<dictionaries::EndpointLine>{};
+  for (std::int64_t k = 0; k < std::ssize(lines); ++k) {
     const dictionaries::EndpointLine& line = lines[static_cast<std::size_t>(k)];
     std::vector<std::string> more = spread_cells(line.row), alpha = spread_cells(line.alpha);
     alpha.insert(alpha.begin() + 1, Table::cell(line.alpha.deviation));
@@ -96,6 +104,34 @@ Table baselines_table(const StackRows& rows, const std::optional<ExactPca>& pca,
     add("endpoint_line", 1, Table::cell(rows.step(k)), line.explained_variance, more);
   }
   progress.end();
+  return table;
+}
+
+Json baselines_json(const Table& table) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < table.num_rows(); ++i) {
+    Json row = Json::object();
+    for (const std::string& column : table.columns()) {
+      const std::string& cell = table.text(i, column);
+      if (column == "baseline" || cell == "pooled")
+        row[column] = cell;
+      else if (column == "step" || column == "rank")
+        row[column] = parse_int(cell, column);
+      else if (!cell.empty())
+        row[column] = table.number(i, column);
+    }
+    list.push_back(std::move(row));
+  }
+  return list;
+}
+
+Table what_they_explain(const Table& baselines) {
+  Table table({"baseline", "rank", "step", "explained_variance"});
+  for (std::size_t i = 0; i < baselines.num_rows(); ++i) {
+    std::vector<std::string> row;
+    for (const std::string& column : table.columns()) row.push_back(baselines.text(i, column));
+    table.add_row(std::move(row));
+  }
   return table;
 }
 

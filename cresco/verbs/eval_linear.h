@@ -23,10 +23,15 @@ struct ExactPca {
 std::optional<ExactPca> exact_pca(const dictionaries::StackRows& rows, bool scaled, double l0,
                                   Progress& progress);
 
-// linear_baselines.csv. With `pca` the exact values stand beside the randomised ones.
+// linear_baselines.csv. With `pca` the exact values stand beside the randomised ones. `kinds`: of
+// these alone (pca, concatenated_pca, endpoint_line, mean); none are all.
 artifacts::Table baselines_table(const dictionaries::StackRows& rows,
                                  const std::optional<ExactPca>& pca, bool scaled,
-                                 std::uint64_t seed, Progress& progress);
+                                 std::uint64_t seed, Progress& progress,
+                                 const std::vector<std::string>& kinds = {});
+Json baselines_json(const artifacts::Table& baselines);
+// The table's columns for a terminal; how rows and alphas are spread stands in the file.
+artifacts::Table what_they_explain(const artifacts::Table& baselines);
 double baselines_flops(std::int64_t num_rows, std::int64_t num_heads, std::int64_t width);
 double baselines_bytes(std::int64_t num_rows);
 

@@ -191,6 +191,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
                                : "") +
                     plan_text(recipe, data, device)};
   if (is_done) return ranks.first() ? finished_outcome(run, recipe) : Outcome{};
+  const auto initial = initial_weights(recipe);  // may fail, too
   if (ranks.first() && !goes_on) {
     std::filesystem::create_directories(run.path);
     lock = std::make_unique<FolderLock>(run.path);
@@ -208,7 +209,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   const double peak = tensor::product_gflops(device, tensor::scalar_type_named(recipe.precision));
   return outcome_of(run, pretrain::pretrain({.recipe = recipe,
                                              .run = run,
-                                             .initial = initial_weights(recipe),
+                                             .initial = initial,
                                              .end_of_text = settings.vocabulary.end_of_text,
                                              .resume_command = context.resume_command(),
                                              .device = device,

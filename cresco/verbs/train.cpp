@@ -11,6 +11,7 @@
 #include "cresco/dist/ranks.h"
 #include "cresco/tensor/bridge.h"
 #include "cresco/verbs/recipes.h"
+#include "cresco/verbs/train_baseline.h"
 #include "cresco/verbs/train_manifest.h"
 #include "cresco/verbs/train_members.h"
 
@@ -177,6 +178,7 @@ std::string_view crosscoder_recipe(const std::string& name) {
 }
 
 Outcome run_train(const TrainConfig& config, VerbContext& context) {
+  if (is_baseline(config.kind)) return run_baseline(config, context);
   const at::Device device = tensor::parse_device(context.options.device);
   const Stack stack(config.stack);
   const auto snapshots = snapshots_of(config, stack);
