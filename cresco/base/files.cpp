@@ -337,10 +337,20 @@ void make_output_folder(const Path& path, bool overwrite, const std::vector<Path
   std::filesystem::create_directories(path, error);
   require(!error, "{}: cannot be made: {}", path.string(), error.message());
   if (!overwrite) return;
-  for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    if (entry.path().filename() == kLockName) continue;
-    std::filesystem::remove_all(entry.path(), error);
-    require(!error, "{}: cannot be removed: {}", entry.path().string(), error.message());
+  // A recipe goes first and the manifest last: killed between them, what is left is no run to go on
+  // with, and may be replaced.
+  const auto turn = [](const Path& entry) {
+    const Path name = entry.filename();
+    return name == "recipe.yaml" ? 0 : name == "manifest.json" ? 2 : 1;
+  };
+  std::vector<Path> entries;
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    if (entry.path().filename() != kLockName) entries.push_back(entry.path());
+  std::stable_sort(entries.begin(), entries.end(),
+                   [&](const Path& a, const Path& b) { return turn(a) < turn(b); });
+  for (const Path& entry : entries) {
+    std::filesystem::remove_all(entry, error);
+    require(!error, "{}: cannot be removed: {}", entry.string(), error.message());
   }
 }
 

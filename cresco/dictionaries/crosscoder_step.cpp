@@ -311,7 +311,7 @@ void SparseStep<Number>::encode_bf16() {
       return static_cast<const std::uint16_t*>(t.const_data_ptr());
     };
     const std::int64_t depth = s.heads * s.width;
-    if (kernels::has_bf16_product()) {
+    if (depth % 2 == 0 && kernels::has_bf16_product()) {
       const kernels::Bf16Product product{
           .rows = s.features,
           .columns = s.rows,

@@ -13,7 +13,7 @@ namespace cresco::kernels {
 
 // Whether this processor has it, and CRESCO_CPU_KERNELS does not ask for less.
 bool has_bf16_product();
-// Whether it has AMX, too: then, and only then, these products are faster than those of floats.
+// Whether it has AMX, too, with which these products are several times faster than those of floats.
 bool has_amx();
 
 // Columns of a panel of packed b.

@@ -17,12 +17,13 @@ namespace cresco::models {
 // On a CPU hidden states and weights may be float, bfloat16 or half; products are of floats with
 // sums in float, so that no logit is rounded to a smaller type. With `rounds`, where the processor
 // has AMX, they are of numbers rounded to bfloat16, the logits' gradient among them; sums and
-// logits stay float. Elsewhere that would save nothing. (Double in and double out is the slow and
-// obvious version, which tests use.) On a GPU products are in the type of the hidden states with
-// sums in float.
+// logits stay float. On Intel's processors without AMX that would save nothing. (Double in and
+// double out is the slow and obvious version, which tests use.) On a GPU products are in the type
+// of the hidden states with sums in float.
 //
 // One object serves one thread at a time. Its buffers grow to what the largest call has needed and
-// then stay: some 256 x V floats on a CPU, twice that with `rounds`.
+// then stay: some 256 x V floats on a CPU; with `rounds` twice that, and the weights two times over
+// in bfloat16.
 class ReadoutLoss {
  public:
   explicit ReadoutLoss(bool rounds = false);

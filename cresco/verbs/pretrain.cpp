@@ -30,10 +30,14 @@ Fields fields_of(Recipe& recipe) {
 // A guess: a step reaches half of what the machine's products of that precision do.
 constexpr double kLikelyUtilisation = 0.5;
 
-std::string plan_text(const Recipe& recipe, const pretrain::RunData& data, at::Device device) {
+// What is left after `first_step`.
+std::string plan_text(const Recipe& recipe, const pretrain::RunData& data, std::int64_t first_step,
+                      at::Device device) {
   const auto parameters = static_cast<double>(families::num_parameters(recipe.model.tensors()));
-  const double steps = static_cast<double>(recipe.total_steps());
-  const auto snapshots = recipe.snapshot_steps();
+  const std::int64_t num_steps = recipe.total_steps() - first_step;
+  const double steps = static_cast<double>(num_steps);
+  auto snapshots = recipe.snapshot_steps();
+  if (first_step > 0) std::erase_if(snapshots, [&](auto step) { return step <= first_step; });
   const double gflops = tensor::product_gflops(device, tensor::scalar_type_named(recipe.precision));
   const double work = pretrain::flops_per_step(recipe) * steps;
   return fmt::format(
@@ -41,7 +45,7 @@ std::string plan_text(const Recipe& recipe, const pretrain::RunData& data, at::D
       "work: {}FLOP; memory: about {} for weights, gradients and moments\n"
       "disk: {} for {} snapshots\n"
       "time: about {} at half of the {:.0f} GFLOP/s that matrix products of {} reach here\n",
-      human_count(parameters), recipe.total_steps(), recipe.tokens_per_step(),
+      human_count(parameters), num_steps, recipe.tokens_per_step(),
       steps * static_cast<double>(recipe.batch.sequences) /
           static_cast<double>(data.num_training_windows()),
       data.num_training_windows(), human_count(work), human_bytes(parameters * 16),
@@ -92,6 +96,10 @@ void begin_run(const RunFolder& run, const RunSettings& settings, const pretrain
 
 // begin_run() was killed before its last file: what it wrote is written again.
 void remove_half_made(const RunFolder& run) {
+  const Path manifest = run.path / "manifest.json";  // which is written first
+  if (!std::filesystem::exists(manifest)) return;
+  const Json said = read_json_file(manifest);
+  if (!said.is_object() || said.value("verb", "") != "pretrain") return;
   const std::set<std::string> own{"manifest.json", "config.json", "tokenizer.json",
                                   "data_order.json"};
   std::vector<Path> left;
@@ -101,7 +109,9 @@ void remove_half_made(const RunFolder& run) {
     if (!own.contains(name) && !name.starts_with(kTemporaryPrefix)) return;
     left.push_back(entry.path());
   }
-  for (const Path& file : left) std::filesystem::remove(file);
+  for (const Path& entry : left)
+    if (entry != manifest) std::filesystem::remove_all(entry);
+  std::filesystem::remove(manifest);
 }
 
 // Whether --resume agrees with what stands there.
@@ -170,6 +180,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   std::unique_ptr<FolderLock> lock;
   std::vector<Difference> changes;
   bool goes_on = false, is_done = false;
+  std::int64_t first_step = 0;
   if (ranks.first()) {
     goes_on = !options.out.empty() && run.is_run() && !options.overwrite;
     require_resumable(run, goes_on, config.resume);
@@ -178,6 +189,8 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
       settings.data_order = pretrain::data_order(recipe, data);  // hashes the data
     if (goes_on) changes = changes_of(run, settings, config.allow_change);
     is_done = goes_on && changes.empty() && run.is_complete();
+    if (goes_on && !run.states().empty()) first_step = run.states().back();
+    if (is_done) first_step = recipe.total_steps();
   }
   // What the first rank found out, all do.
   is_done = ranks.largest_of(is_done ? 1 : 0) > 0;
@@ -186,10 +199,11 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   pretrain::require_all_windows(recipe, data);
   const at::Device device = tensor::parse_device(options.device);
   if (options.dry_run)
-    return {.text = (is_done   ? fmt::format("{}: is complete\n", run.path.string())
-                     : goes_on ? fmt::format("{}: goes on from what is there\n", run.path.string())
-                               : "") +
-                    plan_text(recipe, data, device)};
+    return {.text = (is_done ? fmt::format("{}: is complete\n", run.path.string())
+                     : goes_on
+                         ? fmt::format("{}: goes on from step {}\n", run.path.string(), first_step)
+                         : "") +
+                    plan_text(recipe, data, first_step, device)};
   if (is_done) return ranks.first() ? finished_outcome(run, recipe) : Outcome{};
   const auto initial = initial_weights(recipe);  // may fail, too
   if (ranks.first() && !goes_on) {

@@ -151,6 +151,14 @@ std::vector<Difference> changes_of(const RunFolder& run, RunSettings& settings,
 void record_changes(const RunFolder& run, const RunSettings& settings,
                     const std::vector<Difference>& changes) {
   const std::int64_t step = settings.recipe.begins.step;
+  // What can fail by itself, before anything is changed.
+  Json manifest = artifacts::read_manifest(run.path);
+  if (manifest.is_null()) manifest = Json::object();
+  require(manifest.is_object() && (!manifest.contains("changes") || manifest["changes"].is_array()),
+          "{}: is no manifest of this program", artifacts::manifest_path(run.path).string());
+  if (std::filesystem::exists(settings.vocabulary.tokenizer))
+    read_file(settings.vocabulary.tokenizer);
+
   if (step > 0 && !std::filesystem::exists(run.earlier(step))) {
     const RunFolder trained = run.settings_at(step - 1);
     AtomicFolder earlier(run.earlier(step));
@@ -165,8 +173,11 @@ void record_changes(const RunFolder& run, const RunSettings& settings,
   for (const std::int64_t later : run.snapshots())
     if (later > step) remove_folder(run.snapshot(later));
 
-  Json manifest = artifacts::read_manifest(run.path);
   Json& all = manifest["changes"];
+  if (all.is_null()) all = Json::array();
+  std::erase_if(all.get_ref<Json::array_t&>(), [&](const Json& one) {
+    return one.is_object() && one.value("step", std::int64_t{0}) > step;
+  });
   for (const Difference& change : changes) {
     const Json entry{
         {"step", step}, {"field", change.path}, {"before", change.before}, {"now", change.now}};

@@ -2,8 +2,10 @@
 
 #include "cresco/artifacts/table_text.h"
 #include "cresco/base/interrupt.h"
+#include "cresco/base/json.h"
 #include "cresco/base/output_folder.h"
 #include "cresco/base/require.h"
+#include "cresco/dist/ranks.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/verbs/eval_linear.h"
 #include "cresco/verbs/interruptible.h"
@@ -13,11 +15,15 @@
 namespace cresco::verbs {
 namespace {
 
-void require_no_training(const TrainConfig& config, const std::set<std::string>& given) {
-  for (const std::string& setting : given)
-    require_usage(setting == "stack" || setting == "kind" || setting == "steps",
-                  "{} is a setting of trainings: kind {} is computed at once", setting,
-                  config.kind);
+void require_no_training(TrainConfig config) {
+  TrainConfig defaults;
+  defaults.stack = config.stack;
+  defaults.kind = config.kind;
+  defaults.steps = config.steps;
+  const auto set = differences(fields_to_json([&](FieldVisitor& v) { defaults.fields(v); }),
+                               fields_to_json([&](FieldVisitor& v) { config.fields(v); }));
+  require_usage(set.empty(), "{} is a setting of trainings: kind {} is computed at once",
+                set.empty() ? "" : set.front().path, config.kind);
 }
 
 }  // namespace
@@ -33,7 +39,9 @@ bool is_baseline(const std::string& kind) {
 }
 
 Outcome run_baseline(const TrainConfig& config, VerbContext& context) {
-  require_no_training(config, context.given);
+  require_no_training(config);
+  require_usage(dist::world().size() == 1, "kind {} is computed by one process, here are {}",
+                config.kind, dist::world().size());
   require_cpu(context, ("train --kind " + config.kind).c_str());
   const trajectories::Stack stack(config.stack);
   const auto indices =

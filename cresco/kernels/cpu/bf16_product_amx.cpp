@@ -19,15 +19,21 @@ struct alignas(64) TileConfig {
   std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
+// The intrinsics don't tell the compiler what memory they read and write.
+inline void memory_barrier() { __asm__ volatile("" ::: "memory"); }
+
 // The tiles' shapes, for as long as it lives; then what they were.
 class Tiles {
  public:
   Tiles() {
+    memory_barrier();
     _tile_storeconfig(&before_);
+    memory_barrier();
     static constexpr TileConfig kConfig;
     _tile_loadconfig(&kConfig);
   }
   ~Tiles() {
+    memory_barrier();
     if (before_.palette == 0)
       _tile_release();
     else
@@ -39,9 +45,6 @@ class Tiles {
  private:
   TileConfig before_;
 };
-
-// The intrinsics don't tell the compiler what memory they read.
-inline void finish_writing() { __asm__ volatile("" ::: "memory"); }
 
 // Up to 32 x 32 numbers of out; those that are not there are zeros in a and in packed b.
 struct Block {
@@ -93,7 +96,7 @@ void make_block(const Block& p) {
                        static_cast<std::size_t>(4 * (p.pairs - pair)));
     for (std::int64_t k = pair; k < p.pairs; ++k)
       __builtin_memcpy(b[k - pair], p.b + k * kPanelColumns, sizeof b[0]);
-    finish_writing();
+    memory_barrier();
     step(a[0], sizeof a[0], b[0], sizeof b[0]);
   }
   _tile_stored(0, p.out, out_bytes);
@@ -123,7 +126,7 @@ void make_part(Block p, std::int64_t rows, std::int64_t columns, std::int64_t de
     __builtin_memcpy(out[r], to + r * to_row, bytes);
   p.out = out[0];
   p.out_row = kBlock;
-  finish_writing();
+  memory_barrier();
   make_block(p);
   for (std::int64_t r = 0; r < rows; ++r) __builtin_memcpy(to + r * to_row, out[r], bytes);
 }
