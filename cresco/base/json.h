@@ -27,6 +27,12 @@ struct Difference {
 };
 std::vector<Difference> differences(const Json& before, const Json& now,
                                     const std::string& path = "");
+// The same of two configs' fields.
+template <class Config>
+std::vector<Difference> field_differences(Config before, Config now) {
+  return differences(fields_to_json([&](FieldVisitor& v) { before.fields(v); }),
+                     fields_to_json([&](FieldVisitor& v) { now.fields(v); }));
+}
 // The first of them: "optimizer.lr was 0.01, now it is 0.02"; "" when they are equal.
 std::string first_difference(const Json& before, const Json& now);
 std::string to_text(const Difference& difference);

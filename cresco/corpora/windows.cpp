@@ -108,15 +108,18 @@ Windows::Windows(TokenStream stream, std::int64_t sequence_length, WindowKind ki
 Windows Windows::slice(std::int64_t first, std::int64_t last) const {
   require(first >= 0 && first <= last && last <= size_, "windows {} to {} of {}", first, last,
           size_);
+  const std::int64_t end = last == size_   ? stream_->num_tokens()
+                           : last == first ? first * stride_
+                                           : begin(last - 1) + window_ids_;
   Windows part = *this;
-  part.first_ = first_ + first;
+  part.stream_ = std::make_shared<const TokenStream>(stream_->slice(first * stride_, end));
   part.size_ = last - first;
   return part;
 }
 
 std::int64_t Windows::begin(std::int64_t index) const {
   require(index >= 0 && index < size_, "window {} of {} asked for", index, size_);
-  return (first_ + index) * stride_;
+  return index * stride_;
 }
 
 void Windows::read(std::int64_t index, std::span<std::int32_t> out) const {

@@ -63,7 +63,8 @@ class Windows {
  public:
   Windows(TokenStream stream, std::int64_t sequence_length, WindowKind kind = WindowKind::Overlap);
 
-  // Windows [first, last) alone.
+  // Windows [first, last) alone, and their part of the stream; up to the last window that is with
+  // what fills none.
   Windows slice(std::int64_t first, std::int64_t last) const;
 
   std::int64_t size() const { return size_; }
@@ -76,7 +77,7 @@ class Windows {
   std::int64_t begin(std::int64_t index) const;  // in the stream
 
   std::shared_ptr<const TokenStream> stream_;
-  std::int64_t window_ids_, stride_, first_ = 0, size_;
+  std::int64_t window_ids_, stride_, size_;
 };
 
 // Which window stands at which place: a pure function of (seed, place), so that a resumed run reads

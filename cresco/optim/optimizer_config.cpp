@@ -97,11 +97,10 @@ void check(const OptimizerConfig& c) {
 TensorSettings settings_of(const OptimizerConfig& c, const std::string& name,
                            const at::Tensor& parameter) {
   const std::int64_t dimensions = parameter.dim();
-  ParameterRule set{.match = name};
-  set.group = group_by_name(name, dimensions);
-  set.optimizer = c.name != "muon"                             ? c.name
-                  : dimensions == 2 && set.group == "matrices" ? "muon"
-                                                               : "adamw";
+  const std::string group = group_by_name(name, dimensions);
+  const bool is_of_body = group == "matrices";
+  ParameterRule set{.match = name, .group = group};
+  set.optimizer = c.name != "muon" ? c.name : dimensions == 2 && is_of_body ? "muon" : "adamw";
   for (const ParameterRule& rule : c.rules) {
     if (!matches(rule.match, name)) continue;
     if (rule.lr_multiplier) set.lr_multiplier = rule.lr_multiplier;
@@ -120,7 +119,7 @@ TensorSettings settings_of(const OptimizerConfig& c, const std::string& name,
           .weight_decay = *set.weight_decay,
           .frozen = set.frozen.value_or(false),
           .group = set.group,
-          .inputs_first = c.inputs_first && group_by_name(name, dimensions) == "matrices"};
+          .inputs_first = c.inputs_first && is_of_body};
 }
 
 void check_rules(const OptimizerConfig& config,

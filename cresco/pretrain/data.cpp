@@ -51,17 +51,11 @@ Split hold_out_share(const DataConfig& config, WindowKind kind, double share,
 Split hold_out(const DataConfig& config, const Validation& held, WindowKind kind,
                const std::shared_ptr<const TokenSource>& tokens) {
   if (held.kind == Validation::Share) return hold_out_share(config, kind, held.share, tokens);
-  const std::int64_t T = config.sequence_length;
-  const Windows all(everything(tokens), T, kind);
+  const Windows all(everything(tokens), config.sequence_length, kind);
   if (held.kind == Validation::Corpus) return {all, all.slice(0, 0), "corpus"};
-  if (all.size() == 0) return {all, all, "blocks"};
   // All but one at most, so that there is something to train on.
   const std::int64_t last = std::min(held.blocks, std::max<std::int64_t>(0, all.size() - 1));
-  const std::int64_t stride = kind == WindowKind::Row ? T + 1 : T;
-  const std::int64_t cut = (all.size() - last) * stride, num_tokens = all.stream().num_tokens();
-  const std::int64_t shared = kind == WindowKind::Overlap ? 1 : 0;
-  return {Windows(all.stream().slice(0, std::min(cut + shared, num_tokens)), T, kind),
-          Windows(all.stream().slice(cut, num_tokens), T, kind), "blocks"};
+  return {all.slice(0, all.size() - last), all.slice(all.size() - last, all.size()), "blocks"};
 }
 
 void require_a_window(const Windows& windows, const char* purpose, const std::string& name) {

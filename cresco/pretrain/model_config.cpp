@@ -30,11 +30,10 @@ namespace {
 // Set before another family was chosen, they would count for nothing; but a recipe leaves the
 // vocabulary to the tokenizer by a 0.
 template <class Config>
-void require_not_set(Config config, const std::string& family, const char* other) {
+void require_not_set(const Config& config, const std::string& family, const char* other) {
   Config defaults;
   defaults.vocab_size = config.vocab_size;
-  const auto set = differences(fields_to_json([&](FieldVisitor& v) { defaults.fields(v); }),
-                               fields_to_json([&](FieldVisitor& v) { config.fields(v); }));
+  const auto set = field_differences(defaults, config);
   require_usage(set.empty(), "model.family is {}, and model.{} is set, a field of {}", family,
                 set.empty() ? "" : set.front().path, other);
 }

@@ -336,11 +336,11 @@ TEST(Pretrain, RefusesACorpusThatDoesNotFit) {
 
 TEST(RunFolder, NamesTheFieldsThatChanged) {
   Recipe recipe = small_recipe();
-  EXPECT_TRUE(recipe_changes(small_recipe(), recipe).empty());
+  EXPECT_TRUE(field_differences(small_recipe(), recipe).empty());
   recipe.optimizer.lr = 2e-2;
   recipe.budget.steps = 13;
   std::vector<std::string> found;
-  for (const Difference& d : recipe_changes(small_recipe(), recipe)) found.push_back(to_text(d));
+  for (const Difference& d : field_differences(small_recipe(), recipe)) found.push_back(to_text(d));
   EXPECT_EQ(found, (std::vector<std::string>{"budget.steps was 12, now it is 13",
                                              "optimizer.lr was 0.01, now it is 0.02"}));
 }

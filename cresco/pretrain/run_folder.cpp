@@ -87,9 +87,4 @@ void RunFolder::clean(const Recipe& recipe) const {
   }
 }
 
-std::vector<Difference> recipe_changes(Recipe before, Recipe now) {
-  return differences(fields_to_json([&](FieldVisitor& v) { before.fields(v); }),
-                     fields_to_json([&](FieldVisitor& v) { now.fields(v); }));
-}
-
 }  // namespace cresco::pretrain

@@ -54,7 +54,4 @@ struct RunFolder {
   void clean(const Recipe& recipe) const;
 };
 
-// What differs between the fields of two recipes.
-std::vector<Difference> recipe_changes(Recipe before, Recipe now);
-
 }  // namespace cresco::pretrain

@@ -24,9 +24,9 @@ artifacts::Table readout_geometries(const std::vector<std::string>& trajectories
 
 // Of such a table: each arm at its last step beside the first arm. Columns: cond, metric,
 // num_seeds (runs of the arm, whichever seed they differ in), mean, seed_spread (largest less
-// smallest of them; empty for one),
-// difference (of the means, from the first arm's), spreads (|difference| in spreads of the arm that
-// has seeds: the larger of the two). A note says so when the runs end at different steps.
+// smallest of them; empty for one), difference (of the means, from the first arm's), spreads
+// (|difference| in spreads of the arm that has seeds: the larger of the two). A note says so when
+// the runs end at different steps.
 artifacts::Table arm_differences(const artifacts::Table& geometries, Progress& progress);
 
 // That table for people: rn_mean, stable_rank and eff_rank of every arm.

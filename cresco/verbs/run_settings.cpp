@@ -119,7 +119,7 @@ std::vector<Difference> changes_of(const RunFolder& run, RunSettings& settings,
   const Recipe own = run.read_recipe();
   recipe.begins = own.begins;
   settings.data_order = pretrain::with_beginning(settings.data_order, own.begins);
-  std::vector<Difference> changes = pretrain::recipe_changes(own, recipe);
+  std::vector<Difference> changes = field_differences(own, recipe);
   for (Difference& change :
        differences(read_json_file(run.data_order()), settings.data_order, "data_order"))
     changes.push_back(std::move(change));

@@ -15,13 +15,12 @@
 namespace cresco::verbs {
 namespace {
 
-void require_no_training(TrainConfig config) {
+void require_no_training(const TrainConfig& config) {
   TrainConfig defaults;
   defaults.stack = config.stack;
   defaults.kind = config.kind;
   defaults.steps = config.steps;
-  const auto set = differences(fields_to_json([&](FieldVisitor& v) { defaults.fields(v); }),
-                               fields_to_json([&](FieldVisitor& v) { config.fields(v); }));
+  const auto set = field_differences(defaults, config);
   require_usage(set.empty(), "{} is a setting of trainings: kind {} is computed at once",
                 set.empty() ? "" : set.front().path, config.kind);
 }
