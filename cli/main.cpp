@@ -41,9 +41,11 @@ std::vector<Verb> verbs() {
   bench_pretrain.has_arms = true;
   Verb train = verb("train", "a stack to a dictionary, or to several", {"stack"}, verbs::run_train);
   train.recipe = verbs::crosscoder_recipe;
+  train.handover = {"kind", verbs::kinds_of_train_sae(), "train-sae", "class"};
   Verb plan = verb("plan", "what a training of dictionaries would cost: memory, disk, time",
                    {"stack?"}, verbs::run_plan);
   plan.recipe = train.recipe;
+  plan.any_device = true;
   train.over_ranks = true;
   return {
       verb("demo", "the whole chain at small size: text to one page", {}, verbs::run_demo),

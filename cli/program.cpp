@@ -11,6 +11,7 @@
 #include <yaml-cpp/yaml.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -51,6 +52,29 @@ std::vector<std::string> spread(const std::vector<std::string>& given) {
     out.push_back(word);
   }
   return out;
+}
+
+// `train --kind matryoshka ...` is `train-sae --class matryoshka ...`.
+void hand_over(std::vector<std::string>& words, const std::vector<Verb>& verbs) {
+  const auto verb = std::find_if(verbs.begin(), verbs.end(), [&](const Verb& v) {
+    return !words.empty() && v.name == words[0] && !v.handover.values.empty();
+  });
+  if (verb == verbs.end()) return;
+  const Handover& to = verb->handover;
+  const auto is_value = [&](const std::string& word) {
+    return std::find(to.values.begin(), to.values.end(), word) != to.values.end();
+  };
+  const std::string option = "--" + to.option, as = "--" + to.as;
+  for (std::size_t i = 1; i < words.size(); ++i) {
+    if (words[i] == option && i + 1 < words.size() && is_value(words[i + 1]))
+      words[i] = as;
+    else if (words[i].starts_with(option + "=") && is_value(words[i].substr(option.size() + 1)))
+      words[i] = as + words[i].substr(option.size());
+    else
+      continue;
+    words[0] = to.verb;
+    return;
+  }
 }
 
 // What a field looks like in --help.
@@ -375,7 +399,7 @@ verbs::Outcome run_command(const CommandLine& line, const Command& command,
     // Ranks of one machine have a GPU each.
     if (over_ranks && common.device == "cuda")
       common.device += fmt::format(":{}", dist::rank_on_host());
-    tensor::parse_device(common.device);
+    if (!verb.any_device) tensor::parse_device(common.device);
     if (all && !common.out.empty()) {
       require(!std::filesystem::exists(artifacts::manifest_path(common.out)),
               "{}: is an output itself, --arm all makes a folder for each arm in another one",
@@ -413,6 +437,7 @@ int run_program(int argc, char** argv, const std::vector<Verb>& verbs) {
   std::vector<std::string> typed(argv, argv + argc), arguments;
   for (int i = 1; i < argc; ++i) arguments.push_back(normalised(argv[i]));
   arguments = spread(arguments);
+  hand_over(arguments, verbs);
   const Verb* verb = nullptr;
   try {
     const Command& command = line.parse(arguments);

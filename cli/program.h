@@ -11,6 +11,14 @@
 
 namespace cresco::cli {
 
+// Values of an option with which another verb is meant: `train --kind matryoshka` is
+// `train-sae --class matryoshka`.
+struct Handover {
+  std::string option;
+  std::vector<std::string> values;
+  std::string verb, as;
+};
+
 struct Verb {
   std::string name;  // "pretrain", or "tokenizer train" for a verb below another
   std::string help;
@@ -27,6 +35,8 @@ struct Verb {
   // The text of a named recipe, for verbs with a field `recipe`; everything given wins over it.
   std::function<std::string_view(const std::string&)> recipe;
   bool over_ranks = false;  // mpirun may start several that share the work
+  bool any_device = false;  // looks at --device itself, whose GPU need not be here
+  Handover handover;
 };
 
 template <class Config>

@@ -303,8 +303,19 @@ class Dictionaries(FolderTest):
         self.assertEqual([round(row["explained_variance"], 9) for row in two["baselines"]], [1, 1])
         self.assert_fails(2, "train", stack, "--kind", "pca", "--lr", 1, "--out", self.folder / "x",
                           says="lr is a setting of trainings")
-        self.assert_fails(2, "plan", stack, "--kind", "pca", says="`train`'s alone")
+        self.assert_fails(2, "plan", stack, "--kind", "pca", says="kinds of `train` alone")
         self.assert_fails(2, "train", stack, "--kind", "pcb", "--d-sae", 8, "--out", self.folder / "x", says="is not one of")
+
+    def test_classes_of_single_matrices_are_kinds(self):
+        stack = write_stack(self.folder / "stack.safetensors", [0, 1])
+        options = ("--d-sae", 8, "--k", 2, "--n-epochs", 5)
+        run("train-sae", stack, "--class", "matryoshka", *options, "--out", self.folder / "a")
+        said = run_json("train", stack, "--kind", "matryoshka", *options, "--out", self.folder / "b")
+        run("train", stack, "--kind=matryoshka", *options, "--out", self.folder / "c")
+        self.assertEqual([dictionary["step"] for dictionary in said["dictionaries"]], [0, 1])
+        for other in "bc":
+            self.assertEqual(*((self.folder / name / "saes.csv").read_text() for name in ("a", other)))
+        self.assert_fails(2, "train", stack, "--kind", "vanilla_l1", *options, "--out", self.folder / "d", says="k is a setting of")
 
     def test_memory_that_is_not_there_is_said_with_what_asks_for_less(self):
         stack = write_stack(self.folder / "stack.safetensors", [0])
@@ -343,6 +354,17 @@ class Dictionaries(FolderTest):
         if not plan["fits"] and plan["ranks"] > 0:
             self.assertEqual(32 % plan["ranks"], 0)
             self.assertLessEqual(plan["rank_bytes"], plan["available_bytes"])
+
+    def test_plans_for_a_gpu_that_is_not_here(self):
+        options = ("plan", "--recipe", "pythia-160m/W_U/cross-snapshot-32/d24576", "--shape", "50304,32,768", "--device", "cuda")
+        plan = run_json(*options, "--gflops", 3e5, "--gpu-memory", 80)
+        weights, rows = 12 * (2 * 32 * 768 * 24576 + 2 * 24576 + 32 * 768), 4 * 50304 * 32 * 768
+        self.assertEqual((plan["gpu_available_bytes"], plan["resident_bytes"]), (80e9, rows))
+        self.assertTrue(weights + rows < plan["gpu_bytes"] < weights + rows + 3e9, plan)
+        self.assertLess(plan["memory_bytes"], 2 * rows + 8e9)  # weights and moments are on the GPU
+        self.assertFalse(run_json(*options, "--gflops", 3e5, "--gpu-memory", 16)["fits"])
+        self.assert_fails(2, *options, "--gpu-memory", 80, says="--gflops")
+        self.assert_fails(2, *options[:-1], "cpu", "--gflops", 3e5, "--gpu-memory", 80, says="--device cuda")
 
 
 if __name__ == "__main__":

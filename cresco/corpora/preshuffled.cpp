@@ -114,6 +114,15 @@ std::vector<Path> PreshuffledRows::files() const {
   return files;
 }
 
+std::string PreshuffledRows::warning() const {
+  const std::int64_t first = num_first_shards();
+  const auto behind = std::count_if(shards_.begin() + first, shards_.end(),
+                                    [](const auto& file) { return !!file; });
+  if (behind == 0) return {};
+  return fmt::format("{} is missing: of the {} shards behind it nothing is read",
+                     path_of(first).string(), behind);
+}
+
 // Fills in `prefix_`, `is_sharded_` and the size of each shard.
 void PreshuffledRows::find_files(const Path& data) {
   const Path folder = data.has_parent_path() ? data.parent_path() : Path(".");

@@ -57,6 +57,7 @@ class PreshuffledRows final : public formats::TokenSource {
   std::string name() const override { return prefix_.string(); }
   const char* layout() const override { return "preshuffled"; }
   std::vector<Path> files() const override;
+  std::string warning() const override;  // of shards that stand behind a gap
 
  private:
   void find_files(const Path& data);

@@ -122,6 +122,7 @@ TEST(PreshuffledRows, IsASourceOfTokens) {
   for (const std::int64_t row_tokens : {std::int64_t{0}, kIds}) {
     const PreshuffledRows all(folder / "d", row_tokens);
     EXPECT_EQ(all.num_tokens(), kRows * kIds);
+    EXPECT_EQ(all.warning(), "");
     EXPECT_EQ(all.files().size(), 4u);
     std::vector<std::int32_t> ids(20);
     for (std::int64_t first = 0; first <= kRows * kIds - 20; ++first) {
@@ -136,6 +137,10 @@ TEST(PreshuffledRows, IsASourceOfTokens) {
   EXPECT_EQ(PreshuffledRows(folder / "d", 0).row_tokens(), kIds);
   std::filesystem::remove(folder / "d-00002-of-00003.bin");  // 66 bytes are before it: 6 rows
   EXPECT_EQ(PreshuffledRows(folder / "d", kIds).num_tokens(), 6 * kIds);
+  const std::string warning = PreshuffledRows(folder / "d", kIds).warning();
+  EXPECT_NE(warning.find("d-00002-of-00003.bin is missing: of the 1 shards"), std::string::npos);
+  std::filesystem::remove(folder / "d-00003-of-00003.bin");
+  EXPECT_EQ(PreshuffledRows(folder / "d", kIds).warning(), "");  // the first shards alone
   std::filesystem::remove(folder / "d-00000-of-00003.bin");
   EXPECT_EQ(PreshuffledRows(folder / "d", kIds).num_tokens(), 0);
 }

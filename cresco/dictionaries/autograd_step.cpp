@@ -105,11 +105,10 @@ class AutogradStep final : public CrosscoderStep {
 std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
                                           const Activation& activation,
                                           const CrosscoderParameters& start, std::int64_t max_rows,
-                                          HeadShare share) {
-  const at::Device device = start.decoder_KFD.device();
+                                          HeadShare share, at::Device device) {
   check_device(device, config, activation);
   if (!device.is_cpu())
-    return make_whole_step(config, activation, start, max_rows, kEncoderTileNumbers, share);
+    return make_whole_step(config, activation, start, max_rows, kEncoderTileNumbers, share, device);
   if (activation.kind == ActivationKind::Gated || activation.kind == ActivationKind::SharedJumpRelu)
     return std::make_unique<AutogradStep>(config, activation, start);
   return make_sparse_step(config, activation, start, max_rows, kDenseShare, share);

@@ -160,7 +160,7 @@ template <class Number>
 SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation& activation,
                                const CrosscoderParameters& start, std::int64_t max_rows,
                                double dense_share, HeadShare share)
-    : SlottedStep(config, activation, start), dense_share_(dense_share), share_(share) {
+    : SlottedStep(config, activation, start, at::kCPU), dense_share_(dense_share), share_(share) {
   max_ = {.rows = max_rows,
           .row_stride = round_up(max_rows, 32),
           .heads = heads(),

@@ -123,10 +123,11 @@ class JointSteps {
 // product of its own (bf16), or their batches differ in size.
 std::unique_ptr<JointSteps> join_steps(const std::vector<CrosscoderStep*>& steps);
 
-// That of any activation, on the device of `start`: on a GPU by whole products (whole_step.h).
+// That of any activation on that device, to which `start` is copied: on a GPU by whole products
+// (whole_step.h).
 std::unique_ptr<CrosscoderStep> make_step(const CrosscoderConfig& config,
                                           const Activation& activation,
                                           const CrosscoderParameters& start, std::int64_t max_rows,
-                                          HeadShare share = {});
+                                          HeadShare share = {}, at::Device device = at::kCPU);
 
 }  // namespace cresco::dictionaries

@@ -4,17 +4,18 @@
 //   z[b,f] = (x[b] - b_dec) . W_enc[:,f] + b_enc[f]
 //   r[b]   = c[b] . W_dec + b_dec
 //
+// clang-format off
 //   class                  code                                          trained by recon and
 //   gated                  [z + b_gate > 0] ReLU(exp(r_mag) z + b_mag),  lambda sigmoid(z + b_gate)
 //                          without b_enc
-//   jumprelu               z [z > theta], theta = exp(log_threshold)     lambda sigmoid((z -
-//   theta)/w) vanilla_l1             ReLU(z)                                       lambda |c| topk,
-//   tied_topk        the k largest ReLU(z) of each row             AuxK batchtopk,             the
-//   (rows k) largest ReLU(z) of all rows      -
+//   jumprelu               z [z > theta], theta = exp(log_threshold)     lambda sigmoid((z - theta)/w)
+//   vanilla_l1             ReLU(z)                                       lambda |c|
+//   topk, tied_topk        the k largest ReLU(z) of each row             AuxK
+//   batchtopk,             the (rows k) largest ReLU(z) of all rows      -
 //     tied_batchtopk
-//   matryoshka,            as batchtopk, for each of several levels      (mean of the levels'
-//   recon)
+//   matryoshka,            as batchtopk, for each of several levels      (mean of the levels' recon)
 //     tied_matryoshka      that use the first m features only
+// clang-format on
 //
 // recon is the mean over rows of |r - x|^2; what stands beside lambda is summed over features and
 // averaged over rows. Steps are differentiated as straight_through.h says, w is `bandwidth`. In a

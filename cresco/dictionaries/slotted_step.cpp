@@ -22,21 +22,19 @@ void StepStopwatch::lap(double& spent) {
 }
 
 SlottedStep::SlottedStep(const CrosscoderConfig& config, const Activation& activation,
-                         const CrosscoderParameters& start)
+                         const CrosscoderParameters& start, at::Device device)
     : config_(config),
       activation_(activation),
       width_(start.width()),
       dtype_(start.decoder_KFD.scalar_type()),
-      device_(start.decoder_KFD.device()) {
-  // Rows of whole vectors: the rest are columns of zeros, which stay zeros.
-  const auto lanes = kernels::kVectorBytes / static_cast<std::int64_t>(c10::elementSize(dtype_));
+      device_(device) {
   const auto K = start.num_heads(), F = start.num_features(),
-             D = (width_ + lanes - 1) / lanes * lanes;
+             D = padded_to_vectors(width_, c10::elementSize(dtype_));
   encoder_.value = zeros({F, K * D});
   decoder_.value = zeros({K, F, D});
   decoder_bias_.value = zeros({K, D});
   bias_.value = zeros({F});
-  first_bias_KF_ = start.encoder_bias_KF.clone();
+  first_bias_KF_ = start.encoder_bias_KF.to(device_, /*non_blocking=*/false, /*copy=*/true);
   log_threshold_.value = zeros({F});
   bias_gradient_F_ = zeros({F});
   decoder_bias_gradient_KD_ = zeros({K, D});
@@ -90,15 +88,17 @@ void SlottedStep::write_small_gradients() {
 
 CrosscoderParameters SlottedStep::released(at::Tensor Slot::*member) const {
   const auto K = heads(), F = features(), D = padded_width();
+  // To the CPU first: a GPU may have no room for another copy.
+  const auto here = [&](const Slot& slot) { return (slot.*member).cpu(); };
   CrosscoderParameters p{
       .encoder_KDF =
-          (encoder_.*member).view({F, K, D}).narrow(2, 0, width_).permute({1, 2, 0}).contiguous(),
-      .encoder_bias_KF = (bias_.*member).expand({K, F}).clone(),
-      .decoder_KFD = (decoder_.*member).narrow(2, 0, width_).clone(at::MemoryFormat::Contiguous),
+          here(encoder_).view({F, K, D}).narrow(2, 0, width_).permute({1, 2, 0}).contiguous(),
+      .encoder_bias_KF = here(bias_).expand({K, F}).clone(),
+      .decoder_KFD = here(decoder_).narrow(2, 0, width_).clone(at::MemoryFormat::Contiguous),
       .decoder_bias_KD =
-          (decoder_bias_.*member).narrow(1, 0, width_).clone(at::MemoryFormat::Contiguous)};
-  if (gated()) p.log_threshold_F = (log_threshold_.*member).clone();
-  return p.to(at::kCPU);
+          here(decoder_bias_).narrow(1, 0, width_).clone(at::MemoryFormat::Contiguous)};
+  if (gated()) p.log_threshold_F = here(log_threshold_).clone();
+  return p;
 }
 
 CrosscoderParameters SlottedStep::parameters() const {

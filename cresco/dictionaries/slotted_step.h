@@ -30,6 +30,12 @@ class StepStopwatch {
   double last_;
 };
 
+// Rows of whole vectors: the rest of a row are columns of zeros, which stay zeros.
+inline std::int64_t padded_to_vectors(std::int64_t width, std::size_t number_bytes) {
+  const auto lanes = kernels::kVectorBytes / static_cast<std::int64_t>(number_bytes);
+  return (width + lanes - 1) / lanes * lanes;
+}
+
 class SlottedStep : public CrosscoderStep {
  public:
   // Copies are on the CPU, wherever the step computes.
@@ -41,9 +47,8 @@ class SlottedStep : public CrosscoderStep {
   void load_portable_state(const formats::SafetensorsFile& file) override;
 
  protected:
-  // Computes where `start` is.
   SlottedStep(const CrosscoderConfig& config, const Activation& activation,
-              const CrosscoderParameters& start);
+              const CrosscoderParameters& start, at::Device device);
 
   // After the parameters were replaced: what is derived from them.
   virtual void refresh_derived() = 0;

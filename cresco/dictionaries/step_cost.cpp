@@ -84,7 +84,7 @@ std::vector<StepTiming> time_steps(const TrainingRun& run, const TrainingData& d
   const TrainingShape shape = data.shape();
   const CrosscoderConfig& c = run.training;
   const ThreadsForSteps threads(flops_of_step(run, shape));
-  const auto step = initial_step(run, shape);
+  const auto step = initial_step(run, shape, {}, data.x_VKD.device());
   const std::int64_t num_steps = plan_training(run, shape).num_steps;
   const at::Tensor order_V = RowOrder(random_kind(run.random), run.seed, shape.rows).of_epoch(0);
   const double coefficient = sparsity_coefficient(run.kind, c);
@@ -97,8 +97,11 @@ std::vector<StepTiming> time_steps(const TrainingRun& run, const TrainingData& d
   const double end = c.target_l0 > 0 ? std::min(1.0, c.target_l0 / features) : kEndShare;
   const double begin = timings[0].l0 / features;
   const at::Tensor x_BKD =
-      data.x_VKD.index_select(0, order_V.narrow(0, 0, std::min<std::int64_t>(128, shape.rows)))
-          .to(at::kFloat);
+      data.x_VKD
+          .index_select(
+              0,
+              order_V.narrow(0, 0, std::min<std::int64_t>(128, shape.rows)).to(data.x_VKD.device()))
+          .to(at::kCPU, at::kFloat);
   for (const double share : {std::sqrt(begin * end), end}) {
     if (share <= 0 || share >= begin) continue;
     const double scale = threshold_scale(step->parameters(), x_BKD, share);

@@ -166,10 +166,7 @@ void check_target_l0(const TrainingRun& run, std::int64_t num_steps) {
 
 double count_parameters(double F, double K, double D) { return 2 * K * D * F + 2 * F + K * D; }
 
-// Bytes of a training's step: what stays from one to the next, and what comes and goes within.
-struct StepBytes {
-  double kept = 0, passing = 0;
-};
+// Of a training's step on the CPU.
 StepBytes step_bytes(const TrainingRun& run, double B, double K, double D) {
   const CrosscoderConfig& c = run.training;
   const double F = static_cast<double>(c.d_sae);
@@ -195,8 +192,16 @@ double quality_bytes(const TrainingRun& run, double V, double B, double K, doubl
 
 }  // namespace
 
+const std::vector<std::string>& training_kinds() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const auto& [name, activation] : kKinds) all.emplace_back(name);
+    return all;
+  }();
+  return names;
+}
+
 Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& config) {
-  std::vector<std::string> names;
   for (const auto& [name, activation] : kKinds) {
     if (kind == name) {
       Activation found{.kind = activation};
@@ -209,11 +214,11 @@ Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& c
       }
       return found;
     }
-    names.emplace_back(name);
   }
+  const std::vector<std::string>& names = training_kinds();
   fail_usage(
-      "kind '{}' is not one of {}{}; linear accounts (pca, concatenated_pca, endpoint_line, mean) "
-      "are `train`'s alone, and `eval --baselines` has all",
+      "kind '{}' is not one of {}{}; the classes of `train-sae` and linear accounts (pca, "
+      "concatenated_pca, endpoint_line, mean) are kinds of `train` alone",
       kind, join(names, ", "), did_you_mean(kind, names));
 }
 
@@ -242,7 +247,8 @@ TrainingData load_training_data(const trajectories::Stack& stack,
   return data;
 }
 
-TrainingPlan plan_training(const TrainingRun& given, const TrainingShape& shape) {
+TrainingPlan plan_training(const TrainingRun& given, const TrainingShape& shape,
+                           at::DeviceType device) {
   TrainingRun run = given;
   run.training = resolved(given.training, shape.width);
   const CrosscoderConfig& c = run.training;
@@ -270,8 +276,16 @@ TrainingPlan plan_training(const TrainingRun& given, const TrainingShape& shape)
   };
   plan.dictionary_bytes = bytes_of_heads(K * static_cast<double>(shape.ranks));
   plan.gathered_bytes = shape.ranks > 1 ? plan.dictionary_bytes : 0;
-  const double rows_of_batch = static_cast<double>(std::min(c.batch_size, V));
-  const StepBytes step = step_bytes(run, rows_of_batch, K, D);
+  const std::int64_t batch = std::min(c.batch_size, V);
+  const auto rows_of_batch = static_cast<double>(batch);
+  StepBytes step;
+  if (device == at::kCPU) {
+    step = step_bytes(run, rows_of_batch, K, D);
+  } else {
+    const StepBytes there =
+        whole_step_bytes(c, activation_of_kind(run.kind, c), batch, shape.heads, shape.width);
+    plan.gpu_bytes = plan.resident_bytes + kGpuProgramBytes + there.kept + there.passing;
+  }
   const double quality = quality_bytes(run, static_cast<double>(V), rows_of_batch, K, D);
   // The dictionary that is written is a copy, and is measured while the step is still there.
   plan.shared_bytes = plan.resident_bytes + kProgramBytes + std::max(step.passing, quality);
@@ -283,8 +297,8 @@ std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const Train
                                              HeadShare share, at::Device device) {
   const Activation activation = activation_of_kind(run.kind, run.training);
   return make_step(run.training, activation,
-                   draw_parameters(run, activation, shape.heads, shape.width, share).to(device),
-                   std::min(run.training.batch_size, shape.rows), share);
+                   draw_parameters(run, activation, shape.heads, shape.width, share),
+                   std::min(run.training.batch_size, shape.rows), share, device);
 }
 
 StepRates rates_at(const CrosscoderConfig& c, double coefficient, std::int64_t step,

@@ -24,6 +24,7 @@ namespace cresco::dictionaries {
 //   sae         the same of one snapshot alone
 //   topk, batchtopk, gated, jumprelu  all heads share one code: the architecture comparison
 // UsageError that names them all.
+const std::vector<std::string>& training_kinds();
 Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& config);
 bool trains_single_snapshots(const std::string& kind);
 // The weight of the kind's own sparsity term: l1_coefficient, or gated_l1_coefficient, or 0 where
@@ -93,10 +94,12 @@ struct TrainingPlan {
   double state_bytes = 0;       // on disk, each; two are kept, a third stands while it is written
   std::int64_t num_states = 0;  // on disk at once, at most
   double dictionary_bytes = 0;  // on disk
+  double gpu_bytes = 0;  // on the GPU that trains; memory_bytes then is what its process takes
 };
 
 // UsageError for settings that do not go together.
-TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape);
+TrainingPlan plan_training(const TrainingRun& run, const TrainingShape& shape,
+                           at::DeviceType device = at::kCPU);
 
 // The step that a training begins with, before its first update; `shape` is that of all ranks.
 std::unique_ptr<CrosscoderStep> initial_step(const TrainingRun& run, const TrainingShape& shape,

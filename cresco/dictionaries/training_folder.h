@@ -57,6 +57,8 @@ void copy_stored(const formats::SafetensorsFile& file,
 
 // What the program takes with LibTorch, before anything is read.
 inline constexpr double kProgramBytes = 125.0 * (1 << 20);
+// What CUDA and the libraries of its products take on a GPU: an allowance, not a measurement.
+inline constexpr double kGpuProgramBytes = 768.0 * (1 << 20);
 
 struct FolderRules {
   std::string resume = "auto";  // auto: go on from a state when there is one | never | must

@@ -49,7 +49,7 @@ class WholeStep final : public SlottedStep {
  public:
   WholeStep(const CrosscoderConfig& config, const Activation& activation,
             const CrosscoderParameters& start, std::int64_t max_rows, std::int64_t tile_numbers,
-            HeadShare share);
+            HeadShare share, at::Device device);
 
   void load(const at::Tensor& x_VKD, std::span<const std::int64_t> rows,
             const BatchNoise& noise) override;
@@ -104,8 +104,8 @@ class WholeStep final : public SlottedStep {
 template <class Number>
 WholeStep<Number>::WholeStep(const CrosscoderConfig& config, const Activation& activation,
                              const CrosscoderParameters& start, std::int64_t max_rows,
-                             std::int64_t tile_numbers, HeadShare share)
-    : SlottedStep(config, activation, start), share_(share), max_rows_(max_rows) {
+                             std::int64_t tile_numbers, HeadShare share, at::Device device)
+    : SlottedStep(config, activation, start, device), share_(share), max_rows_(max_rows) {
   const auto K = heads(), F = features(), D = padded_width(), B = max_rows;
   const auto pieces = num_pieces(B, kPieceRows), error_pieces = num_pieces(B, kErrorPieceRows);
   tile_features_ = std::clamp<std::int64_t>(tile_numbers / (K * D), 1, F);
@@ -491,6 +491,27 @@ double WholeStep<Number>::batch_deviation() const {
 
 }  // namespace
 
+StepBytes whole_step_bytes(const CrosscoderConfig& config, const Activation& activation,
+                           std::int64_t B, std::int64_t K, std::int64_t d) {
+  const auto of = [](auto... factors) { return (1.0 * ... * static_cast<double>(factors)); };
+  const std::int64_t F = config.d_sae, D = padded_to_vectors(d, sizeof(float)),
+                     C = num_pieces(B, kPieceRows), E = num_pieces(B, kErrorPieceRows);
+  const std::int64_t tile = std::clamp<std::int64_t>(kEncoderTileNumbers / (K * D), 1, F);
+  const bool revives = config.auxk_coefficient > 0, rounds = config.amp_dtype == "bf16";
+  // As the members of WholeStep and SlottedStep.
+  StepBytes bytes{.kept = 4 * (3 * (2 * of(K, D, F) + of(2, F) + of(K, D))  // weights, moments
+                               + of(B, K, D) + 3 * of(B, F) + of(K, B, D) + 2 * of(K, F) +
+                               of(C + 6, F) + of(E + K, D) + of(F, D) + of(tile, K, D) + of(K, F)) +
+                          8 * (of(K, E, D) + 3 * of(C, F) + of(F)) +
+                          (rounds ? 2 * (of(B, K, D) + of(F, K, D)) : 0) +
+                          (revives ? 4 * of(K, B, D) + 8 * of(K, E, D) : 0),
+                  .passing = 2 * 4 * of(B, K, d)};  // gathered rows and, where rounded, widened
+  if (activation.kind == ActivationKind::TopK || activation.kind == ActivationKind::BatchTopK)
+    bytes.passing = std::max(bytes.passing, 2 * (4 + 8) * of(B, F));
+  if (revives) bytes.passing = std::max(bytes.passing, 4 * (6 * of(B, F) + 2 * of(F, D)));
+  return bytes;
+}
+
 void check_device(at::Device device, const CrosscoderConfig& config, const Activation& activation) {
   const std::string name = device.str();
   if (device.is_cpu()) {
@@ -508,13 +529,13 @@ std::unique_ptr<CrosscoderStep> make_whole_step(const CrosscoderConfig& config,
                                                 const Activation& activation,
                                                 const CrosscoderParameters& start,
                                                 std::int64_t max_rows, std::int64_t tile_numbers,
-                                                HeadShare share) {
+                                                HeadShare share, at::Device device) {
   TORCH_INTERNAL_ASSERT(config.optimizer != "sparse_adam");
   if (start.decoder_KFD.scalar_type() == at::kDouble)
     return std::make_unique<WholeStep<double>>(config, activation, start, max_rows, tile_numbers,
-                                               share);
+                                               share, device);
   return std::make_unique<WholeStep<float>>(config, activation, start, max_rows, tile_numbers,
-                                            share);
+                                            share, device);
 }
 
 }  // namespace cresco::dictionaries

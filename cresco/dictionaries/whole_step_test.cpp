@@ -11,7 +11,10 @@
 #include "cresco/formats/safetensors.h"
 #include "cresco/kernels/crosscoder_whole.h"
 
+#include <unistd.h>
+
 #include <cmath>
+#include <fstream>
 #include <numeric>
 
 namespace cresco::dictionaries {
@@ -252,6 +255,39 @@ TEST(WholeStep, LeavesEverythingWhenTheLossIsNotFinite) {
   expect_same(step->state(), kept, 0);
 }
 
+double resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  double size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<double>(::sysconf(_SC_PAGESIZE));
+}
+
+// Of the CPU's arrays, which are those of a GPU: after an update all of them have been touched.
+TEST(WholeStep, TakesTheBytesThatAreForetold) {
+  const std::int64_t B = 512, K = 4, d = 64, F = 4096;
+  for (Case& c : cases()) {
+    SCOPED_TRACE(c.name);
+    c.config.d_sae = F;
+    const at::Tensor x_VKD = normal({B, K, d}, "x", 1).to(at::kFloat),
+                     drawn_DF = normal({d, F}, "encoder", 0.1).to(at::kFloat);
+    const auto start = initial_parameters(c.config, K, drawn_DF, drawn_DF.t().contiguous());
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(B));
+    std::iota(rows.begin(), rows.end(), 0);
+    const auto updated = [&] {
+      auto step = make_whole_step(c.config, c.activation, start, B);
+      step->load(x_VKD, rows);
+      step->update({.step = 5, .l1_coefficient = 0.3, .lr = 1e-3, .threshold_lr = 1e-4});
+      return step;
+    };
+    updated();  // what the libraries keep is there from now on
+    const double before = resident_bytes();
+    const auto step = updated();
+    const double kept = whole_step_bytes(c.config, c.activation, B, K, d).kept;
+    EXPECT_GT(kept, 50e6);
+    EXPECT_NEAR((resident_bytes() - before) / kept, 1, 0.1);
+  }
+}
+
 TEST(WholeStep, SaysWhatADeviceCannotTake) {
   const auto refused = [](at::Device device, CrosscoderConfig config, ActivationKind kind) {
     EXPECT_THROW(check_device(device, config, {.kind = kind}), UsageError);
@@ -380,7 +416,7 @@ TEST_F(OnAGpu, TrainsAsItDoesHere) {
         const auto start = start_of(c, dtype);
         const auto here = make_whole_step(c.config, c.activation, start, kRows, kTile);
         c.config.amp_dtype = amp_dtype;
-        const auto there = make_whole_step(c.config, c.activation, start.to(gpu_), kRows, kTile);
+        const auto there = make_whole_step(c.config, c.activation, start, kRows, kTile, {}, gpu_);
         const bool exact = c.config.amp_dtype == "fp32" || dtype == at::kDouble;
         if (!exact) {  // a gate may open that was closed
           const double loss = load_and_update(*here, x_VKD, c, 0).loss;

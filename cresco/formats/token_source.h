@@ -29,6 +29,8 @@ class TokenSource {
   virtual std::string name() const = 0;              // for messages
   virtual const char* layout() const = 0;            // "megatron", "flat u16", ...
   virtual std::vector<Path> files() const = 0;       // what it is made of
+  // What a user should hear of before it is used, or "".
+  virtual std::string warning() const { return {}; }
 
  protected:
   // Error when `count` ids from `first` on are not there.

@@ -174,6 +174,16 @@ std::vector<Path> RunData::files() const {
   return files;
 }
 
+std::vector<std::string> RunData::warnings() const {
+  std::vector<std::string> all;
+  const auto add = [&all](const TokenSource& tokens) {
+    if (std::string warning = tokens.warning(); !warning.empty()) all.push_back(std::move(warning));
+  };
+  for (const TrainingSource& source : sources) add(*source.tokens);
+  if (validation_tokens) add(*validation_tokens);
+  return all;
+}
+
 Path tokenizer_path(const DataConfig& data) {
   std::optional<Path> first;
   for (const MixturePart& part : data.sources()) {

@@ -50,7 +50,8 @@ struct RunData {
   // Inputs are a window's ids but the last, targets its ids but the first.
   std::int64_t targets_per_window() const { return window_ids() - 1; }
 
-  std::vector<Path> files() const;  // that it was made of, for the manifest
+  std::vector<Path> files() const;            // that it was made of, for the manifest
+  std::vector<std::string> warnings() const;  // of its sources
 };
 
 // The tokenizer beside the corpora; it may not be there. Error when several corpora have different

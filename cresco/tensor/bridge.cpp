@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <malloc.h>
 
 #include <bit>
@@ -133,6 +134,10 @@ at::Device parse_device(const std::string& name) {
   const int visible = at::hasCUDA() ? at::detail::getCUDAHooks().deviceCount() : 0;
   require(index < visible, "--device {}: {} GPUs are visible here", name, visible);
   return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
+}
+
+double free_bytes(at::Device gpu) {
+  return static_cast<double>(c10::getDeviceAllocator(gpu.type())->getMemoryInfo(gpu.index()).first);
 }
 
 void configure_threads_and_allocator(std::int64_t threads) {

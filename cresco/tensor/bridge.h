@@ -38,6 +38,9 @@ void write_npy(const Path& path, const at::Tensor& array);
 // "cpu", "cuda" or "cuda:1". Error when the build has no CUDA or no GPU answers.
 at::Device parse_device(const std::string& name);
 
+// Bytes that are free on a GPU now.
+double free_bytes(at::Device gpu);
+
 // Threads of LibTorch and of our own loops, from --threads; 0 is all. Also makes the allocator keep
 // freed pages: faulting them in again costs more than the arithmetic of small models.
 void configure_threads_and_allocator(std::int64_t threads);

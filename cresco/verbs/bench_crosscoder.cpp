@@ -93,7 +93,7 @@ Start make_start(const BenchCrosscoderConfig& config, CrosscoderConfig training,
       initial_parameters(training, s.heads, drawn.encoder_DF, drawn.decoder_FD);
   const std::int64_t num_rows = config.active > 0 ? 4 * s.rows : s.rows;
   const at::Tensor x_VKD = synthetic_rows(s, num_rows).to(device);
-  Start start{dictionaries::make_step(training, {}, initial.to(device), s.rows),
+  Start start{dictionaries::make_step(training, {}, initial, s.rows, {}, device),
               x_VKD.narrow(0, 0, s.rows), training, ""};
   // From moments of zero an update of Adam's is a sign, which rounding turns over: a state that
   // others go on from has seen some steps.
@@ -155,7 +155,7 @@ Start read_start(const Path& path, CrosscoderConfig training, at::Device device)
           path.string(), formats::shape_text(initial.decoder_KFD.sizes().vec()));
   training.d_sae = initial.num_features();
   Start start{nullptr, read("x").to(device), training, ""};
-  start.step = dictionaries::make_step(training, {}, initial.to(device), start.x_BKD.size(0));
+  start.step = dictionaries::make_step(training, {}, initial, start.x_BKD.size(0), {}, device);
   start.step->load_portable_state(file);
   const auto& metadata = file.metadata();
   if (const auto how = metadata.find("how"); how != metadata.end()) start.how = how->second;

@@ -3,6 +3,7 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/step_cost.h"
+#include "cresco/tensor/bridge.h"
 #include "cresco/tensor/product_rate.h"
 #include "cresco/trajectories/steps.h"
 #include "cresco/verbs/train_members.h"
@@ -47,7 +48,18 @@ std::vector<std::int64_t> steps_of_shape(const PlanConfig& config, std::int64_t 
   return steps;
 }
 
-Source source_of(const PlanConfig& config) {
+// A GPU that is not here may be planned for, by its memory and speed.
+at::Device device_of(const PlanConfig& config, const std::string& name) {
+  require_usage(config.gpu_memory >= 0 && std::isfinite(config.gpu_memory),
+                "--gpu-memory is {} GB, expected more than 0", config.gpu_memory);
+  if (config.gpu_memory == 0) return tensor::parse_device(name);
+  require_usage(name == "cuda" && !config.shape.empty() && config.gflops > 0,
+                "--gpu-memory stands for a GPU that is not here: it goes with --shape, --device "
+                "cuda and --gflops");
+  return at::kCUDA;
+}
+
+Source source_of(const PlanConfig& config, at::Device device) {
   require_usage(config.stack.empty() != config.shape.empty(),
                 "one of STACK and --shape is needed, and not both");
   require_usage(config.gflops >= 0 && std::isfinite(config.gflops),
@@ -55,6 +67,7 @@ Source source_of(const PlanConfig& config) {
   require_usage(config.gflops == 0 || !config.shape.empty(),
                 "--gflops goes with --shape: with a stack, steps of its training are timed");
   Source source;
+  source.device = device.type();
   if (config.shape.empty()) {
     source.stack.emplace(config.stack);
     const Stack& stack = *source.stack;
@@ -88,15 +101,17 @@ struct Ranks {
   std::int64_t count = 0;
   double bytes = 0;
 };
-Ranks ranks_that_fit(const TrainingRun& run, TrainingShape shape, double available) {
+Ranks ranks_that_fit(const TrainingRun& run, TrainingShape shape, at::DeviceType device,
+                     double available, double gpu_available) {
   if (run.kind != "crosscoder") return {};
   const std::int64_t heads = shape.heads;
   for (std::int64_t count = 2; count <= heads; ++count) {
     if (heads % count != 0) continue;
     shape.heads = heads / count;
     shape.ranks = count;
-    const double bytes = plan_training(run, shape).memory_bytes;
-    if (bytes <= available) return {count, bytes};
+    const TrainingPlan plan = plan_training(run, shape, device);
+    if (plan.memory_bytes <= available && plan.gpu_bytes <= gpu_available)
+      return {count, plan.memory_bytes};
   }
   return {};
 }
@@ -108,10 +123,12 @@ std::string ranks_text(const Ranks& ranks) {
 }
 
 // Without the stack there are no steps to time. A step has the FLOPs of five products of batch and
-// weights; ones measured on one machine took the time of 2 (few open gates) to 9 (many); that a
-// whole training averages 3 is a guess.
-TrainingTime time_of_products(double flops, double gflops) {
+// weights; ones measured on one processor took the time of 2 (few open gates) to 9 (many); that a
+// whole training averages 3 is a guess. On a GPU all five are made; what stands between them takes
+// twice their time by a count of its bytes (docs/design.md), which nobody has measured.
+TrainingTime time_of_products(double flops, double gflops, at::DeviceType device) {
   const double product = flops / 5 / (gflops * 1e9);
+  if (device != at::kCPU) return {6 * product, 15 * product, 30 * product};
   return {2 * product, 3 * product, 9 * product};
 }
 
@@ -131,17 +148,22 @@ Json timings_json(const std::vector<StepTiming>& timings) {
 }  // namespace
 
 Outcome run_plan(const PlanConfig& config, VerbContext& context) {
-  require_cpu(context, "plan");
-  const Source source = source_of(config);
+  const at::Device device = device_of(config, context.options.device);
+  const Source source = source_of(config, device);
   const std::vector<Member> members = members_of(config, source.snapshots, source, context);
   const auto available = static_cast<double>(available_bytes());
   const MemoryNeed need = memory_of(members);
-  const bool fits = need.one <= available;
+  const double gpu_available = device.is_cpu()         ? 0
+                               : config.gpu_memory > 0 ? config.gpu_memory * 1e9
+                                                       : tensor::free_bytes(device);
+  const bool fits = need.one <= available && need.gpu <= gpu_available;
   const Member& largest = largest_of(members);
   const Ranks ranks =
-      fits || members.size() > 1 ? Ranks{} : ranks_that_fit(largest.run, largest.shape, available);
+      fits || members.size() > 1
+          ? Ranks{}
+          : ranks_that_fit(largest.run, largest.shape, device.type(), available, gpu_available);
   const std::string text = ranks_text(ranks);
-  if (source.stack) require_memory(members, source.what, text.empty() ? "" : "; " + text);
+  if (source.stack) require_memory(members, source.what, device, text.empty() ? "" : "; " + text);
   double flops = 0, state = 0, dictionary = 0, disk = 0;
   std::int64_t steps = 0;
   for (const Member& member : members) {
@@ -165,8 +187,8 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
       auto found = timed.find(cost_key(member));
       if (found == timed.end()) {
         const double started = now_seconds();
-        const TrainingData rows =
-            dictionaries::load_training_data(*source.stack, member.indices, member.run, hash);
+        const TrainingData rows = dictionaries::load_training_data(*source.stack, member.indices,
+                                                                   member.run, hash, {}, device);
         hash = rows.stack_sha256;
         if (load_seconds == 0) load_seconds = now_seconds() - started;
         found = timed.emplace(cost_key(member), time_steps(member.run, rows)).first;
@@ -179,11 +201,13 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
     context.progress.end();
     time = {time.low + load_seconds, time.likely + load_seconds, time.high + load_seconds};
   } else {
-    if (gflops == 0) gflops = tensor::product_gflops();
-    time = time_of_products(flops, gflops);
+    if (gflops == 0) gflops = tensor::product_gflops(device);
+    time = time_of_products(flops, gflops, device.type());
   }
 
-  const double memory = need.all, parameters = need.parameter, resident = need.resident,
+  // On a GPU trainings are taken one after the other, and weights and moments are there.
+  const double memory = device.is_cpu() ? need.all : need.one,
+               parameters = device.is_cpu() ? need.parameter : 0, resident = need.resident,
                work = memory - parameters - resident;
   const std::string& name = members[0].run.name;
   Outcome outcome;
@@ -203,6 +227,10 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
                      {"seconds_low", time.low},
                      {"seconds", time.likely},
                      {"seconds_high", time.high}};
+  if (!device.is_cpu()) {
+    outcome.summary["gpu_bytes"] = need.gpu;
+    outcome.summary["gpu_available_bytes"] = gpu_available;
+  }
   if (source.stack) {
     outcome.summary["time_from"] = "steps";
     outcome.summary["load_seconds"] = load_seconds;
@@ -227,6 +255,9 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
       source.stack ? "steps of it that were timed"
                    : fmt::format("products at {:.0f} GFLOP/s ({})", gflops,
                                  config.gflops > 0 ? "given" : "measured here"));
+  if (!device.is_cpu())
+    outcome.text += fmt::format("GPU memory {} of {} that are free\n", human_bytes(need.gpu),
+                                human_bytes(gpu_available));
   if (!fits)
     outcome.text +=
         ranks.count > 0 ? "does not fit here; " + ranks_text(ranks) + "\n" : "does not fit here\n";

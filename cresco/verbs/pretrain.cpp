@@ -173,6 +173,7 @@ Outcome run_pretrain(const PretrainVerbConfig& config, VerbContext& context) {
   pretrain::check(recipe);
   // Whatever can be wrong is found out before anything is touched.
   const pretrain::RunData data = pretrain::RunData::open(recipe);
+  for (const std::string& warning : data.warnings()) context.progress.note(warning);
   dist::Ranks& ranks = dist::world();
   pretrain::micro_batches(recipe, ranks.size());
   check_start(recipe);

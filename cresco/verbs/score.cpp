@@ -157,6 +157,8 @@ Outcome run_score(const ScoreConfig& config, VerbContext& context) {
     const auto tokens = corpora::open_tokens(config.corpus);
     text_bytes = text_bytes_per_token(*tokens);
     texts = tokens->files();
+    if (const std::string warning = tokens->warning(); !warning.empty())
+      context.progress.note(warning);
   }
 
   artifacts::Manifest manifest = manifest_of("score", config, context);

@@ -7,7 +7,6 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/sweep.h"
-#include "cresco/dictionaries/whole_step.h"
 #include "cresco/dist/ranks.h"
 #include "cresco/tensor/bridge.h"
 #include "cresco/verbs/recipes.h"
@@ -53,19 +52,22 @@ Outcome plan_outcome(const std::vector<Member>& members, const Stack& stack) {
     steps += member.plan.last_step;
     schedule_steps += member.plan.num_steps;
   }
-  const double memory = memory_of(members).all;
+  const MemoryNeed need = memory_of(members);
+  const double memory = need.gpu > 0 ? need.one : need.all;  // on a GPU one at a time
   const TrainingRun& first = members[0].run;
   Outcome outcome;
   outcome.summary = {{"name", first.name}, {"trainings", members.size()},
                      {"steps", steps},     {"schedule_steps", schedule_steps},
                      {"flops", flops},     {"memory_bytes", memory}};
+  if (need.gpu > 0) outcome.summary["gpu_bytes"] = need.gpu;
   outcome.text = fmt::format(
       "{}: {} features over {} snapshots of {} ({} x {})\n{}{} steps of {}, {:.3g} FLOPs as dense "
-      "products, about {} of memory\n",
+      "products, about {} of memory{}\n",
       first.name, first.training.d_sae, members[0].indices.size(), stack.info().matrix,
       stack.num_rows(), stack.width(),
       members.size() > 1 ? fmt::format("{} trainings, ", members.size()) : "", steps,
-      schedule_steps, flops, human_bytes(memory));
+      schedule_steps, flops, human_bytes(memory),
+      need.gpu > 0 ? " and " + human_bytes(need.gpu) + " of the GPU's" : "");
   return outcome;
 }
 
@@ -183,24 +185,18 @@ Outcome run_train(const TrainConfig& config, VerbContext& context) {
   const Stack stack(config.stack);
   const auto snapshots = snapshots_of(config, stack);
   require_shareable(config, snapshots);
-  std::vector<Member> members = members_of(
-      config, snapshots,
-      {stack.info().matrix, stack.steps(), stack.num_rows(), stack.width(), dist::world().size()},
-      context);
+  std::vector<Member> members = members_of(config, snapshots,
+                                           {stack.info().matrix, stack.steps(), stack.num_rows(),
+                                            stack.width(), dist::world().size(), device.type()},
+                                           context);
   if (config.append_manifest) {
     const Path folder = std::filesystem::absolute(config.manifest_path).parent_path();
     require(std::filesystem::is_directory(folder), "{}: its folder does not exist",
             config.manifest_path);
   }
   if (config.fuse) require_fusable(members, device);
-  for (Member& member : members) {
-    member.run.manifest.inputs = {stack.path()};
-    dictionaries::check_device(
-        device, member.run.training,
-        dictionaries::activation_of_kind(member.run.kind, member.run.training));
-  }
-  // A GPU's memory is asked by those who allocate there.
-  if (device.is_cpu()) require_memory(members, stack.path().string());
+  for (Member& member : members) member.run.manifest.inputs = {stack.path()};
+  require_memory(members, stack.path().string(), device);
   dist::world().wait_for_all();  // none begins while another still asks
   if (context.options.dry_run) return plan_outcome(members, stack);
   require_usage(!context.options.out.empty(), "--out is needed: the folder to write");

@@ -23,8 +23,9 @@ struct TrainConfig {
     v.field("stack", stack, "a stack file, from extract");
     v.field("kind", kind,
             "crosscoder | sae (of each snapshot by itself) | topk | batchtopk | gated | "
-            "jumprelu (these four with one code for all heads); or a linear account, computed at "
-            "once: pca | concatenated_pca | endpoint_line | mean");
+            "jumprelu (these four with one code for all heads); or one of train-sae's, with its "
+            "options: tied_topk | tied_batchtopk | matryoshka | tied_matryoshka | vanilla_l1; or a "
+            "linear account, computed at once: pca | concatenated_pca | endpoint_line | mean");
     v.field("recipe", recipe,
             "settings by name: demo, or those of record of a released dictionary, as "
             "pythia-160m/W_U/cross-snapshot-32/d8192");

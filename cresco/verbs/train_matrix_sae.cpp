@@ -9,6 +9,7 @@
 #include "cresco/dictionaries/kind_settings.h"
 #include "cresco/dictionaries/matrix_sae_training.h"
 #include "cresco/dictionaries/preprocess.h"
+#include "cresco/dictionaries/training.h"
 #include "cresco/dictionaries/training_folder.h"
 #include "cresco/trajectories/stack.h"
 #include "cresco/trajectories/steps.h"
@@ -16,6 +17,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <limits>
 
 namespace cresco::verbs {
@@ -207,6 +209,15 @@ void refuse_foreign_folder(const Path& folder) {
 }
 
 }  // namespace
+
+std::vector<std::string> kinds_of_train_sae() {
+  const auto& taken = dictionaries::training_kinds();
+  std::vector<std::string> kinds;
+  for (const auto& known : dictionaries::matrix_sae_classes())
+    if (std::find(taken.begin(), taken.end(), known.name) == taken.end())
+      kinds.emplace_back(known.name);
+  return kinds;
+}
 
 Outcome run_train_matrix_sae(const TrainMatrixSaeConfig& config, VerbContext& context) {
   require_cpu(context, kVerb);

@@ -5,6 +5,7 @@
 #include "cresco/verbs/verb.h"
 
 #include <string>
+#include <vector>
 
 namespace cresco::verbs {
 
@@ -25,6 +26,9 @@ struct TrainMatrixSaeConfig {
     v.field("resume", resume, "auto: go on from the newest state in --out | never | must");
   }
 };
+
+// The classes that `train` has no kind of the same name for.
+std::vector<std::string> kinds_of_train_sae();
 
 // Writes --out/step<N>/ for each step, in which a complete training is left as it is, and the
 // tables saes.csv and, with `folds`, cross_validation.csv.

@@ -5,7 +5,9 @@
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/kind_settings.h"
 #include "cresco/dictionaries/schedules.h"
+#include "cresco/dictionaries/whole_step.h"
 #include "cresco/dist/ranks.h"
+#include "cresco/tensor/bridge.h"
 #include "cresco/trajectories/steps.h"
 
 #include <algorithm>
@@ -126,7 +128,10 @@ std::vector<Member> members_of(const TrainConfig& config,
         member.values.emplace_back(
             "step", std::to_string(source.steps[static_cast<std::size_t>(indices[0])]));
       member.run = training_run(member, source, context);
-      member.plan = plan_training(member.run, member.shape);
+      dictionaries::check_device(
+          source.device, member.run.training,
+          dictionaries::activation_of_kind(member.run.kind, member.run.training));
+      member.plan = plan_training(member.run, member.shape, source.device);
       members.push_back(std::move(member));
     }
   return members;
@@ -135,7 +140,7 @@ std::vector<Member> members_of(const TrainConfig& config,
 MemoryNeed memory_of(const std::vector<Member>& members) {
   MemoryNeed need;
   std::map<std::tuple<std::vector<std::int64_t>, std::string, std::string>, double> rows;
-  double largest = 0, own = 0;
+  double largest = 0, own = 0, largest_gpu = 0;
   for (const Member& member : members) {
     const TrainingPlan& plan = member.plan;
     rows[{member.indices, member.run.training.input_preprocess, member.run.stack_dtype}] =
@@ -144,10 +149,13 @@ MemoryNeed memory_of(const std::vector<Member>& members) {
     need.parameter += plan.parameter_bytes;
     largest = std::max(largest, plan.memory_bytes - plan.shared_bytes);
     own += plan.memory_bytes - plan.shared_bytes;
+    if (plan.gpu_bytes > 0)
+      largest_gpu = std::max(largest_gpu, plan.gpu_bytes - plan.resident_bytes);
   }
   for (const auto& [key, bytes] : rows) need.resident += bytes;
   need.one = need.resident + need.once + largest;
   need.all = need.resident + need.once + own;
+  if (largest_gpu > 0) need.gpu = need.resident + largest_gpu;
   return need;
 }
 
@@ -159,43 +167,60 @@ const Member& largest_of(const std::vector<Member>& members) {
 
 namespace {
 
+double beside_rows(const TrainingPlan& plan) {
+  return (plan.gpu_bytes > 0 ? plan.gpu_bytes : plan.memory_bytes) - plan.resident_bytes;
+}
+
 // The largest dictionary whose training fits into so much beside the rows of all, or 0.
-std::int64_t largest_that_fits(TrainingRun run, const TrainingShape& shape, double available) {
+std::int64_t largest_that_fits(TrainingRun run, const TrainingShape& shape, at::DeviceType device,
+                               double available) {
   run.training.target_l0 = run.training.expansion_factor = 0;
   for (std::int64_t d_sae = run.training.d_sae / 2; d_sae >= 64; d_sae /= 2) {
     run.training.d_sae = d_sae;
     run.training.k = std::min(run.training.k, d_sae);
-    const TrainingPlan plan = plan_training(run, shape);
-    if (plan.memory_bytes - plan.resident_bytes <= available) return d_sae;
+    if (beside_rows(plan_training(run, shape, device)) <= available) return d_sae;
   }
   return 0;
 }
 
+std::string what_fits(const Member& member, at::DeviceType device, double available) {
+  const std::int64_t d_sae = largest_that_fits(member.run, member.shape, device, available);
+  return d_sae > 0 ? fmt::format("d_sae {} would fit, as would fewer --steps", d_sae)
+                   : "fewer --steps or a smaller batch_size may fit";
+}
+
+std::string size_text(const Member& member) {
+  return fmt::format("{} features over {} snapshots", member.run.training.d_sae,
+                     member.shape.heads * member.shape.ranks);
+}
+
 }  // namespace
 
-void require_memory(const std::vector<Member>& members, const std::string& what,
+void require_memory(const std::vector<Member>& members, const std::string& what, at::Device device,
                     const std::string& more) {
-  const auto available = static_cast<double>(available_bytes());
   const MemoryNeed need = memory_of(members);
   const Member& largest = largest_of(members);
+  if (!device.is_cpu()) {
+    const double free = tensor::free_bytes(device);
+    require(need.gpu <= free, "{}: training {} takes about {} of {}, {} are free there: {}{}", what,
+            size_text(largest), human_bytes(need.gpu), device.str(), human_bytes(free),
+            what_fits(largest, device.type(), free - need.resident), more);
+  }
+  const auto available = static_cast<double>(available_bytes());
   // The ranks of a host share its memory; the first of all also gathers the dictionary.
   const dist::Host host = largest.shape.ranks > 1 ? dist::world().host() : dist::Host{};
   const double gathered = host.has_first ? largest.plan.gathered_bytes : 0;
   const double takes = (need.one - largest.plan.gathered_bytes) * host.ranks + gathered;
   if (takes <= available) return;
-  const std::int64_t fits =
-      largest_that_fits(largest.run, largest.shape, available / host.ranks - need.resident);
-  fail("{}: training {} features over {} snapshots takes about {}{}, {} are there: {}{}", what,
-       largest.run.training.d_sae, largest.shape.heads * largest.shape.ranks, human_bytes(takes),
+  fail("{}: training {} takes about {}{}, {} are there: {}{}", what, size_text(largest),
+       human_bytes(takes),
        need.resident > largest.plan.resident_bytes
            ? fmt::format(", {} of it the rows of all {} trainings", human_bytes(need.resident),
                          members.size())
        : host.ranks > 1 ? fmt::format(" for the {} ranks on this machine", host.ranks)
                         : "",
        human_bytes(available),
-       fits > 0 ? fmt::format("d_sae {} would fit, as would fewer --steps", fits)
-                : "fewer --steps or a smaller batch_size may fit",
-       more);
+       what_fits(largest, device.type(), available / host.ranks - need.resident), more);
 }
 
 }  // namespace cresco::verbs

@@ -29,6 +29,7 @@ struct MemberSource {
   std::string matrix;
   std::vector<std::int64_t> steps;  // of all snapshots
   std::int64_t rows = 0, width = 0, ranks = 1;
+  at::DeviceType device = at::kCPU;  // that trains
 };
 
 // All together for a crosscoder, each by itself for single-snapshot dictionaries; with `smoke` of
@@ -57,13 +58,14 @@ struct MemoryNeed {
   double parameter = 0;  // weights and moments of all
   double one = 0;        // with one training at a time
   double all = 0;        // with all at once
+  double gpu = 0;  // on the GPU that trains, one at a time; the others then are of its process
 };
 MemoryNeed memory_of(const std::vector<Member>& members);
 const Member& largest_of(const std::vector<Member>& members);  // by memory
 
 // What cannot fit is refused before anything is read or written; `what` begins the message, `more`
 // ends it. The ranks that share this machine are counted together: all have to ask.
-void require_memory(const std::vector<Member>& members, const std::string& what,
+void require_memory(const std::vector<Member>& members, const std::string& what, at::Device device,
                     const std::string& more = "");
 
 }  // namespace cresco::verbs
