@@ -81,6 +81,10 @@ class SparseStep final : public SlottedStep {
 
  private:
   static Number* data(const at::Tensor& t) { return t.mutable_data_ptr<Number>(); }
+  static std::uint32_t* words(const at::Tensor& t) {
+    return t.defined() ? reinterpret_cast<std::uint32_t*>(t.mutable_data_ptr<std::int32_t>())
+                       : nullptr;
+  }
 
   // All heads, of which this rank has max_.heads.
   std::int64_t all_heads() const { return max_.heads * share_.ranks->size(); }
@@ -141,7 +145,8 @@ class SparseStep final : public SlottedStep {
   CodeBuffers<Number> codes_, dead_codes_;
   at::Tensor dead_target_SBC_;
   at::Tensor norm_FK_, new_norm_FK_, largest_norm_F_, threshold_F_, total_bias_F_, pull_F_;
-  at::Tensor positive_WF_, num_positive_F_, score_sum_F_, num_open_F_, near_F_;
+  // The second is empty while no threshold exceeds half the window.
+  at::Tensor positive_WF_, window_KWF_, num_closed_FK_, score_sum_F_, num_open_F_, near_F_;
   at::Tensor squared_error_SN_, column_sum_SNC_, band_UF_;
   std::vector<at::Tensor> scratch_;
   std::vector<double> mean_score_F_;
@@ -197,7 +202,7 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
   total_bias_F_ = small({F});
   pull_F_ = small({F});
   positive_WF_ = at::zeros({max_.row_stride / 32, F}, at::kInt);
-  num_positive_F_ = at::zeros({F}, at::kInt);
+  num_closed_FK_ = at::zeros({F, K}, at::kInt);
   score_sum_F_ = at::zeros({F}, at::kDouble);
   num_open_F_ = at::zeros({F}, at::kLong);
   near_F_ = at::zeros({F}, at::kDouble);
@@ -339,6 +344,10 @@ template <class Number>
 void SparseStep<Number>::run_gates() {
   const CrosscoderSizes& s = sizes_;
   at::exp_out(threshold_F_, log_threshold_.value);
+  const bool any_far = threshold_F_.max().template item<Number>() >= kThresholdWindow / 2;
+  if (any_far && !window_KWF_.defined())
+    window_KWF_ = tensor::large_zeros({heads(), max_.row_stride / 32, features()}, at::kInt);
+  if (!any_far) window_KWF_.reset();
   const kernels::GatesArguments<Number> arguments{
       .sizes = s,
       .blocks = blocks_,
@@ -349,9 +358,9 @@ void SparseStep<Number>::run_gates() {
       .largest_norm_F = share_.ranks->size() > 1 ? data(largest_norm_F_) : nullptr,
       .stretch = static_cast<Number>(config_.tanh_stretch_coefficient),
       .half_window = static_cast<Number>(kThresholdWindow / 2),
-      .positive_WF =
-          reinterpret_cast<std::uint32_t*>(positive_WF_.mutable_data_ptr<std::int32_t>()),
-      .num_positive_F = num_positive_F_.mutable_data_ptr<std::int32_t>(),
+      .positive_WF = words(positive_WF_),
+      .window_KWF = words(window_KWF_),
+      .num_closed_FK = num_closed_FK_.mutable_data_ptr<std::int32_t>(),
       .score_sum_F = score_sum_F_.mutable_data_ptr<double>(),
       .num_open_F = num_open_F_.mutable_data_ptr<std::int64_t>()};
   at::parallel_for(0, features(), 64, [&](std::int64_t begin, std::int64_t end) {
@@ -577,14 +586,13 @@ LossTerms SparseStep<Number>::forward(const StepRates& rates) {
 
 template <class Number>
 void SparseStep<Number>::run_band() {
-  const kernels::BandArguments<Number> arguments{
-      .sizes = sizes_,
-      .positive_WF =
-          reinterpret_cast<const std::uint32_t*>(positive_WF_.const_data_ptr<std::int32_t>()),
-      .norm_FK = data(norm_FK_),
-      .decoder_KFD = data(decoder_.value),
-      .error_SBC = data(codes_.error_SBC),
-      .band_UF = data(band_UF_)};
+  const kernels::BandArguments<Number> arguments{.sizes = sizes_,
+                                                 .positive_WF = words(positive_WF_),
+                                                 .window_KWF = words(window_KWF_),
+                                                 .norm_FK = data(norm_FK_),
+                                                 .decoder_KFD = data(decoder_.value),
+                                                 .error_SBC = data(codes_.error_SBC),
+                                                 .band_UF = data(band_UF_)};
   const std::int64_t strips = sizes_.heads * kernels::strips_per_head<Number>(sizes_);
   at::parallel_for(0, strips, 1, [&](std::int64_t begin, std::int64_t end) {
     Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
@@ -592,12 +600,10 @@ void SparseStep<Number>::run_band() {
   });
   double* const near = near_F_.mutable_data_ptr<double>();
   const Number* const part = data(band_UF_);
-  const Number* const theta = data(threshold_F_);
   at::parallel_for(0, features(), 512, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t u = 0; u < strips; ++u)
       for (std::int64_t f = begin; f < end; ++f)
-        if (theta[f] < kThresholdWindow / 2)
-          near[f] += static_cast<double>(part[u * features() + f]);
+        near[f] += static_cast<double>(part[u * features() + f]);
   });
 }
 
@@ -649,7 +655,7 @@ void SparseStep<Number>::run_backward(const StepRates& rates, bool write_gradien
       .pull_F = gated() ? data(pull_F_) : nullptr,
       .stretch = static_cast<Number>(config_.tanh_stretch_coefficient),
       .half_window = static_cast<Number>(kThresholdWindow / 2),
-      .num_positive_F = num_positive_F_.const_data_ptr<std::int32_t>(),
+      .num_closed_FK = num_closed_FK_.const_data_ptr<std::int32_t>(),
       .x_SBC = data(x_SBC_),
       .decoder_KFD = updated(decoder_, write_gradients),
       .encoder_FKD = updated(encoder_, write_gradients),
@@ -799,8 +805,7 @@ void SparseStep<Number>::backward_decoder_tile(const kernels::BackwardArguments<
                                         .pull_F = arguments.pull_F,
                                         .stretch = arguments.stretch,
                                         .half_window = arguments.half_window,
-                                        .positive_WF = reinterpret_cast<const std::uint32_t*>(
-                                            positive_WF_.const_data_ptr<std::int32_t>()),
+                                        .bits_WF = nullptr,
                                         .pre_FB = from_first(tile.pre_TB),
                                         .product_FB = from_first(tile.work_TB),
                                         .pre_gradient_FB = from_first(tile.pre_gradient_TB),
@@ -812,6 +817,9 @@ void SparseStep<Number>::backward_decoder_tile(const kernels::BackwardArguments<
                                         .new_norm_FK = arguments.new_norm_FK};
   for (std::int64_t k = 0; k < s.heads; ++k) {
     whole.head = k;
+    whole.bits_WF = words(positive_WF_);
+    if (window_KWF_.defined())
+      whole.bits_WF = words(window_KWF_) + k * ((s.rows + 31) / 32) * s.features;
     for (std::int64_t panel = 0; panel < kernels::num_panels(s); ++panel) {
       const std::int64_t first = panel * kernels::kPanelRows;
       kernels::multiply<Number>({.rows = end - begin,

@@ -178,7 +178,7 @@ StepBytes step_bytes(const TrainingRun& run, double B, double K, double D) {
   const double codes = 3 * B * F + B * K * D;
   const bool selects = run.kind == "topk" || run.kind == "batchtopk";
   return {4 * (copies * parameters + codes * (c.auxk_coefficient > 0 ? 2 : 1) + 2 * B * K * D +
-               F * D + std::min(F, 512.0) * K * D + K * D / 64 * F) +
+               F * D + std::min(F, 512.0) * K * D + K * D / 64 * F + K * B / 32 * F) +
               (c.amp_dtype == "bf16" ? 2 * (K * D * F + B * K * D) : 0),
           selects ? 4 * 4 * B * F : 0};
 }

@@ -9,23 +9,23 @@
 //
 // With p[f,b] the pre-activation, n[f,k] = |W_D[k,f]| and theta[f] the threshold, gate (b,k,f) is
 // open where p n > theta: one value, gates nested by the norms. An entry is a (feature, row) with a
-// gate open for some head, or, where theta >= w/2, in some head's window; a feature's entries stand
-// at the front of its row of `p_FB`, ascending in b.
+// gate open for some head; a feature's entries stand at the front of its row of `p_FB`, ascending
+// in b.
 //
 // The steps of one update, each over a range that a caller shares among threads; no result depends
 // on how ranges are cut:
 //   gates     p, entries, positive rows, sums of the sparsity scores    by features
 //   decode    error e = 2/(B K) (r - x), its squares and column sums    by slab and block of rows
-//   band      sum over rows with p > 0 of e . W_D/n                     by strips of slabs
+//   band      sum over rows near the threshold of e . W_D/n             by strips of slabs
 //   backward  all gradients, and Adam where they arise                  by features
 //
 // With G = (lambda/(B K)) (1 + 2 m/alpha), m[f] the mean of s = tanh(c p n) over rows and heads,
 // and g = e . W_D + G c n (1 - s^2), the threshold's surrogate gradient sums g/n over all (b,k)
-// with p > 0 and |p n - theta| < w/2, open or not. `band` gives the sum of e . W_D/n over all p > 0
-// by one product with the matrix of signs, which takes a quarter of the additions by tables of sums
-// of four rows; `backward` takes out again what lies above the window. Where theta >= w/2 most rows
-// lie below it: such a feature's sum is made from its rows in the window alone, and `band` does not
-// count.
+// with p > 0 and |p n - theta| < w/2, open or not. `band` gives the sum of e . W_D/n by one product
+// with a matrix of bits, which takes a quarter of the additions by tables of sums of four rows.
+// While theta < w/2 a bit is p > 0, the same for all heads, and `backward` takes out again what
+// lies above the window. Where theta >= w/2 most rows lie below the window: such a feature has bits
+// for each head, which say what is in it.
 //
 // Number is float or double (for tests). Nothing here allocates, throws or starts threads.
 #pragma once
@@ -90,10 +90,11 @@ struct GatesArguments {
   const Number* threshold_F;
   const Number* largest_norm_F;  // where there are more heads than these; null: of norm_FK
   Number stretch, half_window;
-  std::uint32_t* positive_WF;    // (ceil(B/32), F): bit i of word w is row 32 w + i
-  std::int32_t* num_positive_F;  // rows with p > 0
-  double* score_sum_F;           // of tanh(stretch p n) over open gates
-  std::int64_t* num_open_F;      // open gates over rows and heads
+  std::uint32_t* positive_WF;   // (ceil(B/32), F): bit i of word w is row 32 w + i
+  std::uint32_t* window_KWF;    // for each head what `band` reads; null while all theta < w/2
+  std::int32_t* num_closed_FK;  // rows in the window whose gate is closed
+  double* score_sum_F;          // of tanh(stretch p n) over open gates
+  std::int64_t* num_open_F;     // open gates over rows and heads
 };
 template <class Number>
 void gates(const GatesArguments<Number>& arguments, std::int64_t feature_begin,
@@ -139,10 +140,11 @@ template <class Number>
 struct BandArguments {
   CrosscoderSizes sizes;
   const std::uint32_t* positive_WF;
+  const std::uint32_t* window_KWF;  // in place of positive_WF where it is not null
   const Number* norm_FK;
   const Number* decoder_KFD;
   const Number* error_SBC;
-  Number* band_UF;  // per strip: sum over rows with p > 0 of e . W_D/n; 0 where n is 0
+  Number* band_UF;  // per strip: sum over the rows of the bits of e . W_D/n; 0 where n is 0
 };
 // A strip is a piece of a slab, at most kStripColumns wide: its tables fit the first-level cache.
 template <class Number>
@@ -209,7 +211,7 @@ struct BackwardArguments {
   const Number* threshold_F;
   const Number* pull_F;  // G c; null: no sparsity term
   Number stretch, half_window;
-  const std::int32_t* num_positive_F;
+  const std::int32_t* num_closed_FK;
   const Number* x_SBC;
   Updated<Number> decoder_KFD, encoder_FKD;
   AdamRates rates;
@@ -259,12 +261,12 @@ struct WholeArguments {
   const Number* threshold_F;
   const Number* pull_F;
   Number stretch, half_window;
-  const std::uint32_t* positive_WF;
-  const Number* pre_FB;     // entries' p, with zeros
-  Number* product_FB;       // e . W_D comes in, codes go out
-  Number* pre_gradient_FB;  // dp with zeros; added to
-  Number* along_F;          // what W_D times itself adds to its gradient: G c/n sum of a (1 - s^2)
-  double* near_F;           // added to
+  const std::uint32_t* bits_WF;  // of this head, as `band` would read them
+  const Number* pre_FB;          // entries' p, with zeros
+  Number* product_FB;            // e . W_D comes in, codes go out
+  Number* pre_gradient_FB;       // dp with zeros; added to
+  Number* along_F;  // what W_D times itself adds to its gradient: G c/n sum of a (1 - s^2)
+  double* near_F;   // added to
   const Number* gradient_FD;  // code^T e
   Updated<Number> decoder_KFD;
   AdamRates rates;

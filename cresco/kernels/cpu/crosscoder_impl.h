@@ -62,6 +62,41 @@ inline std::uint32_t positive_bits(const double* p, std::int64_t rows) {
   return bits;
 }
 
+// Which of 32 rows lie in a feature's window, u = p norm > 0 and |u - theta| < half, and which of
+// those have their gate closed.
+struct WindowBits {
+  std::uint32_t all = 0, closed = 0;
+};
+template <class Number>
+inline WindowBits window_bits(const Number* p, std::int64_t rows, Number norm, Number theta,
+                              Number half) {
+  WindowBits bits;
+#ifdef __AVX512F__
+  if constexpr (sizeof(Number) == 4) {
+    const __m512 norms = _mm512_set1_ps(norm), thetas = _mm512_set1_ps(theta),
+                 halves = _mm512_set1_ps(half);
+    for (int i = 0; i < 32; i += 16) {
+      const __m512 u = _mm512_mul_ps(_mm512_loadu_ps(p + i), norms);
+      __mmask16 all = _mm512_cmp_ps_mask(u, _mm512_setzero_ps(), _CMP_GT_OQ);
+      all = _mm512_mask_cmp_ps_mask(all, _mm512_sub_ps(thetas, u), halves, _CMP_LT_OQ);
+      all = _mm512_mask_cmp_ps_mask(all, _mm512_sub_ps(u, thetas), halves, _CMP_LT_OQ);
+      const __mmask16 open = _mm512_cmp_ps_mask(u, thetas, _CMP_GT_OQ);
+      bits.all |= static_cast<std::uint32_t>(all) << i;
+      bits.closed |= static_cast<std::uint32_t>(all & ~open & 0xffff) << i;
+    }
+    const std::uint32_t valid = rows >= 32 ? ~0u : (1u << rows) - 1;
+    return {bits.all & valid, bits.closed & valid};
+  }
+#endif
+  for (std::int64_t i = 0; i < smaller(rows, 32); ++i) {
+    const Number u = p[i] * norm;
+    const bool in_window = u > 0 && theta - u < half && u - theta < half;
+    bits.all |= static_cast<std::uint32_t>(in_window) << i;
+    bits.closed |= static_cast<std::uint32_t>(in_window && !(u > theta)) << i;
+  }
+  return bits;
+}
+
 template <class Number>
 inline void write_block_begins(const RowBlocks& blocks, const Entries<Number>& entries,
                                std::int64_t feature, const std::int32_t* row) {
@@ -125,14 +160,23 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
       a.positive_WF[w * s.features + f] = bits;
       num_positive += __builtin_popcount(bits);
     }
-    a.num_positive_F[f] = num_positive;
 
     const Number* const norm = a.norm_FK + f * s.heads;
     const Number theta = a.threshold_F[f];
+    const bool is_far = theta >= a.half_window;
+    std::int32_t* const num_closed = a.num_closed_FK + f * s.heads;
+    for (std::int64_t k = 0; k < s.heads; ++k) {
+      num_closed[k] = is_far ? 0 : num_positive;
+      for (std::int64_t w = 0; a.window_KWF && w < words; ++w) {
+        WindowBits bits{a.positive_WF[w * s.features + f], 0};
+        if (is_far) bits = window_bits(p + 32 * w, s.rows - 32 * w, norm[k], theta, a.half_window);
+        a.window_KWF[(k * words + w) * s.features + f] = bits.all;
+        num_closed[k] += __builtin_popcount(bits.closed);
+      }
+    }
     Number largest = a.largest_norm_F ? a.largest_norm_F[f] : Number(0);
     for (std::int64_t k = 0; k < s.heads; ++k) largest = norm[k] > largest ? norm[k] : largest;
-    const Number limit = theta < a.half_window ? theta : theta - a.half_window;
-    const std::int32_t count = collect(p, row, s.rows, largest, limit);
+    const std::int32_t count = collect(p, row, s.rows, largest, theta);
     a.entries.count_F[f] = count;
     for (std::int64_t i = count; i < s.row_stride && i % lanes != 0; ++i) p[i] = 0;
     write_block_begins(a.blocks, a.entries, f, row);
@@ -149,7 +193,11 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
         open -= is_open;
       }
       score_sum += static_cast<double>(sum(score));
-      for (std::int64_t i = 0; i < lanes; ++i) num_open += open[i];
+      std::int32_t num_open_of_head = 0;
+      for (std::int64_t i = 0; i < lanes; ++i)
+        num_open_of_head += static_cast<std::int32_t>(open[i]);
+      num_open += num_open_of_head;
+      if (!is_far) num_closed[k] -= num_open_of_head;
     }
     a.score_sum_F[f] = score_sum;
     a.num_open_F[f] = num_open;
@@ -263,11 +311,12 @@ void dense_codes_of(const DecodeArguments<Number>& a, std::int64_t head, Number*
   }
 }
 
-// Adds to sums_FC, for N vectors of columns, the error's rows with p > 0: for each four rows a
-// table of their 16 sums, and for each feature one line of each table.
+// Adds to sums_FC, for N vectors of columns, the error's rows whose bits are set: for each four
+// rows a table of their 16 sums, and for each feature one line of each table.
 template <class Number, int N>
-void add_positive_rows(const BandArguments<Number>& a, const Number* error, std::int64_t stride,
-                       std::int64_t feature_begin, std::int64_t features, Number* sums_FC) {
+void add_rows(const BandArguments<Number>& a, const std::uint32_t* bits_WF, const Number* error,
+              std::int64_t stride, std::int64_t feature_begin, std::int64_t features,
+              Number* sums_FC) {
   constexpr std::int64_t lanes = kLanes<Number>;
   const CrosscoderSizes& s = a.sizes;
   alignas(64) Number table[8][16][N * lanes];
@@ -284,7 +333,7 @@ void add_positive_rows(const BandArguments<Number>& a, const Number* error, std:
                       : load(&table[g][known][n * lanes]));
       }
     }
-    const std::uint32_t* const bits_F = a.positive_WF + word * s.features + feature_begin;
+    const std::uint32_t* const bits_F = bits_WF + word * s.features + feature_begin;
     for (std::int64_t f = 0; f < features; ++f) {
       const std::uint32_t bits = bits_F[f];
       if (bits == 0) continue;
@@ -309,12 +358,15 @@ void band_of(const BandArguments<Number>& a, std::int64_t strip_index, Number* s
   const Number* const error = a.error_SBC + slab.offset(s) + strip.column;
   const Number* const decoder =
       a.decoder_KFD + slab.head * s.features * s.width + slab.column + strip.column;
+  const std::int64_t words = (s.rows + 31) / 32;
+  const std::uint32_t* const bits_WF =
+      a.window_KWF ? a.window_KWF + slab.head * words * s.features : a.positive_WF;
   for (std::int64_t begin = 0; begin < s.features; begin += kBandFeatures) {
     const std::int64_t features = smaller(kBandFeatures, s.features - begin);
     for (std::int64_t i = 0; i < features * kStripColumns<Number>; i += lanes)
       store(sums_FC + i, Vector<Number>{});
     const auto add = [&]<int N>() {
-      add_positive_rows<Number, N>(a, error, slab.columns, begin, features, sums_FC);
+      add_rows<Number, N>(a, bits_WF, error, slab.columns, begin, features, sums_FC);
     };
     switch (strip.columns / lanes) {
       case 4:
@@ -450,7 +502,7 @@ inline void products(const Listed<Number>& entries, const Number* error, std::in
 template <class Number>
 struct HeadTerms {
   Number code_pull = 0;  // sum of a (1 - s^2) over open gates
-  double near = 0;       // what `band` has not, or has too much
+  double near = 0;       // what `band` has not, less what it has too much
 };
 
 template <class Number>
@@ -460,9 +512,8 @@ inline HeadTerms<Number> sparsity_terms(const BackwardArguments<Number>& a, std:
   constexpr std::int64_t lanes = kLanes<Number>;
   const Number theta = a.threshold_F[f], pull = a.pull_F[f];
   const Number inverse_norm = norm > 0 ? 1 / norm : Number(0);
-  // Whether `band` has this feature's products: then those above the window come off, else those in
-  // it are added.
-  const bool in_band = theta < a.half_window;
+  // Then `band` has what lies above the window, too.
+  const bool is_near = theta < a.half_window;
   HeadTerms<Number> terms;
   for (std::int32_t i = 0; i < open.count; i += lanes) {
     Number u[lanes], q[lanes];
@@ -475,36 +526,11 @@ inline HeadTerms<Number> sparsity_terms(const BackwardArguments<Number>& a, std:
       terms.code_pull += open.value[i + j] * q[j];
       pre_gradient[open.place[i + j]] +=
           open.product[i + j] + (first_of_head ? pull * norm * q[j] : Number(0));
-      if (above == in_band)
-        terms.near += static_cast<double>((above ? -open.product[i + j] : open.product[i + j]) *
-                                          inverse_norm);
+      if (above && is_near) terms.near -= static_cast<double>(open.product[i + j] * inverse_norm);
       if (!above && first_of_head) terms.near += static_cast<double>(pull * q[j]);
     }
   }
   return terms;
-}
-
-// The unfired entries in the window of a feature that `band` leaves out.
-template <class Number>
-inline double below_threshold(const BackwardArguments<Number>& a, const Source<Number>& source,
-                              std::int64_t f, Number norm, const Number* error,
-                              std::int64_t columns, const Number* decoder, bool first_of_head) {
-  constexpr std::int64_t lanes = kLanes<Number>;
-  const CrosscoderSizes& s = a.sizes;
-  const Number theta = a.threshold_F[f];
-  const Number* const p = source.entries.value_FB + f * s.row_stride;
-  const std::int32_t* const row = source.entries.row_FB + f * s.row_stride;
-  double near = 0;
-  for (std::int32_t i = 0; i < source.entries.count_F[f]; ++i) {
-    const Number u = p[i] * norm;
-    if (u > theta || !(u > 0) || !(theta - u < a.half_window)) continue;
-    Vector<Number> dot{};
-    for (std::int64_t c = 0; c < columns; c += lanes)
-      dot += load(error + row[i] * columns + c) * load(decoder + c);
-    near += static_cast<double>(sum(dot) / norm);
-    if (first_of_head) near += static_cast<double>(a.pull_F[f]);
-  }
-  return near;
 }
 
 // The last of a decoder row's gradient at one slab, its update, and its part of the row's new norm.
@@ -571,10 +597,9 @@ void backward_decoder_of(const BackwardArguments<Number>& a, std::int64_t slab_b
         const auto terms = sparsity_terms(a, f, norm, listed, first_of_head, pre_gradient);
         along_itself += terms.code_pull * a.pull_F[f] * inverse_norm;
         a.near_F[f] += terms.near;
-        if (norm > 0 && a.threshold_F[f] >= a.half_window)
-          a.near_F[f] += below_threshold(a, source, f, norm, error, C, decoder, first_of_head);
-        else if (norm > 0 && first_of_head)
-          a.near_F[f] += static_cast<double>(a.pull_F[f]) * (a.num_positive_F[f] - listed.count);
+        if (norm > 0 && first_of_head)
+          a.near_F[f] +=
+              static_cast<double>(a.pull_F[f]) * a.num_closed_FK[f * s.heads + slab.head];
       }
       finish_decoder_row(a.decoder_KFD, a.rates, a.new_norm_FK, s, slab, f, along_itself, gradient);
     }
@@ -666,7 +691,7 @@ void whole_gates_of(const WholeArguments<Number>& a, std::int64_t feature_begin,
     Vector<Number> code_pull{};
     double near = 0;
     for (std::int64_t w = 0; 32 * w < s.rows; ++w) {
-      const std::uint32_t bits = a.positive_WF[w * s.features + f];
+      const std::uint32_t bits = a.bits_WF[w * s.features + f];
       Vector<Number> near_of_word{};
       for (std::int64_t i = 0; i < 32; i += lanes) {
         const std::int64_t b = 32 * w + i;
@@ -680,10 +705,9 @@ void whole_gates_of(const WholeArguments<Number>& a, std::int64_t feature_begin,
         store(pre_gradient_B + b,
               load(pre_gradient_B + b) + (open ? product + pull * norm * slope : Vector<Number>{}));
         store(product_B + b, code);
-        // Rows with p > 0 that are no entries have p = 0 here; their thresholds are below half the
-        // window, and they are in it.
-        const auto in_window = open ? u - theta < a.half_window : theta - u < a.half_window;
-        const auto near_it = lanes_of_bits<Number>(bits >> i) & in_window;
+        // Where the gate is closed a bit says that the row is in the window.
+        const auto above = u - theta >= a.half_window;
+        const auto near_it = lanes_of_bits<Number>(bits >> i) & ~above;
         near_of_word += near_it ? product * inverse_norm + pull * slope : Vector<Number>{};
       }
       near += static_cast<double>(sum(near_of_word));
