@@ -201,7 +201,7 @@ SparseStep<Number>::SparseStep(const CrosscoderConfig& config, const Activation&
   threshold_F_ = small({F});
   total_bias_F_ = small({F});
   pull_F_ = small({F});
-  positive_WF_ = at::zeros({max_.row_stride / 32, F}, at::kInt);
+  positive_WF_ = at::zeros({max_.row_stride / 32, kernels::bits_stride(max_)}, at::kInt);
   num_closed_FK_ = at::zeros({F, K}, at::kInt);
   score_sum_F_ = at::zeros({F}, at::kDouble);
   num_open_F_ = at::zeros({F}, at::kLong);
@@ -346,7 +346,8 @@ void SparseStep<Number>::run_gates() {
   at::exp_out(threshold_F_, log_threshold_.value);
   const bool any_far = threshold_F_.max().template item<Number>() >= kThresholdWindow / 2;
   if (any_far && !window_KWF_.defined())
-    window_KWF_ = tensor::large_zeros({heads(), max_.row_stride / 32, features()}, at::kInt);
+    window_KWF_ =
+        tensor::large_zeros({heads(), max_.row_stride / 32, kernels::bits_stride(max_)}, at::kInt);
   if (!any_far) window_KWF_.reset();
   const kernels::GatesArguments<Number> arguments{
       .sizes = s,
@@ -819,7 +820,7 @@ void SparseStep<Number>::backward_decoder_tile(const kernels::BackwardArguments<
     whole.head = k;
     whole.bits_WF = words(positive_WF_);
     if (window_KWF_.defined())
-      whole.bits_WF = words(window_KWF_) + k * ((s.rows + 31) / 32) * s.features;
+      whole.bits_WF = words(window_KWF_) + k * ((s.rows + 31) / 32) * kernels::bits_stride(s);
     for (std::int64_t panel = 0; panel < kernels::num_panels(s); ++panel) {
       const std::int64_t first = panel * kernels::kPanelRows;
       kernels::multiply<Number>({.rows = end - begin,

@@ -66,8 +66,7 @@ CrosscoderParameters start_of(const Case& c, at::ScalarType dtype) {
   p.decoder_KFD[1][4].zero_();                   // none at one head
   p.encoder_bias_KF.select(1, 5).fill_(-1000.);  // silent, and never positive
   if (c.activation.has_threshold()) {
-    // On both sides of half the window; the last four are never reached. (Far beyond, the step by
-    // entries is no measure: it takes the whole band out again, times theta^2.)
+    // On both sides of half the window; the last four are never reached.
     p.log_threshold_F = at::linspace(-3, 1.4, kFeatures, at::kDouble);
     p.log_threshold_F.narrow(0, kFeatures - 4, 4).fill_(2.5);
   }

@@ -45,6 +45,10 @@ struct CrosscoderSizes {
   std::int64_t heads = 0, width = 0, features = 0;  // K, padded d, F
 };
 
+// Of arrays of bits, between the words of a feature: F, and a cache line more, so that they don't
+// fall into the same few places of a cache where F is a power of two.
+inline std::int64_t bits_stride(const CrosscoderSizes& sizes) { return sizes.features + 16; }
+
 // A head's columns [column, column + columns); its rows of x and error begin at `offset`.
 struct Slab {
   std::int64_t head = 0, column = 0, columns = 0;
@@ -90,7 +94,7 @@ struct GatesArguments {
   const Number* threshold_F;
   const Number* largest_norm_F;  // where there are more heads than these; null: of norm_FK
   Number stretch, half_window;
-  std::uint32_t* positive_WF;   // (ceil(B/32), F): bit i of word w is row 32 w + i
+  std::uint32_t* positive_WF;   // (ceil(B/32), bits_stride): bit i of word w is row 32 w + i
   std::uint32_t* window_KWF;    // for each head what `band` reads; null while all theta < w/2
   std::int32_t* num_closed_FK;  // rows in the window whose gate is closed
   double* score_sum_F;          // of tanh(stretch p n) over open gates

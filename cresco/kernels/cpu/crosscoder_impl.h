@@ -148,7 +148,7 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
               std::int64_t feature_end) {
   constexpr std::int64_t lanes = kLanes<Number>;
   const CrosscoderSizes& s = a.sizes;
-  const std::int64_t words = (s.rows + 31) / 32;
+  const std::int64_t words = (s.rows + 31) / 32, stride = bits_stride(s);
   for (std::int64_t f = feature_begin; f < feature_end; ++f) {
     Number* const p = a.entries.value_FB + f * s.row_stride;
     std::int32_t* const row = a.entries.row_FB + f * s.row_stride;
@@ -157,7 +157,7 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
     std::int32_t num_positive = 0;
     for (std::int64_t w = 0; w < words; ++w) {
       const std::uint32_t bits = positive_bits(p + 32 * w, s.rows - 32 * w);
-      a.positive_WF[w * s.features + f] = bits;
+      a.positive_WF[w * stride + f] = bits;
       num_positive += __builtin_popcount(bits);
     }
 
@@ -168,9 +168,9 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
     for (std::int64_t k = 0; k < s.heads; ++k) {
       num_closed[k] = is_far ? 0 : num_positive;
       for (std::int64_t w = 0; a.window_KWF && w < words; ++w) {
-        WindowBits bits{a.positive_WF[w * s.features + f], 0};
+        WindowBits bits{a.positive_WF[w * stride + f], 0};
         if (is_far) bits = window_bits(p + 32 * w, s.rows - 32 * w, norm[k], theta, a.half_window);
-        a.window_KWF[(k * words + w) * s.features + f] = bits.all;
+        a.window_KWF[(k * words + w) * stride + f] = bits.all;
         num_closed[k] += __builtin_popcount(bits.closed);
       }
     }
@@ -333,7 +333,7 @@ void add_rows(const BandArguments<Number>& a, const std::uint32_t* bits_WF, cons
                       : load(&table[g][known][n * lanes]));
       }
     }
-    const std::uint32_t* const bits_F = bits_WF + word * s.features + feature_begin;
+    const std::uint32_t* const bits_F = bits_WF + word * bits_stride(s) + feature_begin;
     for (std::int64_t f = 0; f < features; ++f) {
       const std::uint32_t bits = bits_F[f];
       if (bits == 0) continue;
@@ -360,7 +360,7 @@ void band_of(const BandArguments<Number>& a, std::int64_t strip_index, Number* s
       a.decoder_KFD + slab.head * s.features * s.width + slab.column + strip.column;
   const std::int64_t words = (s.rows + 31) / 32;
   const std::uint32_t* const bits_WF =
-      a.window_KWF ? a.window_KWF + slab.head * words * s.features : a.positive_WF;
+      a.window_KWF ? a.window_KWF + slab.head * words * bits_stride(s) : a.positive_WF;
   for (std::int64_t begin = 0; begin < s.features; begin += kBandFeatures) {
     const std::int64_t features = smaller(kBandFeatures, s.features - begin);
     for (std::int64_t i = 0; i < features * kStripColumns<Number>; i += lanes)
@@ -691,7 +691,7 @@ void whole_gates_of(const WholeArguments<Number>& a, std::int64_t feature_begin,
     Vector<Number> code_pull{};
     double near = 0;
     for (std::int64_t w = 0; 32 * w < s.rows; ++w) {
-      const std::uint32_t bits = a.bits_WF[w * s.features + f];
+      const std::uint32_t bits = a.bits_WF[w * bits_stride(s) + f];
       Vector<Number> near_of_word{};
       for (std::int64_t i = 0; i < 32; i += lanes) {
         const std::int64_t b = 32 * w + i;
