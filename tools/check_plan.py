@@ -7,10 +7,11 @@ Without cases those below, of 2,000 steps and more on the demonstration's stack.
 """
 import argparse
 import json
+import os
 import pathlib
-import resource
 import shlex
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -18,6 +19,16 @@ CASES = ("--d-sae 1024 --batch-size 1024 --n-epochs 1000 --recipe demo",
          "--d-sae 512 --batch-size 512 --n-epochs 500",
          "--d-sae 1024 --batch-size 512 --n-epochs 500 --lr 1e-3",
          "--d-sae 512 --batch-size 512 --n-epochs 500 --kind batchtopk --k 16 --lr 1e-3")
+
+
+def peak_bytes(command):
+    """Runs it; the largest resident size that it had."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"check_plan: exit code {process.returncode}: {shlex.join(map(str, command))}")
+    return usage.ru_maxrss * 1024
 
 
 def main():
@@ -34,10 +45,8 @@ def main():
                                          capture_output=True).stdout)
         with tempfile.TemporaryDirectory() as folder:
             started = time.monotonic()
-            subprocess.run([arguments.cresco, "train", *options, "--out", pathlib.Path(folder, "out"), "--quiet"], check=True,
-                           capture_output=True)
+            used = peak_bytes([arguments.cresco, "train", *options, "--out", pathlib.Path(folder, "out"), "--quiet"])
             took = time.monotonic() - started
-            used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # the largest so far
         inside = plan["seconds_low"] <= took <= plan["seconds_high"]
         print(f"| `{case}` | {plan['seconds']:.1f} | {plan['seconds_low']:.1f} – {plan['seconds_high']:.1f}{'' if inside else ' (missed)'} "
               f"| {took:.1f} | {plan['seconds'] / took:.2f} | {plan['memory_bytes'] / 2**20:.0f} / {used / 2**20:.0f} MiB |",

@@ -88,19 +88,23 @@ CrosscoderParameters gathered(const CrosscoderParameters& own, dist::Ranks& rank
   return p;
 }
 
-// What the measurement at the end may take for a block of rows. LibTorch's own arrays on the way
-// made it one to three times that where it was measured (K = 2 and 8, D = 256 to 8192).
-constexpr std::int64_t kQualityBytes = std::int64_t{64} << 20;
+// What the measurement at the end may take for a block of rows: 256 of them, within bounds.
+// LibTorch's own arrays on the way made it one to three times that where it was measured (K = 2 and
+// 8, D = 256 to 8192).
+std::int64_t quality_block_bytes(std::int64_t row_bytes) {
+  return std::clamp(256 * row_bytes, std::int64_t{16} << 20, std::int64_t{64} << 20);
+}
 constexpr double kQualityTakes = 3;
 
 // Of the rows in memory, or read again where this rank has only some heads' or they are rounded.
 Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
                    const std::string& mode) {
+  const std::int64_t block_bytes = quality_block_bytes(quality_row_bytes(crosscoder, false));
   if (data.share.ranks->size() == 1 && data.x_VKD.scalar_type() == at::kFloat)
-    return measure_quality(crosscoder, data.x_VKD.cpu(), kQualityBytes);
+    return measure_quality(crosscoder, data.x_VKD.cpu(), block_bytes);
   const trajectories::Stack stack(data.stack);
   return measure_quality(crosscoder, StackRows(stack, stack.indices(data.steps), mode).rows(),
-                         {.block_bytes = kQualityBytes});
+                         {.block_bytes = block_bytes});
 }
 
 at::ScalarType dtype_of_rows(const TrainingRun& run) {
@@ -186,7 +190,8 @@ StepBytes step_bytes(const TrainingRun& run, double B, double K, double D) {
 // What measuring a dictionary of these rows takes. BatchTopK is measured by whole batches.
 double quality_bytes(const TrainingRun& run, double V, double B, double K, double D) {
   const double row = 4 * (5 * static_cast<double>(run.training.d_sae) + K * D + 16 * D);
-  const double block = kQualityTakes * std::min(static_cast<double>(kQualityBytes), V * row);
+  const auto block_bytes = static_cast<double>(quality_block_bytes(static_cast<std::int64_t>(row)));
+  const double block = kQualityTakes * std::min(block_bytes, V * row);
   return run.kind == "batchtopk" ? std::max(block, 2 * B * row) : block;
 }
 
