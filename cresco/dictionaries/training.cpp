@@ -96,6 +96,12 @@ std::int64_t quality_block_bytes(std::int64_t row_bytes) {
 }
 constexpr double kQualityTakes = 3;
 
+// What reading and measuring the rows leaves in the heap beside all that is named here. Ten small
+// trainings (K = 2 and 20, D = 256 to 4096) took 0.82 to 1.15 times what the plan then says.
+double left_in_heap(double resident_bytes) {
+  return std::min(4 * resident_bytes, 64.0 * (1 << 20));
+}
+
 // Of the rows in memory, or read again where this rank has only some heads' or they are rounded.
 Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
                    const std::string& mode) {
@@ -293,7 +299,8 @@ TrainingPlan plan_training(const TrainingRun& given, const TrainingShape& shape,
   }
   const double quality = quality_bytes(run, static_cast<double>(V), rows_of_batch, K, D);
   // The dictionary that is written is a copy, and is measured while the step is still there.
-  plan.shared_bytes = plan.resident_bytes + kProgramBytes + std::max(step.passing, quality);
+  plan.shared_bytes = plan.resident_bytes + kProgramBytes + left_in_heap(plan.resident_bytes) +
+                      std::max(step.passing, quality);
   plan.memory_bytes = plan.shared_bytes + bytes_of_heads(K) + plan.gathered_bytes + step.kept;
   return plan;
 }
