@@ -249,7 +249,7 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
       10.0 * static_cast<double>(s.rows * s.heads) * static_cast<double>(s.width * s.features);
   const double product = product_ms(s, 3, config.precision, device);
   const double gemm_gflops = flops / 5 / product / 1e6;
-  const std::string kernels_used = device.is_cuda() ? "cuda" : kernels::cpu_kernels();
+  const std::string kernels = kernels_used(device.is_cuda(), config.precision == "bf16");
   Outcome outcome;
   outcome.summary = {{"ms_per_step", ms},
                      {"effective_gflops", flops / ms / 1e6},
@@ -263,14 +263,14 @@ Outcome run_bench_crosscoder(const BenchCrosscoderConfig& config, VerbContext& c
                      {"gemm_gflops", gemm_gflops},
                      {"share_of_gemm", flops / ms / 1e6 / gemm_gflops},
                      {"ratio_to_product", ms / product},
-                     {"kernels", kernels_used},
+                     {"kernels", kernels},
                      {"device", device.str()},
                      {"how", start.how}};
   outcome.text = fmt::format(
       "K {} d {} D {} B {} ({}): {:.1f} ms a step, {:.0f} effective GFLOP/s, {:.2f} of one matrix "
       "product of that size; l0 {:.1f} ({:.2f} % of D)\n",
-      s.heads, s.width, s.features, s.rows, kernels_used, ms, flops / ms / 1e6, ms / product,
-      terms.l0, 100 * terms.l0 / static_cast<double>(s.features));
+      s.heads, s.width, s.features, s.rows, kernels, ms, flops / ms / 1e6, ms / product, terms.l0,
+      100 * terms.l0 / static_cast<double>(s.features));
   for (const auto& [name, value] : phases.items())
     outcome.text += fmt::format("{:>10} {:8.2f} ms\n", name, value.get<double>());
   return outcome;

@@ -112,7 +112,7 @@ Outcome run_bench_pretrain(const BenchPretrainConfig& config, VerbContext& conte
                     {"readout", times.readout / repeats * 1e3},
                     {"backward", times.backward / repeats * 1e3},
                     {"optimizer", median(optimizing)}};
-  const std::string kernels_used = device.is_cuda() ? "cuda" : kernels::cpu_kernels();
+  const std::string kernels = kernels_used(device.is_cuda(), recipe.precision == "bf16");
   Outcome outcome;
   outcome.summary = {{"ms_per_step", ms},
                      {"processor_ms_per_step", median(processor)},
@@ -122,11 +122,11 @@ Outcome run_bench_pretrain(const BenchPretrainConfig& config, VerbContext& conte
                      {"loss", loss},
                      {"phases", phases},
                      {"tokens", recipe.tokens_per_step()},
-                     {"kernels", kernels_used},
+                     {"kernels", kernels},
                      {"device", device.str()}};
   outcome.text = fmt::format(
       "{} tokens ({}, {}): {:.1f} ms a step, {:.0f} tokens/s, {:.0f} effective GFLOP/s, {}\n",
-      recipe.tokens_per_step(), recipe.precision, kernels_used, ms, tokens / ms * 1e3, gflops,
+      recipe.tokens_per_step(), recipe.precision, kernels, ms, tokens / ms * 1e3, gflops,
       human_bytes(static_cast<double>(peak_bytes())));
   for (const auto& [name, part] : phases.items())
     outcome.text += fmt::format("{:>10} {:8.2f} ms\n", name, part.get<double>());

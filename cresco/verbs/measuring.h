@@ -1,10 +1,14 @@
 // What the benchmarks measure with.
 #pragma once
 
+#include "cresco/kernels/bf16_product.h"
+#include "cresco/kernels/isa.h"
+
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace cresco::verbs {
@@ -12,6 +16,12 @@ namespace cresco::verbs {
 inline double median(std::vector<double> values) {  // of an even number, the upper middle one
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+// What a training on this device computes with.
+inline std::string kernels_used(bool on_gpu, bool in_bf16) {
+  if (on_gpu) return "cuda";
+  return std::string(kernels::cpu_kernels()) + (in_bf16 && kernels::has_amx() ? ", amx" : "");
 }
 
 // The largest memory that this process has had.
