@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -99,7 +100,7 @@ Source source_of(const PlanConfig& config, at::Device device) {
 // this machine's memory; 0 when none does.
 struct Ranks {
   std::int64_t count = 0;
-  double bytes = 0;
+  double bytes = 0, gpu_bytes = 0;  // of the first
 };
 Ranks ranks_that_fit(const TrainingRun& run, TrainingShape shape, at::DeviceType device,
                      double available, double gpu_available) {
@@ -111,15 +112,18 @@ Ranks ranks_that_fit(const TrainingRun& run, TrainingShape shape, at::DeviceType
     shape.ranks = count;
     const TrainingPlan plan = plan_training(run, shape, device);
     if (plan.memory_bytes <= available && plan.gpu_bytes <= gpu_available)
-      return {count, plan.memory_bytes};
+      return {count, plan.memory_bytes, plan.gpu_bytes};
   }
   return {};
 }
 
 std::string ranks_text(const Ranks& ranks) {
-  return ranks.count == 0 ? ""
-                          : fmt::format("on {} ranks, each with such a machine, the first takes {}",
-                                        ranks.count, human_bytes(ranks.bytes));
+  if (ranks.count == 0) return "";
+  if (ranks.gpu_bytes > 0)
+    return fmt::format("on {} ranks, each with such a GPU, it takes {} and the first process {}",
+                       ranks.count, human_bytes(ranks.gpu_bytes), human_bytes(ranks.bytes));
+  return fmt::format("on {} ranks, each with such a machine, the first takes {}", ranks.count,
+                     human_bytes(ranks.bytes));
 }
 
 // Without the stack there are no steps to time. A step has the FLOPs of five products of batch and
@@ -151,7 +155,9 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
   const at::Device device = device_of(config, context.options.device);
   const Source source = source_of(config, device);
   const std::vector<Member> members = members_of(config, source.snapshots, source, context);
-  const auto available = static_cast<double>(available_bytes());
+  // Where a GPU that is not here stands, its machine is not this one either.
+  const double available = config.gpu_memory > 0 ? std::numeric_limits<double>::infinity()
+                                                 : static_cast<double>(available_bytes());
   const MemoryNeed need = memory_of(members);
   const double gpu_available = device.is_cpu()         ? 0
                                : config.gpu_memory > 0 ? config.gpu_memory * 1e9
@@ -219,7 +225,6 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
                      {"parameter_bytes", parameters},
                      {"resident_bytes", resident},
                      {"work_bytes", work},
-                     {"available_bytes", available},
                      {"fits", fits},
                      {"disk_bytes", disk},
                      {"state_bytes", state},
@@ -227,6 +232,7 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
                      {"seconds_low", time.low},
                      {"seconds", time.likely},
                      {"seconds_high", time.high}};
+  if (std::isfinite(available)) outcome.summary["available_bytes"] = available;
   if (!device.is_cpu()) {
     outcome.summary["gpu_bytes"] = need.gpu;
     outcome.summary["gpu_available_bytes"] = gpu_available;
@@ -242,16 +248,18 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
   if (!fits) {
     outcome.summary["ranks"] = ranks.count;
     outcome.summary["rank_bytes"] = ranks.bytes;
+    if (ranks.gpu_bytes > 0) outcome.summary["rank_gpu_bytes"] = ranks.gpu_bytes;
   }
   outcome.text = fmt::format(
       "{}: {}{} steps, {:.3g} FLOPs as dense products\n"
-      "memory {}: weights and moments {}, resident rows {}, a step's work {}; {} are there\n"
+      "memory {}: weights and moments {}, resident rows {}, a step's work {}{}\n"
       "disk {} at most: states of {}, dictionary {}\n"
       "time {:.3g} s, from {:.3g} to {:.3g}, by {}\n",
       name, members.size() > 1 ? fmt::format("{} trainings, ", members.size()) : "", steps, flops,
       human_bytes(memory), human_bytes(parameters), human_bytes(resident), human_bytes(work),
-      human_bytes(available), human_bytes(disk), human_bytes(state), human_bytes(dictionary),
-      time.likely, time.low, time.high,
+      std::isfinite(available) ? "; " + human_bytes(available) + " are there" : "",
+      human_bytes(disk), human_bytes(state), human_bytes(dictionary), time.likely, time.low,
+      time.high,
       source.stack ? "steps of it that were timed"
                    : fmt::format("products at {:.0f} GFLOP/s ({})", gflops,
                                  config.gflops > 0 ? "given" : "measured here"));

@@ -29,7 +29,8 @@ struct PlanConfig : TrainConfig {
 // with `state_bytes` and `dictionary_bytes`, on a GPU `gpu_bytes` and `gpu_available_bytes`,
 // `seconds_low`, `seconds`, `seconds_high`, `time_from`;
 // and from a stack `load_seconds` and `timings`, those of the first training. Error when it does
-// not fit and there is a stack; with --shape it is said instead, with `ranks` and `rank_bytes`.
+// not fit and there is a stack; with --shape it is said instead, with `ranks`, `rank_bytes` and
+// `rank_gpu_bytes`.
 Outcome run_plan(const PlanConfig& config, VerbContext& context);
 
 }  // namespace cresco::verbs
