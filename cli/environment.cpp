@@ -25,7 +25,8 @@ struct Setting {
 };
 constexpr Setting kSettings[] = {{"OMP_WAIT_POLICY=passive", "OMP_WAIT_POLICY="},
                                  {"GOMP_SPINCOUNT=3000", "OMP_WAIT_POLICY="},
-                                 {"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "GLIBC_TUNABLES="}};
+                                 {"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "GLIBC_TUNABLES="},
+                                 {"CRESCO_ENVIRONMENT=complete", "CRESCO_ENVIRONMENT="}};
 constexpr int kNumSettings = sizeof kSettings / sizeof *kSettings;
 constexpr int kLargestEnvironment = 4096;
 
@@ -43,10 +44,11 @@ void add_settings(int, char** arguments, char** environment) {
     if (before == kLargestEnvironment) return;
     extended[before] = environment[before];
   }
+  // Never twice: the loader takes some variables away from programs with privileges.
+  if (is_set("CRESCO_ENVIRONMENT=", environment)) return;
   int count = before;
   for (const Setting& setting : kSettings)  // of one variable that stands twice the first counts
     if (!is_set(setting.unless, environment)) extended[count++] = const_cast<char*>(setting.text);
-  if (count == before) return;
   const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path - 1);
   if (length > 0) ::execve(path, arguments, extended);
   // Not started again: the program goes on as it is, only slower.

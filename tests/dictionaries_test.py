@@ -303,7 +303,7 @@ class Dictionaries(FolderTest):
         self.assertEqual([round(row["explained_variance"], 9) for row in two["baselines"]], [1, 1])
         self.assert_fails(2, "train", stack, "--kind", "pca", "--lr", 1, "--out", self.folder / "x",
                           says="lr is a setting of trainings")
-        self.assert_fails(2, "plan", stack, "--kind", "pca", says="kinds of `train` alone")
+        self.assert_fails(2, "plan", stack, "--kind", "pca", says="`train` alone has")
         self.assert_fails(2, "train", stack, "--kind", "pcb", "--d-sae", 8, "--out", self.folder / "x", says="is not one of")
 
     def test_classes_of_single_matrices_are_kinds(self):
@@ -361,7 +361,8 @@ class Dictionaries(FolderTest):
         weights, rows = 12 * (2 * 32 * 768 * 24576 + 2 * 24576 + 32 * 768), 4 * 50304 * 32 * 768
         self.assertEqual((plan["gpu_available_bytes"], plan["resident_bytes"]), (80e9, rows))
         self.assertTrue(weights + rows < plan["gpu_bytes"] < weights + rows + 3e9, plan)
-        self.assertLess(plan["memory_bytes"], 2 * rows + 8e9)  # weights and moments are on the GPU
+        # Of its process: rows on their way, and a state while it is written.
+        self.assertTrue(weights + rows < plan["memory_bytes"] < weights + rows + 1e9, plan)
         self.assertTrue(plan["fits"])  # whatever memory this machine has
         self.assertFalse(run_json(*options, "--gflops", 3e5, "--gpu-memory", 8)["fits"])
         shared = run_json("plan", "--recipe", "pythia-6.9b/W_U/cross-snapshot-32/d32768", "--shape", "50432,32,4096", "--device", "cuda",

@@ -119,7 +119,7 @@ std::string PreshuffledRows::warning() const {
   const auto behind = std::count_if(shards_.begin() + first, shards_.end(),
                                     [](const auto& file) { return !!file; });
   if (behind == 0) return {};
-  return fmt::format("{} is missing: of the {} shards behind it nothing is read",
+  return fmt::format("{} is missing: nothing is read of what stands behind it ({} of the shards)",
                      path_of(first).string(), behind);
 }
 

@@ -138,7 +138,7 @@ TEST(PreshuffledRows, IsASourceOfTokens) {
   std::filesystem::remove(folder / "d-00002-of-00003.bin");  // 66 bytes are before it: 6 rows
   EXPECT_EQ(PreshuffledRows(folder / "d", kIds).num_tokens(), 6 * kIds);
   const std::string warning = PreshuffledRows(folder / "d", kIds).warning();
-  EXPECT_NE(warning.find("d-00002-of-00003.bin is missing: of the 1 shards"), std::string::npos);
+  EXPECT_NE(warning.find("d-00002-of-00003.bin is missing: "), std::string::npos);
   std::filesystem::remove(folder / "d-00003-of-00003.bin");
   EXPECT_EQ(PreshuffledRows(folder / "d", kIds).warning(), "");  // the first shards alone
   std::filesystem::remove(folder / "d-00000-of-00003.bin");

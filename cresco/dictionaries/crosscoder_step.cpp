@@ -82,8 +82,7 @@ class SparseStep final : public SlottedStep {
  private:
   static Number* data(const at::Tensor& t) { return t.mutable_data_ptr<Number>(); }
   static std::uint32_t* words(const at::Tensor& t) {
-    return t.defined() ? reinterpret_cast<std::uint32_t*>(t.mutable_data_ptr<std::int32_t>())
-                       : nullptr;
+    return reinterpret_cast<std::uint32_t*>(t.mutable_data_ptr<std::int32_t>());
   }
 
   // All heads, of which this rank has max_.heads.
@@ -145,7 +144,7 @@ class SparseStep final : public SlottedStep {
   CodeBuffers<Number> codes_, dead_codes_;
   at::Tensor dead_target_SBC_;
   at::Tensor norm_FK_, new_norm_FK_, largest_norm_F_, threshold_F_, total_bias_F_, pull_F_;
-  // The second is empty while no threshold exceeds half the window.
+  bool any_far_ = false;  // whether a threshold exceeds half the window: then window_KWF_ is in use
   at::Tensor positive_WF_, window_KWF_, num_closed_FK_, score_sum_F_, num_open_F_, near_F_;
   at::Tensor squared_error_SN_, column_sum_SNC_, band_UF_;
   std::vector<at::Tensor> scratch_;
@@ -344,11 +343,10 @@ template <class Number>
 void SparseStep<Number>::run_gates() {
   const CrosscoderSizes& s = sizes_;
   at::exp_out(threshold_F_, log_threshold_.value);
-  const bool any_far = threshold_F_.max().template item<Number>() >= kThresholdWindow / 2;
-  if (any_far && !window_KWF_.defined())
+  any_far_ = threshold_F_.ge(kThresholdWindow / 2).any().template item<bool>();
+  if (any_far_ && !window_KWF_.defined())
     window_KWF_ =
         tensor::large_zeros({heads(), max_.row_stride / 32, kernels::bits_stride(max_)}, at::kInt);
-  if (!any_far) window_KWF_.reset();
   const kernels::GatesArguments<Number> arguments{
       .sizes = s,
       .blocks = blocks_,
@@ -360,7 +358,7 @@ void SparseStep<Number>::run_gates() {
       .stretch = static_cast<Number>(config_.tanh_stretch_coefficient),
       .half_window = static_cast<Number>(kThresholdWindow / 2),
       .positive_WF = words(positive_WF_),
-      .window_KWF = words(window_KWF_),
+      .window_KWF = any_far_ ? words(window_KWF_) : nullptr,
       .num_closed_FK = num_closed_FK_.mutable_data_ptr<std::int32_t>(),
       .score_sum_F = score_sum_F_.mutable_data_ptr<double>(),
       .num_open_F = num_open_F_.mutable_data_ptr<std::int64_t>()};
@@ -587,13 +585,14 @@ LossTerms SparseStep<Number>::forward(const StepRates& rates) {
 
 template <class Number>
 void SparseStep<Number>::run_band() {
-  const kernels::BandArguments<Number> arguments{.sizes = sizes_,
-                                                 .positive_WF = words(positive_WF_),
-                                                 .window_KWF = words(window_KWF_),
-                                                 .norm_FK = data(norm_FK_),
-                                                 .decoder_KFD = data(decoder_.value),
-                                                 .error_SBC = data(codes_.error_SBC),
-                                                 .band_UF = data(band_UF_)};
+  const kernels::BandArguments<Number> arguments{
+      .sizes = sizes_,
+      .positive_WF = words(positive_WF_),
+      .window_KWF = any_far_ ? words(window_KWF_) : nullptr,
+      .norm_FK = data(norm_FK_),
+      .decoder_KFD = data(decoder_.value),
+      .error_SBC = data(codes_.error_SBC),
+      .band_UF = data(band_UF_)};
   const std::int64_t strips = sizes_.heads * kernels::strips_per_head<Number>(sizes_);
   at::parallel_for(0, strips, 1, [&](std::int64_t begin, std::int64_t end) {
     Number* const scratch = data(scratch_[static_cast<std::size_t>(at::get_thread_num())]);
@@ -819,7 +818,7 @@ void SparseStep<Number>::backward_decoder_tile(const kernels::BackwardArguments<
   for (std::int64_t k = 0; k < s.heads; ++k) {
     whole.head = k;
     whole.bits_WF = words(positive_WF_);
-    if (window_KWF_.defined())
+    if (any_far_)
       whole.bits_WF = words(window_KWF_) + k * ((s.rows + 31) / 32) * kernels::bits_stride(s);
     for (std::int64_t panel = 0; panel < kernels::num_panels(s); ++panel) {
       const std::int64_t first = panel * kernels::kPanelRows;

@@ -88,15 +88,15 @@ void SlottedStep::write_small_gradients() {
 
 CrosscoderParameters SlottedStep::released(at::Tensor Slot::*member) const {
   const auto K = heads(), F = features(), D = padded_width();
-  // To the CPU first: a GPU may have no room for another copy.
+  // To the CPU first: a GPU may have no room for another copy. One after the other, so that what
+  // only passes is gone before the next.
   const auto here = [&](const Slot& slot) { return (slot.*member).cpu(); };
-  CrosscoderParameters p{
-      .encoder_KDF =
-          here(encoder_).view({F, K, D}).narrow(2, 0, width_).permute({1, 2, 0}).contiguous(),
-      .encoder_bias_KF = here(bias_).expand({K, F}).clone(),
-      .decoder_KFD = here(decoder_).narrow(2, 0, width_).clone(at::MemoryFormat::Contiguous),
-      .decoder_bias_KD =
-          here(decoder_bias_).narrow(1, 0, width_).clone(at::MemoryFormat::Contiguous)};
+  CrosscoderParameters p;
+  p.encoder_KDF =
+      here(encoder_).view({F, K, D}).narrow(2, 0, width_).permute({1, 2, 0}).contiguous();
+  p.encoder_bias_KF = here(bias_).expand({K, F}).clone();
+  p.decoder_KFD = here(decoder_).narrow(2, 0, width_).clone(at::MemoryFormat::Contiguous);
+  p.decoder_bias_KD = here(decoder_bias_).narrow(1, 0, width_).clone(at::MemoryFormat::Contiguous);
   if (gated()) p.log_threshold_F = here(log_threshold_).clone();
   return p;
 }

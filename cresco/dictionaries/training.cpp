@@ -7,6 +7,7 @@
 #include "cresco/base/require.h"
 #include "cresco/base/strings.h"
 #include "cresco/dictionaries/l0_controller.h"
+#include "cresco/dictionaries/matrix_sae.h"
 #include "cresco/dictionaries/preprocess.h"
 #include "cresco/dictionaries/random_source.h"
 #include "cresco/dictionaries/released.h"
@@ -109,7 +110,8 @@ Quality quality_of(const Crosscoder& crosscoder, const TrainingData& data,
   if (data.share.ranks->size() == 1 && data.x_VKD.scalar_type() == at::kFloat)
     return measure_quality(crosscoder, data.x_VKD.cpu(), block_bytes);
   const trajectories::Stack stack(data.stack);
-  return measure_quality(crosscoder, StackRows(stack, stack.indices(data.steps), mode).rows(),
+  return measure_quality(crosscoder,
+                         StackRows(stack, stack.indices(data.steps), mode, block_bytes).rows(),
                          {.block_bytes = block_bytes});
 }
 
@@ -187,10 +189,12 @@ StepBytes step_bytes(const TrainingRun& run, double B, double K, double D) {
   const double copies = 3 + (c.optimizer == "sparse_adam" ? 1 : 0);
   const double codes = 3 * B * F + B * K * D;
   const bool selects = run.kind == "topk" || run.kind == "batchtopk";
-  return {4 * (copies * parameters + codes * (c.auxk_coefficient > 0 ? 2 : 1) + 2 * B * K * D +
-               F * D + std::min(F, 512.0) * K * D + K * D / 64 * F + K * B / 32 * F) +
-              (c.amp_dtype == "bf16" ? 2 * (K * D * F + B * K * D) : 0),
-          selects ? 4 * 4 * B * F : 0};
+  return {
+      4 * (copies * parameters + codes * (c.auxk_coefficient > 0 ? 2 : 1) + 2 * B * K * D + F * D +
+           std::min(F, 512.0) * K * D + K * D / 64 * F + (selects ? 0 : K * B / 32 * F)) +
+          (c.amp_dtype == "bf16" ? 2 * (K * D * F + B * K * D) : 0),
+      // A batch's deviation is summed in double.
+      std::max(selects ? 4 * 4 * B * F : 0, 16 * B * K * D)};
 }
 
 // What measuring a dictionary of these rows takes. BatchTopK is measured by whole batches.
@@ -226,11 +230,13 @@ Activation activation_of_kind(const std::string& kind, const CrosscoderConfig& c
       return found;
     }
   }
-  const std::vector<std::string>& names = training_kinds();
+  std::vector<std::string> names = training_kinds();
+  const std::string own = join(names, ", ");
+  for (const MatrixSaeClass& known : matrix_sae_classes()) names.emplace_back(known.name);
   fail_usage(
-      "kind '{}' is not one of {}{}; the classes of `train-sae` and linear accounts (pca, "
-      "concatenated_pca, endpoint_line, mean) are kinds of `train` alone",
-      kind, join(names, ", "), did_you_mean(kind, names));
+      "kind '{}' is not one of {}{}; `train` alone has, by its option --kind, the classes of "
+      "`train-sae` and linear accounts (pca, concatenated_pca, endpoint_line, mean)",
+      kind, own, did_you_mean(kind, names));
 }
 
 bool trains_single_snapshots(const std::string& kind) { return kind == "sae"; }
@@ -296,8 +302,12 @@ TrainingPlan plan_training(const TrainingRun& given, const TrainingShape& shape,
     const StepBytes there =
         whole_step_bytes(c, activation_of_kind(run.kind, c), batch, shape.heads, shape.width);
     plan.gpu_bytes = plan.resident_bytes + kGpuProgramBytes + there.kept + there.passing;
+    // A state is copied here to be written; in the end the dictionary has that room.
+    step.kept = plan.state_bytes - bytes_of_heads(K);
   }
-  const double quality = quality_bytes(run, static_cast<double>(V), rows_of_batch, K, D);
+  // The first rank measures the heads of all.
+  const double quality = quality_bytes(run, static_cast<double>(V), rows_of_batch,
+                                       K * static_cast<double>(shape.ranks), D);
   // The dictionary that is written is a copy, and is measured while the step is still there.
   plan.shared_bytes = plan.resident_bytes + kProgramBytes + left_in_heap(plan.resident_bytes) +
                       std::max(step.passing, quality);

@@ -505,7 +505,7 @@ StepBytes whole_step_bytes(const CrosscoderConfig& config, const Activation& act
                           8 * (of(K, E, D) + 3 * of(C, F) + of(F)) +
                           (rounds ? 2 * (of(B, K, D) + of(F, K, D)) : 0) +
                           (revives ? 4 * (of(K, B, D) + 2 * of(B, F)) + 8 * of(K, E, D) : 0),
-                  .passing = 2 * 4 * of(B, K, d)};  // gathered rows and, where rounded, widened
+                  .passing = 16 * of(B, K, d)};  // a batch's deviation, summed in double
   if (activation.kind == ActivationKind::TopK || activation.kind == ActivationKind::BatchTopK)
     bytes.passing = std::max(bytes.passing, 2 * (4 + 8) * of(B, F));
   if (revives) bytes.passing = std::max(bytes.passing, 4 * (4 * of(B, F) + 2 * of(F, D)));

@@ -14,7 +14,7 @@
 //
 // The steps of one update, each over a range that a caller shares among threads; no result depends
 // on how ranges are cut:
-//   gates     p, entries, positive rows, sums of the sparsity scores    by features
+//   gates     p, entries, bits of rows, sums of the sparsity scores     by features
 //   decode    error e = 2/(B K) (r - x), its squares and column sums    by slab and block of rows
 //   band      sum over rows near the threshold of e . W_D/n             by strips of slabs
 //   backward  all gradients, and Adam where they arise                  by features
@@ -95,7 +95,8 @@ struct GatesArguments {
   const Number* largest_norm_F;  // where there are more heads than these; null: of norm_FK
   Number stretch, half_window;
   std::uint32_t* positive_WF;   // (ceil(B/32), bits_stride): bit i of word w is row 32 w + i
-  std::uint32_t* window_KWF;    // for each head what `band` reads; null while all theta < w/2
+  std::uint32_t* window_KWF;    // for each head what `band` reads, as many words; null while all
+                                // theta < w/2
   std::int32_t* num_closed_FK;  // rows in the window whose gate is closed
   double* score_sum_F;          // of tanh(stretch p n) over open gates
   std::int64_t* num_open_F;     // open gates over rows and heads

@@ -58,9 +58,16 @@ Split hold_out(const DataConfig& config, const Validation& held, WindowKind kind
   return {all.slice(0, all.size() - last), all.slice(all.size() - last, all.size()), "blocks"};
 }
 
-void require_a_window(const Windows& windows, const char* purpose, const std::string& name) {
-  require(windows.size() > 0, "{}: {} {} tokens are less than one window of {}", name,
-          windows.stream().num_tokens(), purpose, windows.window_ids());
+// What an error about too few tokens ends with.
+std::string because_of(const TokenSource& tokens) {
+  const std::string warning = tokens.warning();
+  return warning.empty() ? "" : "; " + warning;
+}
+
+void require_a_window(const Windows& windows, const char* purpose, const std::string& name,
+                      const TokenSource& tokens) {
+  require(windows.size() > 0, "{}: {} {} tokens are less than one window of {}{}", name,
+          windows.stream().num_tokens(), purpose, windows.window_ids(), because_of(tokens));
 }
 
 // The most windows in the sources' shares that can be had of `sizes`.
@@ -93,8 +100,9 @@ void require_enough(const RunData& data, std::int64_t windows, const char* taker
   for (std::size_t s = 0; s < taken.size(); ++s) {
     const TrainingSource& source = data.sources[s];
     require(source.training.size() >= taken[s],
-            "{}: has {} training windows of {} ids, {} takes {} of them{}", source.name,
-            source.training.size(), source.training.window_ids(), taker, taken[s], cause);
+            "{}: has {} training windows of {} ids, {} takes {} of them{}{}", source.name,
+            source.training.size(), source.training.window_ids(), taker, taken[s], cause,
+            because_of(*source.tokens));
   }
 }
 
@@ -119,9 +127,9 @@ RunData RunData::open(const Recipe& recipe) {
   for (const MixturePart& part : parts) {
     auto tokens = corpora::open_tokens(part.prefix, row_tokens);
     Split split = hold_out(config, held, kind, tokens);
-    require_a_window(split.training, "training", part.prefix);
+    require_a_window(split.training, "training", part.prefix, *tokens);
     if (held.kind != Validation::Corpus) {
-      require_a_window(split.validation, "validation", part.prefix);
+      require_a_window(split.validation, "validation", part.prefix, *tokens);
       data.validation.push_back(split.validation);
     }
     // Each source is shuffled by permutations of its own; the first one's are those it has alone.
@@ -135,7 +143,8 @@ RunData RunData::open(const Recipe& recipe) {
   if (held.kind == Validation::Corpus) {
     data.validation_tokens = corpora::open_tokens(config.validation, row_tokens);
     data.validation.emplace_back(everything(data.validation_tokens), T, kind);
-    require_a_window(data.validation.front(), "validation", config.validation);
+    require_a_window(data.validation.front(), "validation", config.validation,
+                     *data.validation_tokens);
     data.num_validation_windows = data.validation.front().size();
   } else {
     data.num_validation_windows = most_windows(data.shares, data.validation);
@@ -177,7 +186,9 @@ std::vector<Path> RunData::files() const {
 std::vector<std::string> RunData::warnings() const {
   std::vector<std::string> all;
   const auto add = [&all](const TokenSource& tokens) {
-    if (std::string warning = tokens.warning(); !warning.empty()) all.push_back(std::move(warning));
+    std::string warning = tokens.warning();
+    if (!warning.empty() && std::find(all.begin(), all.end(), warning) == all.end())
+      all.push_back(std::move(warning));
   };
   for (const TrainingSource& source : sources) add(*source.tokens);
   if (validation_tokens) add(*validation_tokens);

@@ -97,7 +97,7 @@ Source source_of(const PlanConfig& config, at::Device device) {
 }
 
 // With the heads shared out over R ranks, R the smallest divisor of K with which a rank fits into
-// this machine's memory; 0 when none does.
+// the memory that is there; 0 when none does.
 struct Ranks {
   std::int64_t count = 0;
   double bytes = 0, gpu_bytes = 0;  // of the first
@@ -268,7 +268,7 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
                                 human_bytes(gpu_available));
   if (!fits)
     outcome.text +=
-        ranks.count > 0 ? "does not fit here; " + ranks_text(ranks) + "\n" : "does not fit here\n";
+        ranks.count > 0 ? "does not fit; " + ranks_text(ranks) + "\n" : "does not fit\n";
   return outcome;
 }
 

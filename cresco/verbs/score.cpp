@@ -26,7 +26,9 @@ using trajectories::Trajectory;
 
 // Bytes of the original text a token, from the manifest of a corpus that we made.
 std::optional<double> text_bytes_per_token(const formats::TokenSource& tokens) {
-  const Json manifest = artifacts::read_manifest(tokens.files().front());
+  const std::vector<Path> files = tokens.files();
+  if (files.empty()) return std::nullopt;
+  const Json manifest = artifacts::read_manifest(files.front());
   if (!manifest.is_object() || !manifest.contains("facts")) return std::nullopt;
   const Json& facts = manifest["facts"];
   if (!facts.contains("num_bytes") || !facts["num_bytes"].is_number()) return std::nullopt;
@@ -155,10 +157,10 @@ Outcome run_score(const ScoreConfig& config, VerbContext& context) {
   std::vector<Path> texts{config.ids};
   if (config.ids.empty()) {
     const auto tokens = corpora::open_tokens(config.corpus);
-    text_bytes = text_bytes_per_token(*tokens);
-    texts = tokens->files();
     if (const std::string warning = tokens->warning(); !warning.empty())
       context.progress.note(warning);
+    text_bytes = text_bytes_per_token(*tokens);
+    texts = tokens->files();
   }
 
   artifacts::Manifest manifest = manifest_of("score", config, context);

@@ -166,7 +166,7 @@ Json show_corpus(const Path& path) {
            {"bytes_per_token", tokens->bytes_per_token()}};
   if (tokens->names_documents()) out["num_documents"] = tokens->num_sequences();
   if (const std::string warning = tokens->warning(); !warning.empty()) out["warning"] = warning;
-  add_provenance(tokens->files().front(), out);
+  if (const auto files = tokens->files(); !files.empty()) add_provenance(files.front(), out);
   return out;
 }
 

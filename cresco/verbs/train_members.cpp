@@ -152,39 +152,43 @@ MemoryNeed memory_of(const std::vector<Member>& members) {
     if (plan.gpu_bytes > 0)
       largest_gpu = std::max(largest_gpu, plan.gpu_bytes - plan.resident_bytes);
   }
-  for (const auto& [key, bytes] : rows) need.resident += bytes;
-  need.one = need.resident + need.once + largest;
-  need.all = need.resident + need.once + own;
+  for (const auto& [key, bytes] : rows) {
+    need.resident += bytes;
+    need.rows_here = largest_gpu > 0 ? std::max(need.rows_here, bytes) : need.resident;
+  }
+  need.one = need.rows_here + need.once + largest;
+  need.all = need.rows_here + need.once + own;
   if (largest_gpu > 0) need.gpu = need.resident + largest_gpu;
   return need;
 }
 
 const Member& largest_of(const std::vector<Member>& members) {
-  return *std::max_element(members.begin(), members.end(), [](const Member& a, const Member& b) {
-    return a.plan.memory_bytes < b.plan.memory_bytes;
-  });
+  const auto bytes = [](const Member& member) {
+    return std::pair{member.plan.gpu_bytes, member.plan.memory_bytes};
+  };
+  return *std::max_element(members.begin(), members.end(),
+                           [&](const Member& a, const Member& b) { return bytes(a) < bytes(b); });
 }
 
 namespace {
 
-double beside_rows(const TrainingPlan& plan) {
-  return (plan.gpu_bytes > 0 ? plan.gpu_bytes : plan.memory_bytes) - plan.resident_bytes;
-}
-
-// The largest dictionary whose training fits into so much beside the rows of all, or 0.
+// The largest dictionary with which one of a plan's figures fits into so much beside the rows of
+// all, or 0.
 std::int64_t largest_that_fits(TrainingRun run, const TrainingShape& shape, at::DeviceType device,
-                               double available) {
+                               double TrainingPlan::*bytes, double available) {
   run.training.target_l0 = run.training.expansion_factor = 0;
   for (std::int64_t d_sae = run.training.d_sae / 2; d_sae >= 64; d_sae /= 2) {
     run.training.d_sae = d_sae;
     run.training.k = std::min(run.training.k, d_sae);
-    if (beside_rows(plan_training(run, shape, device)) <= available) return d_sae;
+    const TrainingPlan plan = plan_training(run, shape, device);
+    if (plan.*bytes - plan.resident_bytes <= available) return d_sae;
   }
   return 0;
 }
 
-std::string what_fits(const Member& member, at::DeviceType device, double available) {
-  const std::int64_t d_sae = largest_that_fits(member.run, member.shape, device, available);
+std::string what_fits(const Member& member, at::DeviceType device, double TrainingPlan::*bytes,
+                      double available) {
+  const std::int64_t d_sae = largest_that_fits(member.run, member.shape, device, bytes, available);
   return d_sae > 0 ? fmt::format("d_sae {} would fit, as would fewer --steps", d_sae)
                    : "fewer --steps or a smaller batch_size may fit";
 }
@@ -204,7 +208,8 @@ void require_memory(const std::vector<Member>& members, const std::string& what,
     const double free = tensor::free_bytes(device);
     require(need.gpu <= free, "{}: training {} takes about {} of {}, {} are free there: {}{}", what,
             size_text(largest), human_bytes(need.gpu), device.str(), human_bytes(free),
-            what_fits(largest, device.type(), free - need.resident), more);
+            what_fits(largest, device.type(), &TrainingPlan::gpu_bytes, free - need.resident),
+            more);
   }
   const auto available = static_cast<double>(available_bytes());
   // The ranks of a host share its memory; the first of all also gathers the dictionary.
@@ -212,15 +217,17 @@ void require_memory(const std::vector<Member>& members, const std::string& what,
   const double gathered = host.has_first ? largest.plan.gathered_bytes : 0;
   const double takes = (need.one - largest.plan.gathered_bytes) * host.ranks + gathered;
   if (takes <= available) return;
-  fail("{}: training {} takes about {}{}, {} are there: {}{}", what, size_text(largest),
-       human_bytes(takes),
+  fail("{}: training {} takes about {}{} of this machine's memory, {} are there: {}{}", what,
+       size_text(largest), human_bytes(takes),
        need.resident > largest.plan.resident_bytes
            ? fmt::format(", {} of it the rows of all {} trainings", human_bytes(need.resident),
                          members.size())
        : host.ranks > 1 ? fmt::format(" for the {} ranks on this machine", host.ranks)
                         : "",
        human_bytes(available),
-       what_fits(largest, device.type(), available / host.ranks - need.resident), more);
+       what_fits(largest, device.type(), &TrainingPlan::memory_bytes,
+                 available / host.ranks - need.rows_here),
+       more);
 }
 
 }  // namespace cresco::verbs

@@ -53,7 +53,8 @@ void keep_given_size(const std::set<std::string>& given, std::int64_t& d_sae,
 // Memory of several trainings in one process. Their rows are there all the time, those of the same
 // snapshots once; so is the program, and one measurement at a time.
 struct MemoryNeed {
-  double resident = 0;   // rows
+  double resident = 0;   // rows of all
+  double rows_here = 0;  // of these in the process: with a GPU one set at a time, on its way there
   double once = 0;       // program and measurement
   double parameter = 0;  // weights and moments of all
   double one = 0;        // with one training at a time
