@@ -105,7 +105,9 @@ TEST(Rotary, ItsGradientTurnsBack) {
     const auto from = static_cast<std::size_t>(((token / T * H + h) * T + token % T) * C + c);
     forth += part[p][from] * y[at];
     returned += back[at] * x[at];
-    if (p == 2) EXPECT_EQ(back[at], part[2][from]);
+    if (p == 2) {
+      EXPECT_EQ(back[at], part[2][from]);
+    }
   }
   EXPECT_NEAR(forth, returned, 1e-12);
 }
