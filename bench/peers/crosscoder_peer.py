@@ -140,6 +140,7 @@ def compare(state, folder, arguments):
             out = pathlib.Path(place, "updated.safetensors")
             side.try_settings(state, arguments, out)
             side.update = tensors_of(out)
+            out.unlink()
         exact = run([sys.executable, HERE / "crosscoder_torch.py", "step", "eager", state, "--precision", "fp64", "--seconds", 0,
                      "--updated", out], TUNED | SLEEPING)
         exact["update"] = tensors_of(out)
