@@ -817,9 +817,8 @@ void SparseStep<Number>::backward_decoder_tile(const kernels::BackwardArguments<
                                         .new_norm_FK = arguments.new_norm_FK};
   for (std::int64_t k = 0; k < s.heads; ++k) {
     whole.head = k;
-    whole.bits_WF = words(positive_WF_);
-    if (any_far_)
-      whole.bits_WF = words(window_KWF_) + k * ((s.rows + 31) / 32) * kernels::bits_stride(s);
+    whole.bits_WF =
+        any_far_ ? words(window_KWF_) + kernels::bits_offset(s, k) : words(positive_WF_);
     for (std::int64_t panel = 0; panel < kernels::num_panels(s); ++panel) {
       const std::int64_t first = panel * kernels::kPanelRows;
       kernels::multiply<Number>({.rows = end - begin,

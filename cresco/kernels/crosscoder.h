@@ -48,6 +48,11 @@ struct CrosscoderSizes {
 // Of arrays of bits, between the words of a feature: F, and a cache line more, so that they don't
 // fall into the same few places of a cache where F is a power of two.
 inline std::int64_t bits_stride(const CrosscoderSizes& sizes) { return sizes.features + 16; }
+inline std::int64_t num_words(const CrosscoderSizes& sizes) { return (sizes.rows + 31) / 32; }
+// Where the words of head k begin, in an array of bits for each head.
+inline std::int64_t bits_offset(const CrosscoderSizes& sizes, std::int64_t k) {
+  return k * num_words(sizes) * bits_stride(sizes);
+}
 
 // A head's columns [column, column + columns); its rows of x and error begin at `offset`.
 struct Slab {
@@ -94,7 +99,7 @@ struct GatesArguments {
   const Number* threshold_F;
   const Number* largest_norm_F;  // where there are more heads than these; null: of norm_FK
   Number stretch, half_window;
-  std::uint32_t* positive_WF;   // (ceil(B/32), bits_stride): bit i of word w is row 32 w + i
+  std::uint32_t* positive_WF;   // (num_words, bits_stride): bit i of word w is row 32 w + i
   std::uint32_t* window_KWF;    // for each head what `band` reads, as many words; null while all
                                 // theta < w/2
   std::int32_t* num_closed_FK;  // rows in the window whose gate is closed

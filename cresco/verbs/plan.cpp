@@ -211,9 +211,7 @@ Outcome run_plan(const PlanConfig& config, VerbContext& context) {
     time = time_of_products(flops, gflops, device.type());
   }
 
-  // On a GPU trainings are taken one after the other, and weights and moments are there.
-  const double memory = device.is_cpu() ? need.all : need.one,
-               parameters = device.is_cpu() ? need.parameter : 0, resident = need.resident,
+  const double memory = need.all, parameters = need.parameter, resident = need.resident,
                work = memory - parameters - resident;
   const std::string& name = members[0].run.name;
   Outcome outcome;

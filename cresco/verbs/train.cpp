@@ -53,12 +53,11 @@ Outcome plan_outcome(const std::vector<Member>& members, const Stack& stack) {
     schedule_steps += member.plan.num_steps;
   }
   const MemoryNeed need = memory_of(members);
-  const double memory = need.gpu > 0 ? need.one : need.all;  // on a GPU one at a time
   const TrainingRun& first = members[0].run;
   Outcome outcome;
   outcome.summary = {{"name", first.name}, {"trainings", members.size()},
                      {"steps", steps},     {"schedule_steps", schedule_steps},
-                     {"flops", flops},     {"memory_bytes", memory}};
+                     {"flops", flops},     {"memory_bytes", need.all}};
   if (need.gpu > 0) outcome.summary["gpu_bytes"] = need.gpu;
   outcome.text = fmt::format(
       "{}: {} features over {} snapshots of {} ({} x {})\n{}{} steps of {}, {:.3g} FLOPs as dense "
@@ -66,7 +65,7 @@ Outcome plan_outcome(const std::vector<Member>& members, const Stack& stack) {
       first.name, first.training.d_sae, members[0].indices.size(), stack.info().matrix,
       stack.num_rows(), stack.width(),
       members.size() > 1 ? fmt::format("{} trainings, ", members.size()) : "", steps,
-      schedule_steps, flops, human_bytes(memory),
+      schedule_steps, flops, human_bytes(need.all),
       need.gpu > 0 ? " and " + human_bytes(need.gpu) + " of the GPU's" : "");
   return outcome;
 }

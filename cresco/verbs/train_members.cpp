@@ -158,7 +158,11 @@ MemoryNeed memory_of(const std::vector<Member>& members) {
   }
   need.one = need.rows_here + need.once + largest;
   need.all = need.rows_here + need.once + own;
-  if (largest_gpu > 0) need.gpu = need.resident + largest_gpu;
+  if (largest_gpu > 0) {
+    need.gpu = need.resident + largest_gpu;
+    need.all = need.one;
+    need.parameter = 0;
+  }
   return need;
 }
 

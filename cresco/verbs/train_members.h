@@ -56,9 +56,9 @@ struct MemoryNeed {
   double resident = 0;   // rows of all
   double rows_here = 0;  // of these in the process: with a GPU one set at a time, on its way there
   double once = 0;       // program and measurement
-  double parameter = 0;  // weights and moments of all
+  double parameter = 0;  // weights and moments of all, where they are not on a GPU
   double one = 0;        // with one training at a time
-  double all = 0;        // with all at once
+  double all = 0;        // with all at once; on a GPU they are taken one after the other
   double gpu = 0;  // on the GPU that trains, one at a time; the others then are of its process
 };
 MemoryNeed memory_of(const std::vector<Member>& members);

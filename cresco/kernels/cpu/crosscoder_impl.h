@@ -148,7 +148,7 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
               std::int64_t feature_end) {
   constexpr std::int64_t lanes = kLanes<Number>;
   const CrosscoderSizes& s = a.sizes;
-  const std::int64_t words = (s.rows + 31) / 32, stride = bits_stride(s);
+  const std::int64_t words = num_words(s), stride = bits_stride(s);
   for (std::int64_t f = feature_begin; f < feature_end; ++f) {
     Number* const p = a.entries.value_FB + f * s.row_stride;
     std::int32_t* const row = a.entries.row_FB + f * s.row_stride;
@@ -170,7 +170,7 @@ void gates_of(const GatesArguments<Number>& a, std::int64_t feature_begin,
       for (std::int64_t w = 0; a.window_KWF && w < words; ++w) {
         WindowBits bits{a.positive_WF[w * stride + f], 0};
         if (is_far) bits = window_bits(p + 32 * w, s.rows - 32 * w, norm[k], theta, a.half_window);
-        a.window_KWF[(k * words + w) * stride + f] = bits.all;
+        a.window_KWF[bits_offset(s, k) + w * stride + f] = bits.all;
         num_closed[k] += __builtin_popcount(bits.closed);
       }
     }
@@ -358,9 +358,8 @@ void band_of(const BandArguments<Number>& a, std::int64_t strip_index, Number* s
   const Number* const error = a.error_SBC + slab.offset(s) + strip.column;
   const Number* const decoder =
       a.decoder_KFD + slab.head * s.features * s.width + slab.column + strip.column;
-  const std::int64_t words = (s.rows + 31) / 32;
   const std::uint32_t* const bits_WF =
-      a.window_KWF ? a.window_KWF + slab.head * words * bits_stride(s) : a.positive_WF;
+      a.window_KWF ? a.window_KWF + bits_offset(s, slab.head) : a.positive_WF;
   for (std::int64_t begin = 0; begin < s.features; begin += kBandFeatures) {
     const std::int64_t features = smaller(kBandFeatures, s.features - begin);
     for (std::int64_t i = 0; i < features * kStripColumns<Number>; i += lanes)
